@@ -1,0 +1,119 @@
+"""The nouns that travel between stages: frames, detector maps, light curves, stars and fits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int, UInt16
+
+from spectramind.instrument import Channel
+
+
+@dataclass(frozen=True, eq=False)
+class DetectorMaps:
+    """Calibration maps of one channel and visit.
+
+    `linear_corr` holds the ascending coefficients c0..c5 of the polynomial that turns a
+    measured signal [e-] into the linear one.
+    """
+
+    dark: Float64[np.ndarray, "Y X"]  # dark current [e-/s]
+    dead: Bool[np.ndarray, "Y X"]
+    flat: Float64[np.ndarray, "Y X"]  # relative response, mean about 1
+    read: Float64[np.ndarray, "Y X"]  # read noise of one read [e-]
+    linear_corr: Float64[np.ndarray, "6 Y X"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Raw reads of one channel and visit, one contiguous time series per pixel.
+
+    Reads alternate between the first and the second of a pair. Electrons are
+    `counts / gain + offset_e`.
+    """
+
+    planet_id: int
+    visit: int
+    channel: Channel
+    pixels: Int[np.ndarray, " P"]  # flat detector index, row * columns + column
+    reads: Sequence[UInt16[np.ndarray, " R"]]  # P series of R = 2 T counts, in `pixels` order
+    time_h: Float64[np.ndarray, " T"]  # middle of each read pair [h]
+    read_s: tuple[float, float]  # charge accumulation time of the two reads of a pair [s]
+    gain: float  # [counts/e-]
+    offset_e: float  # [e-]
+
+
+@dataclass(frozen=True, eq=False)
+class LightCurves:
+    """Calibrated light curves of one planet and visit at native cadence."""
+
+    planet_id: int
+    visit: int
+    airs_time_h: Float64[np.ndarray, " T"]
+    airs_e: Float32[np.ndarray, "T 282"]  # flux, wavelength increasing [e-/exposure]
+    airs_centroid: Float32[np.ndarray, " T"]  # mean row of the trace [pixel]
+    fgs1_time_h: Float64[np.ndarray, " S"]
+    fgs1_e: Float32[np.ndarray, " S"]  # flux [e-/exposure]
+    fgs1_centroid: Float32[np.ndarray, "S 2"]  # row and column of the star [pixel]
+
+
+@dataclass(frozen=True)
+class Star:
+    """One row of the star table; starting values for the fit, not exact."""
+
+    radius_rsun: float
+    mass_msun: float
+    temperature_k: float
+    planet_mass_mjup: float
+    eccentricity: float
+    period_d: float
+    semi_major_axis_rs: float  # in stellar radii
+    inclination_deg: float
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """True spectra of planets, in the order of `planet_ids`."""
+
+    planet_ids: Int[np.ndarray, " B"]
+    depth: Float64[np.ndarray, "B 283"]  # (Rp/Rs)^2
+
+
+@dataclass(frozen=True, eq=False)
+class VisitFit:
+    """What the fit leaves of one visit, binned in time; wavelength 0 is FGS1."""
+
+    visit: int
+    time_h: Float64[np.ndarray, " T"]
+    flux: Float32[np.ndarray, "T 283"]  # divided by star and baseline; 1 outside the transit
+    model: Float32[np.ndarray, "T 283"]  # fitted transit
+    fgs1_time_h: Float64[np.ndarray, " L"]
+    fgs1_flux: Float32[np.ndarray, " L"]  # FGS1 in finer bins, divided by star and baseline
+    fgs1_model: Float32[np.ndarray, " L"]
+    fgs1_centroid: Float32[np.ndarray, "L 2"]  # minus its median [pixel]
+
+
+@dataclass(frozen=True, eq=False)
+class TransitFit:
+    """The first estimate of one planet: spectrum, parameters, residuals and a verdict.
+
+    `reasons` is empty for a trusted fit; otherwise it names in words what was found, and
+    `sigma` has been inflated.
+    """
+
+    planet_id: int
+    depth: Float64[np.ndarray, " 283"]  # (Rp/Rs)^2
+    sigma: Float64[np.ndarray, " 283"]
+    parameter_names: tuple[str, ...]
+    parameters: Float64[np.ndarray, " K"]
+    parameter_covariance: Float64[np.ndarray, "K K"]
+    limb_darkening: Float64[np.ndarray, "283 2"]  # quadratic u1, u2
+    reduced_chi2: float
+    reasons: tuple[str, ...]
+    visits: tuple[VisitFit, ...]
+
+    @property
+    def white_depth(self) -> Float[np.ndarray, ""]:
+        """Inverse-variance mean of the AIRS-CH0 depths."""
+        weight = 1.0 / self.sigma[1:] ** 2
+        return np.sum(weight * self.depth[1:]) / np.sum(weight)

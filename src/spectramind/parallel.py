@@ -1,0 +1,116 @@
+"""Planets in parallel, with progress and ETA, where one bad planet does not stop the others."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Generic, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from spectramind.errors import SpectraMindError
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+_SILENCE_S = 30.0  # without a terminal: at most this long between two progress lines
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item, Value]):
+    """Result of one item: a value, or the error that a user should read."""
+
+    item: Item
+    value: Value | None
+    error: SpectraMindError | None
+
+
+def each(
+    function: Callable[[Item], Value], items: Sequence[Item], *, workers: int, label: str
+) -> Iterator[Outcome[Item, Value]]:
+    """Apply a function to every item; yields outcomes as they come, in no fixed order.
+
+    Args:
+        function: Picklable when `workers` is above 1; it may raise `SpectraMindError`.
+        items: Work, one entry a task.
+        workers: Processes; 1 runs in this one.
+        label: Word for the progress display, for example "calibrate".
+
+    Yields:
+        One `Outcome` an item. An error other than `SpectraMindError` ends the run.
+    """
+    with _progress(label, len(items)) as advance:
+        if workers == 1 or len(items) < 2:
+            for item in items:
+                yield _attempt(function, item)
+                advance()
+            return
+        with _pool(min(workers, len(items))) as pool:
+            futures = [pool.submit(_attempt, function, item) for item in items]
+            for future in as_completed(futures):
+                yield future.result()
+                advance()
+
+
+def _attempt(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:
+    try:
+        return Outcome(item, function(item), None)
+    except SpectraMindError as error:
+        return Outcome(item, None, error)
+
+
+def _pool(workers: int) -> Executor:
+    return ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_one_thread_each
+    )
+
+
+def _one_thread_each() -> None:
+    import os
+
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+class _progress:
+    """A bar on a terminal, a line now and then elsewhere; both on stderr."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self.start = self.said = time.monotonic()
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Callable[[], None]:
+        if sys.stderr.isatty():
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task(self.label, total=self.total)
+        return self._advance
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def _advance(self) -> None:
+        self.done += 1
+        if self.bar is not None:
+            self.bar.advance(self.task)
+            return
+        now = time.monotonic()
+        if now - self.said > _SILENCE_S and self.done < self.total:
+            self.said = now
+            eta = (now - self.start) / self.done * (self.total - self.done)
+            print(  # noqa: T201
+                f"{self.label}: {self.done} of {self.total}, about {eta:.0f} s left",
+                file=sys.stderr,
+            )
