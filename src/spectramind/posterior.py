@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -29,7 +28,7 @@ class SpectrumPosterior:
         """Normalised residual (y - mu) / sigma."""
         return (depth - self.mu) / self.sigma
 
-    def scaled(self, temperature: Float[Tensor, " W"] | float) -> Self:
+    def scaled(self, temperature: Float[Tensor, " W"] | float) -> "SpectrumPosterior":
         """Same mean, sigma multiplied by `temperature` (one for all or one a wavelength)."""
         return type(self)(self.mu, self.sigma * temperature)
 
@@ -41,7 +40,7 @@ class SpectrumPosterior:
         return self.mu - reach, self.mu + reach
 
     @classmethod
-    def mixture(cls, members: list[Self]) -> Self:
+    def mixture(cls, members: list["SpectrumPosterior"]) -> "SpectrumPosterior":
         """Moments of the equal mixture of members: the spread of the means joins the variance.
 
         Args:

@@ -1,0 +1,40 @@
+# Targets for a user: demo, test. For a developer: check, format.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY = PASSIVE
+export THP_MEM_ALLOC_ENABLE = 1
+
+.PHONY: demo test slow check format install clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/python -m spectramind run experiment=demo
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile --jaxtyping-packages=spectramind,beartype.beartype
+
+slow: install
+	$(BIN)/python -m pytest -m slow --jaxtyping-packages=spectramind,beartype.beartype
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/codespell src tests benchmarks docs configs README.md CONTRIBUTING.md CHANGELOG.md
+	$(BIN)/python -m spectramind config freeze experiment=demo -o params.yaml --check
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf artefacts outputs multirun

@@ -1,0 +1,364 @@
+"""Command line: `spectramind STAGE [KEY=VALUE ...]`.
+
+Values come from the configuration only; options say how to run. stdout carries the result,
+stderr the progress. Exit code 0: done; 1: data or run error; 2: usage or configuration.
+Heavy imports stay inside the commands, so that `--help` answers at once.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # both before torch loads: two OpenMP pools
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # spin, and large temporaries page-fault
+
+import typer
+
+from spectramind.command import Call, Options, execute
+from spectramind.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from spectramind.config import Stage
+
+_FREE = {"ignore_unknown_options": True, "allow_interspersed_args": True}
+
+app = typer.Typer(
+    name="spectramind",
+    help="Raw Ariel detector frames in, transmission spectra with honest error bars out.",
+    epilog="Start with: spectramind run experiment=demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+diagnose_app = typer.Typer(no_args_is_help=True, help="Metrics, figures and the dashboard.")
+submission_app = typer.Typer(no_args_is_help=True, help="Work on submission files.")
+config_app = typer.Typer(no_args_is_help=True, help="Show, freeze and compare configurations.")
+app.add_typer(diagnose_app, name="diagnose", rich_help_panel=None)
+app.add_typer(submission_app, name="submission")
+app.add_typer(config_app, name="config")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Configuration, e.g. experiment=demo."),
+]
+Params = Annotated[
+    Path | None, typer.Option("--params", help="Frozen configuration in place of KEY=VALUE.")
+]
+Multirun = Annotated[
+    bool, typer.Option("--multirun", "-m", help="Sweep over comma-separated values.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if any planet failed.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+@app.callback()
+def _version_option(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from spectramind import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _examples(*lines: str) -> str:
+    return "Examples:  " + "   |   ".join(lines)
+
+
+def _stage_command(
+    typer_app: typer.Typer, stage: "Stage", *, name: str, summary: str, examples: tuple[str, ...]
+) -> None:
+    """Register the command of one stage; all stages take the same options."""
+
+    @typer_app.command(name, help=summary, context_settings=_FREE, epilog=_examples(*examples))
+    def command(
+        overrides: Overrides = None,
+        params: Params = None,
+        multirun: Multirun = False,
+        as_json: Json = False,
+        dry_run: DryRun = False,
+        strict: Strict = False,
+        debug: Debug = False,
+    ) -> None:
+        from spectramind.stage_command import run_stage_command
+
+        options = Options(params, multirun, as_json, dry_run, strict, debug)
+        run_stage_command(stage, overrides or [], options)
+
+
+_stage_command(
+    app,
+    "simulate",
+    name="simulate",
+    summary="Write a simulated archive in the challenge's on-disk layout, with its truth.",
+    examples=("spectramind simulate", "spectramind simulate simulate.train_planets=8"),
+)
+_stage_command(
+    app,
+    "calibrate",
+    name="calibrate",
+    summary="Turn raw frames into light curves, cached by settings and source files.",
+    examples=(
+        "spectramind calibrate data=kaggle data.root=DIR calibration.cache=true",
+        "spectramind calibrate runtime.workers=8 --strict",
+    ),
+)
+_stage_command(
+    app,
+    "fit",
+    name="fit",
+    summary="Fit the transit of each planet: the first estimate of its spectrum.",
+    examples=("spectramind fit", "spectramind fit transit.baseline_order=4"),
+)
+_stage_command(
+    app,
+    "train",
+    name="train",
+    summary="Train the V50 network, in folds, on what the fit leaves.",
+    examples=(
+        "spectramind train model=v50 training=default",
+        "spectramind train -m training.lr=1e-4,2e-4 uq.epistemic=ensemble,mc_dropout",
+    ),
+)
+_stage_command(
+    app,
+    "calibrate-temp",
+    name="calibrate-temp",
+    summary="Fit the temperature out of fold, and conformal quantiles on untouched planets.",
+    examples=("spectramind calibrate-temp uq.temp_scale=true",),
+)
+_stage_command(
+    diagnose_app,
+    "diagnose",
+    name="dashboard",
+    summary="Write one offline HTML page: score, provenance, spectra and coverage.",
+    examples=("spectramind diagnose dashboard diagnostics=dashboard",),
+)
+
+
+@app.command(
+    context_settings=_FREE,
+    epilog=_examples("spectramind predict model=v50 uq.corel=true --out-csv submission.csv"),
+)
+def predict(
+    overrides: Overrides = None,
+    out_csv: Annotated[
+        Path | None, typer.Option("--out-csv", help="Also write the submission here.")
+    ] = None,
+    params: Params = None,
+    multirun: Multirun = False,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+    debug: Debug = False,
+) -> None:
+    """Predict the spectra of the test planets and write the submission."""
+    from spectramind.stage_command import run_stage_command
+
+    options = Options(params, multirun, as_json, dry_run, strict, debug, out_csv=out_csv)
+    run_stage_command("predict", overrides or [], options)
+
+
+@app.command(
+    context_settings=_FREE,
+    epilog=_examples("spectramind run experiment=demo", "spectramind run data=kaggle data.root=DIR"),
+)
+def run(
+    overrides: Overrides = None,
+    params: Params = None,
+    as_json: Json = False,
+    strict: Strict = False,
+    debug: Debug = False,
+) -> None:
+    """Run all stages in order and print the score, the output paths and the time."""
+    from spectramind.stage_command import run_all_command
+
+    run_all_command(overrides or [], Options(params, False, as_json, False, strict, debug))
+
+
+@app.command(
+    context_settings=_FREE,
+    epilog=_examples("spectramind score outputs/submission.csv", "spectramind score s.csv --year 2024"),
+)
+def score(
+    submission: Annotated[Path, typer.Argument(help="Submission file, 567 columns.")],
+    overrides: Overrides = None,
+    solution: Annotated[
+        Path | None, typer.Option(help="True spectra; default: truth/test.csv of data.root.")
+    ] = None,
+    year: Annotated[
+        int | None, typer.Option(help="Metric of 2024 or 2025; default: that of the archive.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score a submission with the challenge's metric."""
+
+    def body(call: Call) -> None:
+        from spectramind.pipeline import score_submission
+
+        config = call.load_config(overrides or [])
+        facts = score_submission(config, submission, solution=solution, year=year)
+        call.finish(facts["summary"], facts, as_json=as_json)
+
+    execute("score", body, debug=debug)
+
+
+@submission_app.command(
+    "validate",
+    epilog=_examples("spectramind submission validate submission.csv --sample sample_submission.csv"),
+)
+def submission_validate(
+    submission: Annotated[Path, typer.Argument(help="Submission file.")],
+    sample: Annotated[
+        Path | None, typer.Option(help="The archive's sample_submission.csv, for its planets.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a submission file: columns, planets, signs, numbers."""
+
+    def body(call: Call) -> None:
+        from spectramind.archive.submission import validate_submission
+
+        problems = validate_submission(submission, sample)
+        if problems:
+            raise DataError("\n".join(problems))
+        facts = {"valid": True, "submission": str(submission)}
+        call.finish(f"{submission}: valid submission", facts, as_json=as_json)
+
+    execute("submission validate", body, debug=debug)
+
+
+@config_app.command(
+    "show", context_settings=_FREE, epilog=_examples("spectramind config show experiment=demo")
+)
+def config_show(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Print the composed, validated configuration."""
+
+    def body(call: Call) -> None:
+        from spectramind.config import dump, freeze
+
+        config = call.load_config(overrides or [])
+        call.finish(freeze(config).rstrip(), dump(config), as_json=as_json)
+
+    execute("config show", body, debug=debug)
+
+
+@config_app.command(
+    "freeze",
+    context_settings=_FREE,
+    epilog=_examples("spectramind config freeze experiment=demo -o params.yaml"),
+)
+def config_freeze(
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "params.yaml"
+    ),
+    check: Annotated[bool, typer.Option("--check", help="Fail if the file is stale.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write the configuration that DVC stages read."""
+
+    def body(call: Call) -> None:
+        from spectramind.config import freeze
+        from spectramind.provenance import write_atomic
+
+        text = freeze(call.load_config(overrides or []))
+        if check:
+            if not output.is_file() or output.read_text() != text:
+                raise ConfigError(
+                    f"{output}: differs from the composed configuration. "
+                    f"Write it anew with: spectramind config freeze -o {output}"
+                )
+            call.finish(f"{output} is up to date", {"fresh": True}, as_json=False)
+            return
+        write_atomic(output, text.encode())
+        call.outputs = (output,)
+        call.finish(str(output), {}, as_json=False)
+
+    execute("config freeze", body, debug=debug)
+
+
+@config_app.command(
+    "diff", context_settings=_FREE, epilog=_examples("spectramind config diff experiment=demo")
+)
+def config_diff(
+    overrides: Overrides = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Frozen file to compare with; default: the defaults.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print the keys in which a configuration differs from the defaults or from a file."""
+
+    def body(call: Call) -> None:
+        from spectramind.config import dump, flatten, load, load_params
+
+        mine = flatten(dump(call.load_config(overrides or [])))
+        other = flatten(dump(load([]) if against is None else load_params(against)))
+        changes = {
+            key: {"from": other.get(key), "to": mine.get(key)}
+            for key in sorted(mine.keys() | other.keys())
+            if mine.get(key) != other.get(key)
+        }
+        lines = [f"{key}: {change['from']} -> {change['to']}" for key, change in changes.items()]
+        call.finish("\n".join(lines) or "no difference", changes, as_json=as_json)
+
+    execute("config diff", body, debug=debug)
+
+
+@config_app.command(
+    "hash", context_settings=_FREE, epilog=_examples("spectramind config hash model=v50")
+)
+def config_hash(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Print the configuration hash of each stage."""
+
+    def body(call: Call) -> None:
+        from spectramind.config import STAGES, stage_hash
+
+        config = call.load_config(overrides or [])
+        hashes: dict[str, Any] = {stage: stage_hash(config, stage) for stage in STAGES}
+        lines = "\n".join(f"{stage:15s} {value}" for stage, value in hashes.items())
+        call.finish(lines, hashes, as_json=as_json)
+
+    execute("config hash", body, debug=debug)
+
+
+@config_app.command(
+    "validate", context_settings=_FREE, epilog=_examples("spectramind config validate uq.corel=true")
+)
+def config_validate(
+    overrides: Overrides = None, params: Params = None, debug: Debug = False
+) -> None:
+    """Check keys, types and ranges; all faults at once."""
+
+    def body(call: Call) -> None:
+        call.load_config(overrides or [], params)
+        call.finish("the configuration is valid", {"valid": True}, as_json=False)
+
+    execute("config validate", body, debug=debug)
+
+
+@app.command(context_settings=_FREE, epilog=_examples("spectramind doctor data=kaggle data.root=DIR"))
+def doctor(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Say what is installed, which device is used, and whether the archive is found."""
+
+    def body(call: Call) -> None:
+        from spectramind.doctor import examine
+
+        findings = examine(call.load_config(overrides or []))
+        width = max(map(len, findings))
+        lines = "\n".join(f"{name:{width}s}  {value}" for name, value in findings.items())
+        call.finish(lines, findings, as_json=as_json)
+
+    execute("doctor", body, debug=debug)

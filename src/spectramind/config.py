@@ -1,0 +1,220 @@
+"""Composition of the configuration: YAML groups through Hydra into one frozen, validated object.
+
+Values live in `configs/`, types and ranges in the pydantic sections beside the code that reads
+them. `STAGE_KEYS` is the one place that says which keys a stage's result depends on; the
+configuration hash, the freshness of artefacts and the `params` of `dvc.yaml` all follow it.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field, StrictInt, ValidationError
+from pydantic_core import ErrorDetails
+
+from spectramind.archive.layout import DataConfig
+from spectramind.calibrate.chain import CalibrationConfig
+from spectramind.diagnose.report import DiagnosticsConfig
+from spectramind.errors import ConfigError
+from spectramind.model.network import ModelConfig
+from spectramind.provenance import digest
+from spectramind.settings import Settings
+from spectramind.simulate.settings import SimulateConfig
+from spectramind.training.settings import TrainingConfig
+from spectramind.transit.fit import TransitConfig
+from spectramind.uq.calibration import UQConfig
+
+Stage = Literal["simulate", "calibrate", "fit", "train", "calibrate-temp", "predict", "diagnose"]
+
+# Keys that each stage adds to those of the stages before it; `simulate` stands alone, because
+# the stages after it know the archive by its data hash.
+STAGE_KEYS: dict[Stage, tuple[str, ...]] = {
+    "simulate": ("data.level", "simulate"),
+    "calibrate": ("calibration", "data.level"),
+    "fit": ("transit",),
+    "train": ("model", "training", "uq.epistemic", "uq.mc_samples"),
+    "calibrate-temp": ("uq.levels", "uq.temp_scale"),
+    "predict": ("uq.corel",),
+    "diagnose": ("diagnostics",),
+}
+STAGES = tuple(STAGE_KEYS)
+_NOT_RESULT = {"calibration": ("cache",)}  # keys inside a section that change no result
+
+
+class RuntimeConfig(Settings):
+    """Where and how to run; nothing here changes a result."""
+
+    out: Path  # folder of all artefacts
+    workers: StrictInt = Field(ge=1)  # processes
+    device: Literal["auto", "cpu", "cuda"]
+    logger: Literal["tensorboard", "none"]
+
+
+class Config(Settings):
+    """The whole configuration; it ends at `pipeline.py`, stages receive their own section."""
+
+    data: DataConfig
+    simulate: SimulateConfig
+    calibration: CalibrationConfig
+    transit: TransitConfig
+    model: ModelConfig
+    training: TrainingConfig
+    uq: UQConfig
+    diagnostics: DiagnosticsConfig
+    runtime: RuntimeConfig
+
+
+def configs_folder() -> Path:
+    """The YAML groups: beside the package when installed, in the repository otherwise."""
+    packaged = Path(__file__).resolve().parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "configs"
+
+
+def load(overrides: Sequence[str]) -> Config:
+    """Compose `configs/config.yaml` with `KEY=VALUE` overrides and validate the result.
+
+    Raises:
+        ConfigError: If a group, key, value or combination is not usable.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(configs_folder()), version_base="1.3"):
+            tree = compose("config", list(overrides))
+        return from_tree(tree)
+    except MissingConfigException as error:
+        raise _no_such_choice(error) from error
+    except HydraException as error:
+        raise _bad_override(error) from error
+
+
+def from_tree(tree: DictConfig) -> Config:
+    """Resolve and validate a composed tree."""
+    try:
+        values = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"configuration: {str(error).splitlines()[0]}.") from error
+    return validate(values)
+
+
+def load_params(path: Path) -> Config:
+    """Read a frozen configuration, as `spectramind config freeze` writes it."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}). "
+            f"Write it with: spectramind config freeze -o {path}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML ({str(error).splitlines()[0]}).") from error
+    return validate(values)
+
+
+def validate(values: object) -> Config:
+    """Check types and ranges of a plain tree.
+
+    Raises:
+        ConfigError: All faults in one message, each with its key.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        sentences = [_sentence(detail) for detail in error.errors(include_url=False)]
+        raise ConfigError("\n".join(sentences)) from error
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """The configuration as plain JSON types."""
+    return config.model_dump(mode="json")
+
+
+def freeze(config: Config) -> str:
+    """The text of `params.yaml`: resolved values, sorted keys."""
+    return yaml.safe_dump(dump(config), sort_keys=True)
+
+
+def stage_values(config: Config, stage: Stage) -> dict[str, Any]:
+    """The values that the result of a stage depends on, those of earlier stages included."""
+    tree = dump(config)
+    for section, names in _NOT_RESULT.items():
+        for name in names:
+            del tree[section][name]
+    first = 0 if stage == "simulate" else 1
+    stages = STAGES[first : STAGES.index(stage) + 1]
+    return {key: _at(tree, key) for name in stages for key in STAGE_KEYS[name]}
+
+
+def stage_hash(config: Config, stage: Stage) -> str:
+    """Configuration hash of a stage: no paths, workers, device or logger enter it."""
+    return digest(stage_values(config, stage))
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, dict) else {name: value})
+    return flat
+
+
+def _at(tree: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - any JSON value
+    value: Any = tree
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def _no_such_choice(error: MissingConfigException) -> ConfigError:
+    wanted = str(error.missing_cfg_file).removesuffix(".yaml")
+    group, _, name = wanted.rpartition("/")
+    options = ", ".join(error.options or ())
+    near = difflib.get_close_matches(name, list(error.options or ()), n=1)
+    hint = f" Did you mean {group}={near[0]}?" if near else ""
+    return ConfigError(f"{group}={name}: no such choice.{hint} There are: {options}.")
+
+
+def _bad_override(error: HydraException) -> ConfigError:
+    cause = error.__cause__
+    key = getattr(cause, "full_key", None)
+    if key and type(cause).__name__ == "ConfigAttributeError":
+        return ConfigError(f"{key}: no such key.{_nearest(str(key))}")
+    lines = str(error).splitlines()
+    return ConfigError(f"{lines[0].rstrip('.')}. Overrides read KEY=VALUE, for example uq.corel=true.")
+
+
+def _nearest(key: str) -> str:
+    """Suggest the most alike key of the default configuration; leaves and sections count."""
+    known: set[str] = set()
+    for path in configs_folder().glob("*/*.yaml"):
+        if path.parent.name == "experiment":
+            continue
+        for leaf in flatten({path.parent.name: yaml.safe_load(path.read_text())}):
+            parts = leaf.split(".")
+            known.update(".".join(parts[:n]) for n in range(1, len(parts) + 1))
+    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)
+    if not near:
+        last = key.rpartition(".")[2]
+        near = [name for name in sorted(known) if name.rpartition(".")[2] == last][:1]
+    return f" Did you mean {near[0]}?" if near else " See: spectramind config show"
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: no such key.{_nearest(key)}"
+    if detail["type"] == "missing":
+        return f"{key}: has no value. Give one with {key}=VALUE."
+    got = json.dumps(detail["input"], default=str)
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{key}: got {got}; {message[0].lower()}{message[1:]}."
+
+

@@ -1,0 +1,86 @@
+"""Intervals and stand-in predictions on disk: what travels beside mu and sigma."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+
+from spectramind.errors import ArtefactError
+from spectramind.observation import Labels
+from spectramind.posterior import SpectrumPosterior
+from spectramind.provenance import write_atomic
+from spectramind.uq.calibration import Interval
+
+
+def write_intervals(
+    path: Path, planet_ids: Int[np.ndarray, " B"], intervals: Mapping[float, Interval]
+) -> None:
+    """Write a parquet table, one row a planet and level: planet_id, level, lower_1.., upper_1..
+
+    Args:
+        path: File to write.
+        planet_ids: Planets in the order of the rows of `intervals`.
+        intervals: Lower and upper ends (B, 283) of each level.
+    """
+    frames = []
+    for level, (lower, upper) in intervals.items():
+        columns = {"planet_id": planet_ids, "level": np.full(len(planet_ids), level)}
+        for name, ends in (("lower", lower), ("upper", upper)):
+            values = ends.double().numpy()
+            columns |= {f"{name}_{w + 1}": values[:, w] for w in range(values.shape[1])}
+        frames.append(pl.DataFrame(columns))
+    buffer = BytesIO()
+    pl.concat(frames).write_parquet(buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_intervals(path: Path) -> dict[float, Interval]:
+    """Read what `write_intervals` wrote, in the planet order of the file.
+
+    Raises:
+        ArtefactError: If there is no such table.
+    """
+    try:
+        table = pl.read_parquet(path)
+    except (OSError, pl.exceptions.ComputeError) as error:
+        raise ArtefactError(
+            f"{path}: no table of intervals. Run `spectramind predict` first."
+        ) from error
+    width = (table.width - 2) // 2
+    return {
+        level: (_ends(rows, "lower", width), _ends(rows, "upper", width))
+        for (level,), rows in table.group_by("level", maintain_order=True)
+    }
+
+
+def _ends(rows: pl.DataFrame, name: str, width: int) -> Float[torch.Tensor, "B W"]:
+    columns = [f"{name}_{w + 1}" for w in range(width)]
+    return torch.from_numpy(rows.select(columns).to_numpy(order="c").copy())
+
+
+def with_unmeasured(
+    planet_ids: Int[np.ndarray, " B"],
+    posterior: SpectrumPosterior,
+    unmeasured: Sequence[int],
+    labels: Labels,
+) -> tuple[Int[np.ndarray, " C"], SpectrumPosterior]:
+    """Add planets without any measurement: mean and spread of the training labels, by wavelength.
+
+    That is all that is known of them, and it scores about 0 where any other guess could cost
+    far more. Planets come out in increasing order.
+    """
+    count = len(unmeasured)
+    prior = SpectrumPosterior(
+        torch.from_numpy(labels.depth.mean(0)).expand(count, -1),
+        torch.from_numpy(labels.depth.std(0)).expand(count, -1),
+    )
+    everyone = np.concatenate([planet_ids, np.asarray(unmeasured, dtype=planet_ids.dtype)])
+    order = np.argsort(everyone, kind="stable")
+    index = torch.from_numpy(order)
+    mu = torch.cat([posterior.mu.double(), prior.mu])[index]
+    sigma = torch.cat([posterior.sigma.double(), prior.sigma])[index]
+    return everyone[order], SpectrumPosterior(mu, sigma)

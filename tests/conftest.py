@@ -1,0 +1,21 @@
+"""Fixtures shared by all tests: seeded generators and a clean working folder for logs."""
+
+import random
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Same random numbers in every run; the global generators are left as they were seeded."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - guards code that uses the global generator by mistake
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    yield
+    assert np.array_equal(state, np.random.get_state()[1]), "global numpy generator was used"  # noqa: NPY002
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
