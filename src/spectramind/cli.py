@@ -58,15 +58,24 @@ def main() -> None:
     app()
 
 
-@app.callback()
-def _version_option(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from spectramind import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options of the program itself; its help text stands at `app`."""
 
 
 def _examples(*lines: str) -> str:
@@ -203,7 +212,7 @@ def score(
     """Score a submission with the challenge's metric."""
 
     def body(call: Call) -> None:
-        from spectramind.pipeline import score_submission
+        from spectramind.assessment import score_submission
 
         config = call.load_config(overrides or [])
         facts = score_submission(config, submission, solution=solution, year=year)

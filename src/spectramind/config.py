@@ -21,15 +21,15 @@ from pydantic import Field, StrictInt, ValidationError
 from pydantic_core import ErrorDetails
 
 from spectramind.archive.layout import DataConfig
-from spectramind.calibrate.chain import CalibrationConfig
-from spectramind.diagnose.report import DiagnosticsConfig
+from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.diagnose.evidence import DiagnosticsConfig
 from spectramind.errors import ConfigError
 from spectramind.model.network import ModelConfig
 from spectramind.provenance import digest
 from spectramind.settings import Settings
 from spectramind.simulate.settings import SimulateConfig
 from spectramind.training.settings import TrainingConfig
-from spectramind.transit.fit import TransitConfig
+from spectramind.transit.settings import TransitConfig
 from spectramind.uq.calibration import UQConfig
 
 Stage = Literal["simulate", "calibrate", "fit", "train", "calibrate-temp", "predict", "diagnose"]

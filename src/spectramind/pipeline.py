@@ -1,29 +1,51 @@
 """The stages in order: each takes the configuration and its output folder and says what it did.
 
 A stage reads the artefacts of earlier stages under `runtime.out`, writes its own folder and,
-last of all, `stage.json` with its provenance. `up_to_date` compares that file with the present
-configuration and data, so that a command can bring the stages before it up to date first.
+last of all, `stage.json` with its provenance.
 """
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from spectramind.archive.fingerprint import archive_hash
-from spectramind.archive.layout import Archive, open_archive
-from spectramind.calibrate.cache import LightCurveStore
-from spectramind.calibrate.chain import calibrate_archive
-from spectramind.config import STAGES, Config, Stage, dump, stage_hash
-from spectramind.errors import ArtefactError
-from spectramind.provenance import Provenance, describe, digest, write_sidecar
-from spectramind.simulate.writer import simulate_archive
-from spectramind.transit.fit import fit_archive
+import torch
 
-SPLITS = ("train", "test")
+from spectramind.archive.layout import Archive, Split, open_archive
+from spectramind.archive.submission import read_spectra, write_spectra, write_submission
+from spectramind.artefacts import (
+    CALIBRATION,
+    CALIBRATION_PLANETS,
+    INTERVALS,
+    OUT_OF_FOLD,
+    SIDECAR,
+    SPECTRA,
+    SUBMISSION,
+    forget_data_hash,
+    light_curve_store,
+    provenance_of,
+    stage_folder,
+    store_folder,
+)
+from spectramind.assessment import fit_posterior, gather_evidence, score_facts
+from spectramind.calibrate.chain import calibrate_archive
+from spectramind.config import STAGES, Config, Stage, dump, freeze
+from spectramind.diagnose.report import write_dashboard
+from spectramind.diagnose.scoring import challenge_score, depths_of
+from spectramind.errors import DataError
+from spectramind.observation import Star
+from spectramind.provenance import write_atomic, write_json, write_sidecar
+from spectramind.simulate.writer import simulate_archive
+from spectramind.training.members import train_members
+from spectramind.training.predict import predict_members
+from spectramind.transit.fit import fit_archive
+from spectramind.transit.store import read_fits
+from spectramind.uq.calibration import fit_calibration, read_calibration
+from spectramind.uq.intervals import with_unmeasured, write_intervals
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+_SCORED: tuple[Stage, ...] = ("train", "diagnose")  # stages whose facts DVC shows as metrics
 
 
 @dataclass(frozen=True)
@@ -36,91 +58,22 @@ class Result:
     failures: tuple[str, ...] = ()  # planets left out, each as a sentence
 
 
-def stage_folder(config: Config, stage: Stage) -> Path:
-    """Output folder of a stage."""
-    return config.runtime.out / stage
-
-
-def up_to_date(config: Config, stage: Stage) -> bool:
-    """Whether the stage's folder was made with this configuration from this archive."""
-    sidecar = stage_folder(config, stage) / "stage.json"
-    if not sidecar.is_file():
-        return False
-    made = json.loads(sidecar.read_text())
-    same = made["config_hash"] == stage_hash(config, stage)
-    return same and (stage == "simulate" or made["data_hash"] == data_hash(config))
-
-
-def stages_before(config: Config, stage: Stage) -> tuple[Stage, ...]:
-    """Stages to run first, in order, so that `stage` has what it reads; none when all is fresh.
-
-    The archive itself is never simulated on the way: a missing one is an error with advice.
-    """
-    if stage == "simulate":
-        return ()
-    needed = STAGES[1 : STAGES.index(stage)]
-    stale = [name for name in needed if not up_to_date(config, name)]
-    return needed[needed.index(stale[0]) :] if stale else ()
-
-
-def require_stages_before(config: Config, stage: Stage) -> None:
-    """Refuse to go on when an earlier stage is missing or stale.
-
-    Raises:
-        ArtefactError: Names the command to run first.
-    """
-    stale = stages_before(config, stage)
-    if stale:
-        raise ArtefactError(
-            f"{stage_folder(config, stale[0])}: missing, or made with another configuration or "
-            f"archive. Run `spectramind {command_of(stale[0])}` with the same settings first."
-        )
-
-
-def command_of(stage: Stage) -> str:
-    """The words of the command line that run a stage."""
-    return "diagnose dashboard" if stage == "diagnose" else stage
-
-
-@cache
-def _archive_hash(root: Path) -> str:
-    return archive_hash(root)
-
-
-def data_hash(config: Config) -> str:
-    """Hash of the archive at `data.root`; see `archive.fingerprint`."""
-    return _archive_hash(config.data.root)
-
-
-def seed_of(config: Config, stage: Stage) -> int:
-    """The seed that a stage draws from."""
-    return config.simulate.seed if stage == "simulate" else config.training.seed
-
-
-def provenance_of(config: Config, stage: Stage) -> Provenance:
-    """Provenance of what a stage makes now."""
-    return describe(
-        stage=stage,
-        config_hash=stage_hash(config, stage),
-        data_hash="" if stage == "simulate" else data_hash(config),
-        seed=seed_of(config, stage),
-    )
-
-
 def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
     """Run one stage into a folder and seal it with `stage.json`."""
     start = time.monotonic()
     result = _FUNCTIONS[stage](config, folder)
     if stage == "simulate":
-        _archive_hash.cache_clear()
+        forget_data_hash()
     write_sidecar(
-        folder / "stage.json",
+        folder / SIDECAR,
         provenance_of(config, stage),
         seconds=round(time.monotonic() - start, 3),
         facts=dict(result.facts),
         failures=list(result.failures),
         config=dump(config),
     )
+    if stage in _SCORED:
+        write_json(folder.with_name(f"{stage}-metrics.json"), result.facts)
     return result
 
 
@@ -181,42 +134,30 @@ def calibrate(config: Config, folder: Path) -> Result:
     )
 
 
-def store_folder(config: Config) -> Path:
-    """Folder of the light curves, addressed by the calibration settings that made them."""
-    if config.data.level == "lightcurves":
-        return config.data.root / "lightcurves"
-    settings = dump(config)["calibration"]
-    del settings["cache"]
-    return stage_folder(config, "calibrate") / digest(settings)
-
-
-def light_curve_store(config: Config) -> LightCurveStore:
-    """The store that `fit` reads."""
-    return LightCurveStore(store_folder(config))
-
-
 def fit(config: Config, folder: Path) -> Result:
     """Fit the transit of every planet that has light curves."""
     archive, store = open_archive(config.data.root), light_curve_store(config)
-    reports = [
-        fit_archive(
+    reports, failures = [], []
+    for split in SPLITS:
+        stars, starless = _stars(archive, split, store.planets(split))
+        report = fit_archive(
             store,
-            {planet: archive.star(split, planet) for planet in store.planets(split)},
+            stars,
             config.transit,
             split=split,
             out=folder,
             workers=config.runtime.workers,
             provenance=provenance_of(config, "fit"),
         )
-        for split in SPLITS
-    ]
+        reports.append(report)
+        failures += [*starless, *report.failures]
     done = sum(report.done + report.cached for report in reports)
     flagged = sum(report.flagged for report in reports)
     return Result(
         summary=f"fitted {done} planets -> {folder}; {flagged} flagged, their sigma inflated",
         outputs=(folder,),
         facts={"planets": done, "flagged": flagged},
-        failures=tuple(text for report in reports for text in report.failures),
+        failures=tuple(failures),
     )
 
 
@@ -225,23 +166,25 @@ def train(config: Config, folder: Path) -> Result:
     archive = open_archive(config.data.root)
     fits = read_fits(stage_folder(config, "fit"), "train")
     labels = archive.labels("train")
+    stars, _ = _stars(archive, "train", fits)
     report = train_members(
         fits,
-        _stars(archive, "train", fits),
+        stars,
         labels,
         model=config.model,
         training=config.training,
         epistemic=config.uq.epistemic,
         mc_samples=config.uq.mc_samples,
-        device=resolve_device(config.runtime.device),
+        device=config.runtime.device,
         logger=config.runtime.logger,
         out=folder,
         provenance=provenance_of(config, "train"),
     )
     planets, posterior = read_spectra(folder / OUT_OF_FOLD)
     truth = depths_of(labels, planets)
-    network = challenge_score(config, archive.year, truth, posterior, labels)
-    alone = challenge_score(config, archive.year, truth, fit_posterior(fits, planets), labels)
+    metric = config.diagnostics.metric
+    network = challenge_score(metric, archive.year, truth, posterior, labels)
+    alone = challenge_score(metric, archive.year, truth, fit_posterior(fits, planets), labels)
     facts = {
         "members": report.members,
         "planets": len(planets),
@@ -289,19 +232,18 @@ def predict(config: Config, folder: Path) -> Result:
     """Predict the test planets; a planet without a fit gets the spread of the training labels."""
     archive = open_archive(config.data.root)
     fits = read_fits(stage_folder(config, "fit"), "test")
-    trained, calibrated = stage_folder(config, "train"), stage_folder(config, "calibrate-temp")
+    stars, _ = _stars(archive, "test", fits)
     planets, posterior = predict_members(
-        trained,
+        stage_folder(config, "train"),
         fits,
-        _stars(archive, "test", fits),
+        stars,
+        model=config.model,
         epistemic=config.uq.epistemic,
         mc_samples=config.uq.mc_samples,
-        device=resolve_device(config.runtime.device),
+        device=config.runtime.device,
     )
-    calibration = read_calibration(calibrated / CALIBRATION)
+    calibration = read_calibration(stage_folder(config, "calibrate-temp") / CALIBRATION)
     posterior = calibration.apply(posterior)
-    if config.uq.corel:
-        say(NOT_RELATIONAL)
     intervals = calibration.intervals(posterior, corel=config.uq.corel)
     missing = [planet for planet in archive.listed("test") if planet not in fits]
     everyone, complete = with_unmeasured(planets, posterior, missing, archive.labels("train"))
@@ -327,11 +269,34 @@ def publish_submission(config: Config, path: Path) -> None:
 
 def diagnose(config: Config, folder: Path) -> Result:
     """Score what can be scored and write the dashboard."""
-    evidence = gather_evidence(config)
+    params = folder / "params.yaml"
+    write_atomic(params, freeze(config).encode())
+    evidence = gather_evidence(config, command=f"spectramind run --params {params}")
     report = write_dashboard(evidence, config.diagnostics, folder)
+    facts = score_facts(config, evidence)
+    where = "held-out planets" if evidence.truth is not None else "training planets, out of fold"
     return Result(
-        summary=report.summary, outputs=report.outputs, facts=report.facts
+        summary=(
+            f"score {facts['score']:.4f} on {facts['planets']} {where} (the fit alone "
+            f"{facts['fit_score']:.4f}) -> {report.html or report.json}"
+        ),
+        outputs=report.outputs,
+        facts=facts,
     )
+
+
+def _stars(
+    archive: Archive, split: Split, planets: Iterable[int]
+) -> tuple[dict[int, Star | None], tuple[str, ...]]:
+    """Star of each planet, and a sentence for each planet that the table lacks."""
+    stars: dict[int, Star | None] = {}
+    failures = []
+    for planet in planets:
+        try:
+            stars[planet] = archive.star(split, planet)
+        except DataError as error:
+            failures.append(str(error))
+    return stars, tuple(failures)
 
 
 def run_all(
@@ -353,3 +318,14 @@ def run_all(
         result = run_stage(config, stage, stage_folder(config, stage))
         conclude(stage, result)
     return result
+
+
+_FUNCTIONS: dict[Stage, Callable[[Config, Path], Result]] = {
+    "simulate": simulate,
+    "calibrate": calibrate,
+    "fit": fit,
+    "train": train,
+    "calibrate-temp": calibrate_temp,
+    "predict": predict,
+    "diagnose": diagnose,
+}

@@ -11,6 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from spectramind.artefacts import (
+    command_of,
+    data_hash,
+    require_stages_before,
+    seed_of,
+    stage_folder,
+    stages_before,
+)
 from spectramind.command import Call, Options, execute
 from spectramind.config import (
     Config,
@@ -22,19 +30,9 @@ from spectramind.config import (
     stage_values,
 )
 from spectramind.errors import ConfigError, DataError, SpectraMindError
-from spectramind.pipeline import (
-    Result,
-    command_of,
-    data_hash,
-    publish_submission,
-    require_stages_before,
-    run_all,
-    run_stage,
-    seed_of,
-    stage_folder,
-    stages_before,
-)
+from spectramind.pipeline import Result, publish_submission, run_all, run_stage
 from spectramind.provenance import utc_now, write_json
+from spectramind.uq.calibration import NOT_RELATIONAL
 
 METRICS = "metrics.json"  # in the folder of each job of a sweep
 
@@ -94,6 +92,8 @@ def _open(call: Call, config: Config, stage: Stage) -> None:
     """The opening line of a stage, and what the debug log says of it."""
     call.config_hash = stage_hash(config, stage)
     call.seed = seed_of(config, stage)
+    if stage == "predict" and config.uq.corel:
+        call.say(NOT_RELATIONAL)
     call.say(
         f"{command_of(stage)}: configuration {call.config_hash}, seed {call.seed}, "
         f"device {call.device}"

@@ -1,0 +1,115 @@
+"""Where the artefacts of each stage lie, what they were made from, and whether they are fresh."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from spectramind.archive.fingerprint import archive_hash
+from spectramind.calibrate.cache import LightCurveStore
+from spectramind.config import STAGES, Config, Stage, dump, stage_hash
+from spectramind.errors import ArtefactError
+from spectramind.provenance import Provenance, describe, digest
+
+SIDECAR = "stage.json"  # of each stage's folder, written last
+OUT_OF_FOLD = "oof.parquet"  # train: spectra of training planets by members that never saw them
+CALIBRATION_PLANETS = "calibration.parquet"  # train: spectra of the planets set aside
+CALIBRATION = "calibration.json"  # calibrate-temp
+SPECTRA = "spectra.parquet"  # predict
+INTERVALS = "intervals.parquet"  # predict
+SUBMISSION = "submission.csv"  # predict
+HIDDEN_LABELS = "truth/test.csv"  # of a simulated archive
+
+
+def stage_folder(config: Config, stage: Stage) -> Path:
+    """Output folder of a stage."""
+    return config.runtime.out / stage
+
+
+def command_of(stage: Stage) -> str:
+    """The words of the command line that run a stage."""
+    return "diagnose dashboard" if stage == "diagnose" else stage
+
+
+def store_folder(config: Config) -> Path:
+    """Folder of the light curves, addressed by the calibration settings that made them."""
+    if config.data.level == "lightcurves":
+        return config.data.root / "lightcurves"
+    settings = dump(config)["calibration"]
+    del settings["cache"]
+    return stage_folder(config, "calibrate") / digest(settings)
+
+
+def light_curve_store(config: Config) -> LightCurveStore:
+    """The store that `fit` reads."""
+    return LightCurveStore(store_folder(config))
+
+
+@cache
+def _archive_hash(root: Path) -> str:
+    return archive_hash(root)
+
+
+def data_hash(config: Config) -> str:
+    """Hash of the archive at `data.root`; see `archive.fingerprint`."""
+    return _archive_hash(config.data.root)
+
+
+def forget_data_hash() -> None:
+    """Hash the archive anew: it has been written."""
+    _archive_hash.cache_clear()
+
+
+def seed_of(config: Config, stage: Stage) -> int:
+    """The seed that a stage draws from."""
+    return config.simulate.seed if stage == "simulate" else config.training.seed
+
+
+def provenance_of(config: Config, stage: Stage) -> Provenance:
+    """Provenance of what a stage makes now."""
+    return describe(
+        stage=stage,
+        config_hash=stage_hash(config, stage),
+        data_hash="" if stage == "simulate" else data_hash(config),
+        seed=seed_of(config, stage),
+    )
+
+
+def read_sidecar(config: Config, stage: Stage) -> dict[str, Any] | None:
+    """What `stage.json` of a stage says; None where the stage has not finished."""
+    path = stage_folder(config, stage) / SIDECAR
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def up_to_date(config: Config, stage: Stage) -> bool:
+    """Whether the stage's folder was made with this configuration from this archive."""
+    made = read_sidecar(config, stage)
+    if made is None or made["config_hash"] != stage_hash(config, stage):
+        return False
+    return stage == "simulate" or made["data_hash"] == data_hash(config)
+
+
+def stages_before(config: Config, stage: Stage) -> tuple[Stage, ...]:
+    """Stages to run first, in order, so that `stage` has what it reads; none when all is fresh.
+
+    The archive itself is never simulated on the way: a missing one is an error with advice.
+    """
+    if stage == "simulate":
+        return ()
+    needed = STAGES[1 : STAGES.index(stage)]
+    stale = [name for name in needed if not up_to_date(config, name)]
+    return needed[needed.index(stale[0]) :] if stale else ()
+
+
+def require_stages_before(config: Config, stage: Stage) -> None:
+    """Refuse to go on when an earlier stage is missing or stale.
+
+    Raises:
+        ArtefactError: Names the command to run first.
+    """
+    stale = stages_before(config, stage)
+    if stale:
+        raise ArtefactError(
+            f"{stage_folder(config, stale[0])}: missing, or made with another configuration or "
+            f"archive. Run `spectramind {command_of(stale[0])}` with the same settings first."
+        )

@@ -1,0 +1,126 @@
+"""The whole system from nothing, and the command lines that the mission names."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import TINY, run_tiny, spectramind
+
+from spectramind.config import STAGES
+
+PRODUCTS = (
+    "predict/submission.csv",
+    "predict/intervals.parquet",
+    "train/oof.parquet",
+    "train/calibration.parquet",
+)
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    paths = [folder / "artefacts" / name for name in PRODUCTS]
+    paths += sorted((folder / "artefacts/simulate/train").rglob("*.parquet"))
+    paths += sorted((folder / "artefacts/train").rglob("*.safetensors"))
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
+
+
+def test_same_seed_gives_the_same_bytes(finished, tmp_path):
+    again = _hashes(run_tiny(tmp_path, ["runtime.workers=2"]))
+    assert again == _hashes(finished)
+    assert len(again) > len(PRODUCTS) + 10
+
+
+def test_every_stage_leaves_its_provenance(finished):
+    for stage in STAGES:
+        sidecar = json.loads((finished / "artefacts" / stage / "stage.json").read_text())
+        assert len(sidecar["config_hash"]) == 16
+        assert sidecar["stage"] == stage
+        assert sidecar["git_sha"]
+        assert isinstance(sidecar["git_dirty"], bool)
+        assert bool(sidecar["data_hash"]) == (stage != "simulate")
+
+
+def test_submission_is_valid_and_scored(finished):
+    submission = "artefacts/predict/submission.csv"
+    sample = "artefacts/simulate/sample_submission.csv"
+    spectramind(finished, "submission", "validate", submission, "--sample", sample)
+    report = json.loads(spectramind(finished, "score", submission, *TINY, "--json").stdout)
+    diagnosed = json.loads((finished / "artefacts/diagnose-metrics.json").read_text())
+    assert report["score"] == pytest.approx(diagnosed["score"], abs=1e-9)
+    assert report["planets"] == 2
+
+
+def test_fresh_stages_are_not_run_again(copy):
+    done = spectramind(copy, "predict", *TINY)
+    assert "running it first" not in done.stderr
+    stale = spectramind(copy, "predict", *TINY, "transit.baseline_order=2")
+    for stage in ("fit", "train", "calibrate-temp"):
+        assert f"{stage}: missing or stale, running it first" in stale.stderr
+    assert "calibrate: missing" not in stale.stderr
+
+
+def test_six_lines_of_the_mission(copy):
+    for stage in ("calibrate", "fit", "train", "calibrate-temp", "predict", "diagnose"):
+        shutil.rmtree(copy / "artefacts" / stage)
+    lines = [
+        "calibrate data=sim calibration.cache=true",
+        "train model=v50 training=default",
+        "predict model=v50 uq.corel=true --out-csv outputs/submission.csv",
+        "calibrate-temp uq.temp_scale=true",
+        "diagnose dashboard diagnostics=dashboard",
+        "train -m training.lr=1e-4,2e-4 uq.epistemic=ensemble,mc_dropout",
+    ]
+    for line in lines:
+        done = spectramind(copy, *line.split(), *TINY)
+        if "corel" in line:
+            assert "relational" in done.stderr
+    assert (copy / "outputs/submission.csv").is_file()
+    assert (copy / "artefacts/diagnose/dashboard.html").is_file()
+    ranks = [row.split() for row in done.stdout.splitlines() if "training.lr=" in row]
+    scores = [float(row[2]) for row in ranks]
+    assert len(ranks) == 4
+    assert scores == sorted(scores, reverse=True)
+    events = [json.loads(line) for line in (copy / "v50_debug_log.jsonl").read_text().splitlines()]
+    assert [event["state"] for event in events[-6:]] == ["done"] * 6
+
+
+def test_frozen_parameters_demand_the_stages_before(copy):
+    spectramind(copy, "config", "freeze", *TINY, "transit.bin_s=300")
+    done = spectramind(copy, "train", "--params", "params.yaml", check=False)
+    assert done.returncode == 1
+    assert "Run `spectramind fit` with the same settings first." in done.stderr
+
+
+def test_dry_run_writes_nothing(copy):
+    before = sorted(copy.rglob("*"))
+    done = spectramind(copy, "train", *TINY, "training.lr=1e-3", "--dry-run")
+    plan = json.loads(done.stdout)
+    assert plan["runs_first"] == []
+    assert plan["would_write"] == "artefacts/train"
+    assert sorted(copy.rglob("*")) == before
+
+
+def test_one_damaged_planet_does_not_stop_the_others(copy):
+    shutil.rmtree(copy / "artefacts/calibrate")
+    test = copy / "artefacts/simulate/test"
+    bad = sorted(path for path in test.iterdir() if path.is_dir())[0]
+    signal = next(bad.glob("AIRS-CH0_signal_*.parquet"))
+    signal.write_bytes(signal.read_bytes()[:1000])
+    done = spectramind(copy, "predict", *TINY)
+    assert f"test planet {bad.name}" in done.stderr
+    table = pl.read_csv(copy / "artefacts/predict/submission.csv")
+    assert int(bad.name) in table["planet_id"].to_list()
+    strict = spectramind(copy, "calibrate", *TINY, "--strict", check=False)
+    assert strict.returncode == 1
+    assert bad.name in strict.stderr
