@@ -186,7 +186,7 @@ def train(config: Config, folder: Path) -> Result:
     network = challenge_score(metric, archive.year, truth, posterior, labels)
     alone = challenge_score(metric, archive.year, truth, fit_posterior(fits, planets), labels)
     facts = {
-        "members": report.members,
+        "members": len(report.members),
         "planets": len(planets),
         "score": network["score"],
         "fit_score": alone["score"],
@@ -194,7 +194,7 @@ def train(config: Config, folder: Path) -> Result:
     }
     return Result(
         summary=(
-            f"trained {report.members} members -> {folder}; out of fold the score is "
+            f"trained {len(report.members)} members -> {folder}; out of fold the score is "
             f"{facts['score']:.4f}, that of the fit alone {facts['fit_score']:.4f}"
         ),
         outputs=(folder,),

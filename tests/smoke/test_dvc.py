@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from tiny_run import TINY
 
 from spectramind.config import STAGES, freeze, load
 

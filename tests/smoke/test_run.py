@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import TINY, run_tiny, spectramind
+from tiny_run import TINY, run_tiny, spectramind
 
 from spectramind.config import STAGES
 

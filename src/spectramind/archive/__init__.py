@@ -1,0 +1,1 @@
+"""The challenge's archive on disk: readers of both years, fingerprints, submissions."""

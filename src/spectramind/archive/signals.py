@@ -1,0 +1,205 @@
+"""Raw reads and calibration maps of one channel and visit, straight from their parquet files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float64, Int, UInt16
+
+from spectramind.errors import DataError
+from spectramind.instrument import LINEARITY_ORDER, Channel
+from spectramind.observation import DetectorMaps
+
+StoredForm = Literal["frame_rows", "pixel_rows"]
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Whose files are read: the words that every message starts with."""
+
+    planet_id: int
+    visit: int
+    channel: Channel
+
+    def fault(self, path: Path, found: str, mend: str = "Fetch the file again.") -> DataError:
+        """A sentence: where, what was found and expected, how to mend it."""
+        return DataError(
+            f"planet {self.planet_id}, visit {self.visit}, {self.channel.name}: {path.name} "
+            f"{found}. {mend}"
+        )
+
+
+def signal_columns(exposure: Exposure, path: Path) -> list[str]:
+    """Names of a signal file's columns, which are not the same in all archives.
+
+    Raises:
+        DataError: If the file is missing or truncated, has another number of columns than the
+            detector has pixels (or one), or holds anything but uint16.
+    """
+    try:
+        schema = pl.read_parquet_schema(path)
+    except FileNotFoundError as error:
+        raise exposure.fault(path, f"is missing in {path.parent}") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _damaged(exposure, path, error) from error
+    channel = exposure.channel
+    if len(schema) not in (1, channel.pixels):
+        raise exposure.fault(
+            path,
+            f"holds {len(schema)} columns, expected {channel.pixels} "
+            f"({channel.rows} x {channel.columns} pixels) or 1 (flattened)",
+        )
+    wrong = {str(dtype) for dtype in schema.values() if dtype != pl.UInt16}
+    if wrong:
+        raise exposure.fault(path, f"holds {', '.join(sorted(wrong))}, expected uint16 counts")
+    return list(schema)
+
+
+def stored_form(names: list[str]) -> StoredForm:
+    """Whether a file stores one frame a row (as the challenge) or one pixel a row (flattened)."""
+    return "pixel_rows" if len(names) == 1 else "frame_rows"
+
+
+def read_pixels(
+    exposure: Exposure, path: Path, pixels: Int[np.ndarray, " P"], *, expected_reads: int
+) -> list[UInt16[np.ndarray, " R"]]:
+    """Time series of the wanted pixels, each contiguous; columns not wanted are never decoded.
+
+    Args:
+        exposure: Whose file it is.
+        path: Signal file, one frame a row or one pixel a row.
+        pixels: Flat detector indices, row * columns + column, each at most once.
+        expected_reads: Number of time stamps of the channel.
+
+    Raises:
+        DataError: If the file is missing, truncated, of another shape or type, or holds an odd
+            number of reads or another number than there are time stamps.
+    """
+    names = signal_columns(exposure, path)
+    if stored_form(names) == "pixel_rows":
+        return _read_flattened(exposure, path, pixels, expected_reads)
+    table = _read(exposure, path, [names[pixel] for pixel in pixels])
+    _check_reads(exposure, path, table.height, expected_reads)
+    return [column.to_numpy(allow_copy=False) for column in table.get_columns()]
+
+
+def _read_flattened(
+    exposure: Exposure, path: Path, pixels: Int[np.ndarray, " P"], expected_reads: int
+) -> list[UInt16[np.ndarray, " R"]]:
+    column = _read(exposure, path, None).to_series()
+    reads, rest = divmod(len(column), exposure.channel.pixels)
+    if rest:
+        raise exposure.fault(
+            path,
+            f"holds {len(column)} rows in one column, expected a multiple of "
+            f"{exposure.channel.pixels} pixels",
+        )
+    _check_reads(exposure, path, reads, expected_reads)
+    frames = column.to_numpy(allow_copy=False).reshape(reads, exposure.channel.pixels)
+    return list(np.ascontiguousarray(frames[:, pixels].T))
+
+
+def _read(exposure: Exposure, path: Path, columns: list[str] | None) -> pl.DataFrame:
+    try:
+        table = pl.read_parquet(path, columns=columns, glob=False, hive_partitioning=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _damaged(exposure, path, error) from error
+    if any(column.null_count() for column in table.get_columns()):
+        raise exposure.fault(path, "has empty cells, expected a count in each")
+    return table.rechunk()
+
+
+def _check_reads(exposure: Exposure, path: Path, reads: int, expected: int) -> None:
+    if reads % 2:
+        raise exposure.fault(
+            path,
+            f"holds {reads} reads, expected an even number (start/end pairs)",
+            "Drop the last read or fetch the file again.",
+        )
+    if reads != expected:
+        raise exposure.fault(
+            path,
+            f"holds {reads} reads, but axis_info.parquet lists {expected} time stamps",
+            "Fetch both files again.",
+        )
+
+
+def read_maps(exposure: Exposure, folder: Path) -> DetectorMaps:
+    """The five calibration maps of a channel.
+
+    Raises:
+        DataError: If a map is missing, damaged, of another shape, all dead, or not finite (flat:
+            not positive) at a pixel that is alive.
+    """
+    rows, columns = exposure.channel.shape
+    dead = _read_map(exposure, folder / "dead.parquet", rows)
+    if not np.all(np.isin(dead, (0.0, 1.0))):
+        raise exposure.fault(folder / "dead.parquet", "holds values other than true and false")
+    alive = dead == 0.0
+    if not alive.any():
+        raise exposure.fault(
+            folder / "dead.parquet", f"marks all {alive.size} pixels as dead, expected some alive"
+        )
+    maps = {
+        name: _read_live_map(exposure, folder / f"{name}.parquet", rows, alive)
+        for name in ("dark", "flat", "read")
+    }
+    unlit = np.count_nonzero(maps["flat"][alive] <= 0.0)
+    if unlit:
+        raise exposure.fault(
+            folder / "flat.parquet",
+            f"is not positive at {unlit} of {alive.sum()} live pixels, expected about 1",
+        )
+    orders = np.tile(alive, (LINEARITY_ORDER, 1))
+    linear = _read_live_map(
+        exposure, folder / "linear_corr.parquet", LINEARITY_ORDER * rows, orders
+    )
+    return DetectorMaps(
+        dark=maps["dark"],
+        dead=~alive,
+        flat=maps["flat"],
+        read=maps["read"],
+        linear_corr=linear.reshape(LINEARITY_ORDER, rows, columns),
+    )
+
+
+def _read_live_map(
+    exposure: Exposure, path: Path, rows: int, alive: Bool[np.ndarray, "Y X"]
+) -> Float64[np.ndarray, "Y X"]:
+    values = _read_map(exposure, path, rows)
+    faulty = np.count_nonzero(~np.isfinite(values[alive]))
+    if faulty:
+        raise exposure.fault(
+            path,
+            f"in {path.parent.name} is NaN or infinite at {faulty} of {alive.sum()} live pixels, "
+            "expected finite numbers",
+        )
+    return values
+
+
+def _read_map(exposure: Exposure, path: Path, rows: int) -> Float64[np.ndarray, "Y X"]:
+    try:
+        table = pl.read_parquet(path, glob=False, hive_partitioning=False)
+    except FileNotFoundError as error:
+        raise exposure.fault(path, f"is missing in {path.parent}") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _damaged(exposure, path, error) from error
+    if table.shape != (rows, exposure.channel.columns):
+        raise exposure.fault(
+            path,
+            f"in {path.parent.name} holds {table.height} rows x {table.width} columns, expected "
+            f"{rows} x {exposure.channel.columns}",
+        )
+    strange = {str(t) for t in table.dtypes if not (t.is_numeric() or t == pl.Boolean)}
+    if strange:
+        raise exposure.fault(
+            path, f"in {path.parent.name} holds {', '.join(sorted(strange))}, expected numbers"
+        )
+    return table.cast(pl.Float64).to_numpy()
+
+
+def _damaged(exposure: Exposure, path: Path, error: Exception) -> DataError:
+    reason = str(error).splitlines()[0]
+    return exposure.fault(path, f"cannot be read, it may be truncated ({reason})")

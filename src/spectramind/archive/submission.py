@@ -1,0 +1,214 @@
+"""Spectra in files: the challenge's submission, and the tables that stages hand on."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float64, Int64
+
+from spectramind.archive.tables import DEPTH_COLUMNS, planet_ids, read_table
+from spectramind.errors import ArtefactError, DataError
+from spectramind.instrument import WAVELENGTHS
+from spectramind.posterior import SpectrumPosterior
+from spectramind.provenance import write_atomic
+
+SIGMA_COLUMNS = tuple(f"sigma_{number}" for number in range(1, WAVELENGTHS + 1))
+COLUMNS = ("planet_id", *DEPTH_COLUMNS, *SIGMA_COLUMNS)
+_NAMED = 5  # columns or planets that one sentence names
+
+
+def write_submission(
+    path: Path, planets: Sequence[int] | Int64[np.ndarray, " B"], posterior: SpectrumPosterior
+) -> None:
+    """Write a submission: planet_id, wl_1..wl_283, sigma_1..sigma_283, as csv, atomically.
+
+    Raises:
+        ArtefactError: If the spectra would not be valid, or the file cannot be written.
+    """
+    table = _checked_table(path, planets, posterior)
+    write_atomic(path, table.write_csv().encode())
+
+
+def read_submission(path: Path) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior]:
+    """Planets and float64 spectra of a submission.
+
+    Raises:
+        DataError: If the file is missing or not valid; says the first problem.
+    """
+    table = read_table(path)
+    problems = _problems(table)
+    if problems:
+        raise DataError(
+            f"{path}: {problems[0]}: problem 1 of {len(problems)}. "
+            "List them with spectramind submission validate and mend the file."
+        )
+    return planet_ids(table, path), _posterior(table)
+
+
+def validate_submission(path: Path, sample: Path | None) -> list[str]:
+    """Every problem of a submission as a sentence; empty when it is valid.
+
+    Args:
+        path: Submission.
+        sample: A sample submission whose planets must be the same, in any order.
+
+    Raises:
+        DataError: If one of the files is missing or is no csv table.
+    """
+    table = read_table(path)
+    problems = _problems(table)
+    if sample is not None and "planet_id" in table.columns:
+        problems += _against_sample(table, sample)
+    return problems
+
+
+def write_spectra(
+    path: Path, planets: Sequence[int] | Int64[np.ndarray, " B"], posterior: SpectrumPosterior
+) -> None:
+    """Write spectra as float64 parquet with the columns of a submission, atomically.
+
+    Raises:
+        ArtefactError: If the spectra would not be valid, or the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    _checked_table(path, planets, posterior).write_parquet(buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_spectra(path: Path) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior]:
+    """Planets and float64 spectra that `write_spectra` wrote.
+
+    Raises:
+        ArtefactError: If the file is missing, damaged or not valid.
+    """
+    if not path.exists():
+        raise ArtefactError(
+            f"{path}: is missing. Run the stage that writes {path.parent.name}/{path.name} first: "
+            f"spectramind {path.parent.name}."
+        )
+    try:
+        return read_submission(path)
+    except DataError as error:
+        raise ArtefactError(
+            f"{error} Run spectramind {path.parent.name} again to write the file anew."
+        ) from error
+
+
+def _checked_table(
+    path: Path, planets: Sequence[int] | Int64[np.ndarray, " B"], posterior: SpectrumPosterior
+) -> pl.DataFrame:
+    mu, sigma = (_float64(values) for values in (posterior.mu, posterior.sigma))
+    if not mu.shape == sigma.shape == (len(planets), WAVELENGTHS):
+        raise ArtefactError(
+            f"{path}: {len(planets)} planets come with mu of shape {mu.shape} and sigma of shape "
+            f"{sigma.shape}, expected ({len(planets)}, {WAVELENGTHS}). Predict them anew."
+        )
+    table = pl.DataFrame(np.hstack([mu, sigma]), schema=list(COLUMNS[1:]))
+    table.insert_column(0, pl.Series("planet_id", np.asarray(planets, dtype=np.int64)))
+    problems = _problems(table)
+    if problems:
+        raise ArtefactError(
+            f"{path}: not written, {problems[0]}: problem 1 of {len(problems)}. "
+            "Mend or leave out these planets before writing."
+        )
+    return table
+
+
+def _float64(values: torch.Tensor) -> Float64[np.ndarray, "B W"]:
+    return values.detach().cpu().double().numpy()
+
+
+def _posterior(table: pl.DataFrame) -> SpectrumPosterior:
+    mu, sigma = (
+        torch.from_numpy(table.select(pl.col(names).cast(pl.Float64)).to_numpy().copy())
+        for names in (DEPTH_COLUMNS, SIGMA_COLUMNS)
+    )
+    return SpectrumPosterior(mu, sigma)
+
+
+def _problems(table: pl.DataFrame) -> list[str]:
+    """What is wrong with a submission, without a full stop; empty when it is valid."""
+    return [*_column_problems(table), *_id_problems(table), *_value_problems(table)]
+
+
+def _column_problems(table: pl.DataFrame) -> list[str]:
+    missing = [name for name in COLUMNS if name not in table.columns]
+    known = set(COLUMNS)
+    strange = [name for name in table.columns if name not in known]
+    problems = []
+    if missing:
+        problems.append(f"the columns {_some(missing)} are missing, expected {len(COLUMNS)}")
+    if strange:
+        problems.append(f"the columns {_some(strange)} are not expected")
+    if not missing and not strange and tuple(table.columns) != COLUMNS:
+        problems.append(
+            "the columns are not in the order planet_id, wl_1..wl_283, sigma_1..sigma_283"
+        )
+    if not table.height:
+        problems.append("there is no planet in it")
+    return problems
+
+
+def _id_problems(table: pl.DataFrame) -> list[str]:
+    if "planet_id" not in table.columns:
+        return []
+    ids = _ids(table)
+    if ids is None:
+        return ["planet_id holds values that are not whole numbers"]
+    values, counts = np.unique(ids, return_counts=True)
+    twice = values[counts > 1]
+    return [f"the planets {_some(twice)} appear more than once"] if twice.size else []
+
+
+def _ids(table: pl.DataFrame) -> Int64[np.ndarray, " B"] | None:
+    """Planet ids, also where written as "1103775.0"; None unless all are whole numbers."""
+    values = table["planet_id"].cast(pl.Float64, strict=False).to_numpy()
+    if not np.all(np.isfinite(values) & (values == np.round(values))):
+        return None
+    return values.astype(np.int64)
+
+
+def _value_problems(table: pl.DataFrame) -> list[str]:
+    if not table.height:
+        return []
+    present = [name for name in COLUMNS[1:] if name in table.columns]
+    text = [name for name in present if not table[name].dtype.is_numeric()]
+    names = np.array([name for name in present if table[name].dtype.is_numeric()])
+    problems = [f"the columns {_some(text)} are not numeric"] if text else []
+    if not names.size:
+        return problems
+    values = table.select(pl.col(names.tolist()).cast(pl.Float64)).to_numpy()
+    is_sigma = np.char.startswith(names, "sigma_")
+    findings = {
+        "hold empty, NaN or infinite values": ~np.isfinite(values),
+        "hold negative values": values < 0.0,
+        "hold a sigma of zero": (values == 0.0) & is_sigma,
+    }
+    for found, cells in findings.items():
+        if cells.any():
+            where = f"{np.count_nonzero(cells)} cells in {cells.any(1).sum()} planets"
+            problems.append(f"the columns {_some(names[cells.any(0)])} {found} ({where})")
+    return problems
+
+
+def _against_sample(table: pl.DataFrame, sample: Path) -> list[str]:
+    ids = _ids(table)
+    if ids is None:
+        return []
+    wanted = planet_ids(read_table(sample), sample)
+    missing, strange = np.setdiff1d(wanted, ids), np.setdiff1d(ids, wanted)
+    problems = []
+    if missing.size:
+        problems.append(f"the planets {_some(missing)} of {sample.name} are missing")
+    if strange.size:
+        problems.append(f"the planets {_some(strange)} are not in {sample.name}")
+    return problems
+
+
+def _some(things: Sequence[str] | np.ndarray) -> str:
+    """The first few, and how many more."""
+    named = ", ".join(str(thing) for thing in things[:_NAMED])
+    return named + (f" and {len(things) - _NAMED} more" if len(things) > _NAMED else "")

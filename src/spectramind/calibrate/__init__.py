@@ -1,0 +1,1 @@
+"""From raw frames to light curves: the readable chain, its fused twin, and the store."""

@@ -1,0 +1,260 @@
+"""The store of calibrated light curves: crash-safe, shared by processes, memory-mapped.
+
+```
+FOLDER/time/<hash>.npy                      time axis [h], float64, one file a distinct axis
+FOLDER/<split>/<planet>/visit_<v>.airs.npy  (T, 283) float32: 282 fluxes, mean row
+FOLDER/<split>/<planet>/visit_<v>.fgs1.npy  (S, 3) float32: flux, row and column of the star
+FOLDER/<split>/<planet>/visit_<v>.json      written last: the visit exists when this does
+FOLDER/index.parquet                        one row a visit
+```
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from spectramind.errors import ArtefactError
+from spectramind.observation import LightCurves
+from spectramind.provenance import unwritable, write_atomic, write_json
+
+_KEYS = {
+    "split", "planet_id", "visit", "origin", "airs_shape", "fgs1_shape", "airs_time", "fgs1_time",
+    "airs_sha256", "fgs1_sha256", "facts",
+}  # fmt: skip
+_INDEX = {
+    "split": pl.String,
+    "planet_id": pl.Int64,
+    "visit": pl.Int64,
+    "airs_pairs": pl.Int64,
+    "fgs1_pairs": pl.Int64,
+    "airs_sha256": pl.String,
+    "fgs1_sha256": pl.String,
+}
+_MEND = "Delete this file and run `spectramind calibrate` again; other visits are kept."
+
+
+class LightCurveStore:
+    """Light curves of many visits below one folder; several processes may write at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def write(
+        self,
+        split: str,
+        curves: LightCurves,
+        facts: Mapping[str, Any],
+        origin: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write one visit; a kill at any moment leaves the old visit, none, or the whole new one.
+
+        Args:
+            split: "train" or "test".
+            curves: Light curves of the visit.
+            facts: What the calibration found, JSON values.
+            origin: Hashes of what the curves were made from; `ensure` compares them.
+
+        Raises:
+            ArtefactError: If the disk is full or the folder cannot be written.
+        """
+        with self._locked(split, curves.planet_id, curves.visit):
+            self._write(split, curves, facts, origin or {})
+
+    def ensure(
+        self,
+        split: str,
+        planet_id: int,
+        visit: int,
+        origin: Mapping[str, str],
+        make: Callable[[], tuple[LightCurves, Mapping[str, Any]]],
+    ) -> bool:
+        """Write the visit unless a whole one of the same origin is there; True if it was.
+
+        A second process that asks for the same visit waits for the first and then finds it.
+        The lock belongs to the process and vanishes with it.
+        """
+        with self._locked(split, planet_id, visit):
+            if self._holds(split, planet_id, visit, origin):
+                return True
+            curves, facts = make()
+            self._write(split, curves, facts, origin)
+            return False
+
+    def read(self, split: str, planet_id: int, visit: int) -> LightCurves:
+        """Light curves of one visit; the arrays are views of memory-mapped files.
+
+        Raises:
+            ArtefactError: If the visit is missing or its files are damaged.
+        """
+        mark = self._mark(split, planet_id, visit)
+        stem = self._stem(split, planet_id, visit)
+        airs = _mapped(stem.with_suffix(".airs.npy"), mark["airs_shape"])
+        fgs1 = _mapped(stem.with_suffix(".fgs1.npy"), mark["fgs1_shape"])
+        return LightCurves(
+            planet_id=planet_id,
+            visit=visit,
+            airs_time_h=_mapped(self._axis(mark["airs_time"]), mark["airs_shape"][:1]),
+            airs_e=airs[:, :-1],
+            airs_centroid=airs[:, -1],
+            fgs1_time_h=_mapped(self._axis(mark["fgs1_time"]), mark["fgs1_shape"][:1]),
+            fgs1_e=fgs1[:, 0],
+            fgs1_centroid=fgs1[:, 1:],
+        )
+
+    def facts(self, split: str, planet_id: int, visit: int) -> dict[str, Any]:
+        """What the calibration found in this visit."""
+        return self._mark(split, planet_id, visit)["facts"]
+
+    def visits(self, split: str, planet_id: int) -> list[int]:
+        """Visits of a planet that are whole, ascending."""
+        marks = (self.folder / split / str(planet_id)).glob("visit_*.json")
+        return sorted(int(mark.stem.removeprefix("visit_")) for mark in marks)
+
+    def planets(self, split: str) -> list[int]:
+        """Planets of a split with at least one whole visit, ascending."""
+        marks = (self.folder / split).glob("*/visit_*.json")
+        return sorted({int(mark.parent.name) for mark in marks})
+
+    def size(self) -> int:
+        """Bytes of all arrays in the store."""
+        return sum(path.stat().st_size for path in self.folder.rglob("visit_*.npy"))
+
+    def write_index(self) -> None:
+        """Write `index.parquet`: one row a visit with its shapes and hashes."""
+        rows = [
+            {
+                "split": split,
+                "planet_id": planet_id,
+                "visit": visit,
+                "airs_pairs": mark["airs_shape"][0],
+                "fgs1_pairs": mark["fgs1_shape"][0],
+                "airs_sha256": mark["airs_sha256"],
+                "fgs1_sha256": mark["fgs1_sha256"],
+            }
+            for split in self._splits()
+            for planet_id in self.planets(split)
+            for visit in self.visits(split, planet_id)
+            for mark in [self._mark(split, planet_id, visit)]
+        ]
+        buffer = io.BytesIO()
+        pl.DataFrame(rows, schema=_INDEX).write_parquet(buffer)
+        write_atomic(self.folder / "index.parquet", buffer.getvalue())
+
+    def _splits(self) -> list[str]:
+        return sorted({mark.parent.parent.name for mark in self.folder.glob("*/*/visit_*.json")})
+
+    def _stem(self, split: str, planet_id: int, visit: int) -> Path:
+        return self.folder / split / str(planet_id) / f"visit_{visit}"
+
+    def _axis(self, name: str) -> Path:
+        return self.folder / "time" / f"{name}.npy"
+
+    def _mark(self, split: str, planet_id: int, visit: int) -> dict[str, Any]:
+        path = self._stem(split, planet_id, visit).with_suffix(".json")
+        try:
+            mark = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ArtefactError(
+                f"planet {planet_id}, visit {visit} ({split}): no light curves in {self.folder}. "
+                "Run `spectramind calibrate` first."
+            ) from error
+        except (ValueError, OSError) as error:
+            raise ArtefactError(f"{path}: cannot be read ({error}). {_MEND}") from error
+        if not isinstance(mark, dict) or _KEYS - mark.keys():
+            raise ArtefactError(f"{path}: is not the mark of a calibrated visit. {_MEND}")
+        return mark
+
+    def _write(
+        self, split: str, curves: LightCurves, facts: Mapping[str, Any], origin: Mapping[str, str]
+    ) -> None:
+        stem = self._stem(split, curves.planet_id, curves.visit)
+        mark_path = stem.with_suffix(".json")
+        mark_path.unlink(missing_ok=True)
+        for stale in stem.parent.glob(
+            f".{stem.name}.*.tmp"
+        ):  # of a killed process: we hold its lock
+            stale.unlink()
+        airs = np.column_stack([curves.airs_e, curves.airs_centroid])
+        fgs1 = np.column_stack([curves.fgs1_e, curves.fgs1_centroid])
+        mark = {
+            "split": split,
+            "planet_id": curves.planet_id,
+            "visit": curves.visit,
+            "origin": dict(origin),
+            "airs_shape": list(airs.shape),
+            "fgs1_shape": list(fgs1.shape),
+            "airs_time": self._write_axis(curves.airs_time_h),
+            "fgs1_time": self._write_axis(curves.fgs1_time_h),
+            "airs_sha256": _write_array(stem.with_suffix(".airs.npy"), airs),
+            "fgs1_sha256": _write_array(stem.with_suffix(".fgs1.npy"), fgs1),
+            "facts": dict(facts),
+        }
+        write_json(mark_path, mark)
+
+    def _write_axis(self, time_h: np.ndarray) -> str:
+        content = _npy(np.asarray(time_h, dtype=np.float64))
+        name = hashlib.sha256(content).hexdigest()[:16]
+        if not self._axis(name).exists():
+            write_atomic(self._axis(name), content)
+        return name
+
+    def _holds(self, split: str, planet_id: int, visit: int, origin: Mapping[str, str]) -> bool:
+        """Whether the visit is there, of this origin and undamaged."""
+        stem = self._stem(split, planet_id, visit)
+        try:
+            mark = self._mark(split, planet_id, visit)
+        except ArtefactError:  # missing or damaged: the caller makes the visit anew
+            return False
+        wanted = {
+            stem.with_suffix(".airs.npy"): mark["airs_sha256"],
+            stem.with_suffix(".fgs1.npy"): mark["fgs1_sha256"],
+            self._axis(mark["airs_time"]): mark["airs_time"],
+            self._axis(mark["fgs1_time"]): mark["fgs1_time"],
+        }
+        return mark["origin"] == dict(origin) and all(
+            path.exists() and hashlib.sha256(path.read_bytes()).hexdigest().startswith(digits)
+            for path, digits in wanted.items()
+        )
+
+    @contextmanager
+    def _locked(self, split: str, planet_id: int, visit: int) -> Iterator[None]:
+        path = self.folder / ".locks" / f"{split}-{planet_id}-{visit}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = path.open("w")
+        except OSError as error:
+            raise unwritable(path, error) from error
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _write_array(path: Path, array: np.ndarray) -> str:
+    content = _npy(np.asarray(array, dtype=np.float32))
+    write_atomic(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _mapped(path: Path, shape: list[int]) -> np.ndarray:
+    """Memory-map a file that the commit mark promised."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtefactError(f"{path}: cannot be read ({error}). {_MEND}") from error
+    if list(array.shape) != shape:
+        raise ArtefactError(f"{path}: has shape {list(array.shape)}, expected {shape}. {_MEND}")
+    return array

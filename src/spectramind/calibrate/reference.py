@@ -1,0 +1,175 @@
+"""The readable chain in float64: one step after the other, the specification of the kernel.
+
+It holds a whole cube of calibrated differences and takes its time; use it to check the kernel.
+
+Source: host calibration notebook of the challenge (ADC, linearity, dark, CDS, flat), with the
+hosts' later correction of the gain (divide), linearity switched on, and foreground, cosmic rays
+and dead pixels after it. The flat is applied to each pixel before any sum.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float64, UInt16
+
+from spectramind.calibrate.background import (
+    Aperture,
+    choose_aperture,
+    running_mean,
+    smoothing_width,
+)
+from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.calibrate.cosmic import noise, reject, sampled_pairs
+from spectramind.calibrate.curves import (
+    FULL_SCALE,
+    ChannelCurves,
+    Survey,
+    label,
+    read_ratio,
+    trace_gains,
+    usable_pixels,
+)
+from spectramind.calibrate.masks import inpaint
+from spectramind.observation import DetectorMaps, Frames
+
+Cube = Float64[np.ndarray, "Y X T"]
+
+
+def to_electrons(
+    counts: UInt16[np.ndarray, " R"], gain: float, offset_e: float
+) -> Float64[np.ndarray, " R"]:
+    """Charge of each read: counts / gain + offset [e-]."""
+    return counts / gain + offset_e
+
+
+def linearise(
+    measured: Float64[np.ndarray, " R"], coefficients: Float64[np.ndarray, " 6"]
+) -> Float64[np.ndarray, " R"]:
+    """Polynomial c0 + c1 x + ... + c5 x^5 from measured to linear charge [e-]."""
+    return np.polynomial.polynomial.polyval(measured, coefficients)
+
+
+def pair_reads(
+    frames: Frames, maps: DetectorMaps, config: CalibrationConfig, index: int
+) -> tuple[Float64[np.ndarray, " T"], Float64[np.ndarray, " T"]]:
+    """Linear, dark-subtracted charge of the first and the second reads of one pixel [e-]."""
+    pixel = np.unravel_index(frames.pixels[index], frames.channel.shape)
+    counts = frames.reads[index]
+    charge = to_electrons(counts, frames.gain, frames.offset_e) if config.adc else counts * 1.0
+    if config.linearity:
+        charge = linearise(charge, maps.linear_corr[:, *pixel])
+    dark = maps.dark[pixel] if config.dark else 0.0
+    return charge[0::2] - dark * frames.read_s[0], charge[1::2] - dark * frames.read_s[1]
+
+
+def calibrate_channel(
+    frames: Frames, maps: DetectorMaps, config: CalibrationConfig
+) -> ChannelCurves:
+    """Light curves of one channel, step by step.
+
+    Raises:
+        DataError: If too few usable pixels are left to fill a dead one, to find the star or to
+            measure the foreground.
+    """
+    usable, hot = usable_pixels(frames, maps, config)
+    cube, survey = _differences(frames, maps, config, usable)
+    aperture = choose_aperture(frames.channel, config, survey.signal_e, usable, label(frames))
+    hits = 0
+    if config.cosmic_rays:
+        limit = config.cosmic_sigma * survey.noise_e
+        for pixel in map(tuple, np.argwhere(usable)):
+            cube[pixel], found = reject(cube[pixel], float(limit[pixel]))
+            hits += int(found.sum()) if aperture.used[pixel] else 0
+    gains = np.ones(aperture.curves)
+    if config.dead_pixels == "inpaint":
+        cube = inpaint(
+            cube, usable, aperture.flux >= 0, across=aperture.across, where=label(frames)
+        )
+    else:
+        gains = trace_gains(survey, usable, aperture, label(frames))
+        cube = np.where(usable[..., None], cube, 0.0)
+    level = _foreground(cube, usable, aperture, frames, config)
+    flux, centroid = _sums(cube, usable, aperture, gains, level, config)
+    return ChannelCurves(
+        flux_e=flux,
+        centroid=centroid,
+        foreground_e=level.mean(1),
+        read_ratio=read_ratio(survey, usable),
+        pixels=int(aperture.used.sum()),
+        masked=int((aperture.used & ~usable).sum()),
+        hot=hot,
+        cosmic_rays=hits,
+        full_scale=_full_scale(frames, usable & aperture.used),
+    )
+
+
+def _differences(
+    frames: Frames,
+    maps: DetectorMaps,
+    config: CalibrationConfig,
+    usable: Bool[np.ndarray, "Y X"],
+) -> tuple[Cube, Survey]:
+    """Flat-fielded difference of each pair [e-/exposure], and the quick look at it."""
+    shape = frames.channel.shape
+    cube = np.zeros((*shape, frames.time_h.size))
+    survey = Survey(*(np.zeros(shape) for _ in range(4)))
+    sample = sampled_pairs(frames.time_h.size)
+    step = 1.0 / frames.gain if config.adc else 1.0
+    for index, flat_index in enumerate(frames.pixels):
+        pixel = np.unravel_index(flat_index, shape)
+        if not usable[pixel]:
+            continue
+        first, second = pair_reads(frames, maps, config, index)
+        cube[pixel] = (second - first) / (maps.flat[pixel] if config.flat else 1.0)
+        survey.first_e[pixel] = first[sample].mean()
+        survey.second_e[pixel] = second[sample].mean()
+        survey.signal_e[pixel] = np.median(cube[pixel][sample])
+        survey.noise_e[pixel] = noise(cube[pixel], step)
+    return cube, survey
+
+
+def _foreground(
+    cube: Cube,
+    usable: Bool[np.ndarray, "Y X"],
+    aperture: Aperture,
+    frames: Frames,
+    config: CalibrationConfig,
+) -> Float64[np.ndarray, "C T"]:
+    """Foreground of one pixel for each curve, smoothed in time [e-/exposure]."""
+    level = np.zeros((aperture.curves, frames.time_h.size))
+    if not config.foreground:
+        return level
+    for curve in range(aperture.curves):
+        inside = usable & (aperture.foreground == curve)
+        level[curve] = cube[inside].mean(0)
+    return running_mean(level, smoothing_width(frames.time_h, config.foreground_smooth_s))
+
+
+def _sums(
+    cube: Cube,
+    usable: Bool[np.ndarray, "Y X"],
+    aperture: Aperture,
+    gains: Float64[np.ndarray, " C"],
+    level: Float64[np.ndarray, "C T"],
+    config: CalibrationConfig,
+) -> tuple[Float64[np.ndarray, "C T"], Float64[np.ndarray, "T K"]]:
+    """Sum over the aperture and flux-weighted mean position, foreground removed."""
+    flux = np.zeros_like(level)
+    moments = np.zeros((len(aperture.moments), level.shape[1]))
+    for curve in range(aperture.curves):
+        inside = aperture.flux == curve
+        if config.dead_pixels == "zero_weight":
+            inside &= usable
+        light = gains[curve] * (cube[inside] - level[curve])
+        flux[curve] = light.sum(0)
+        places = np.nonzero(inside)
+        for moment, axis in zip(moments, aperture.moments, strict=True):
+            moment += places[axis] @ light
+    return flux, (moments / flux.sum(0)).T
+
+
+def _full_scale(frames: Frames, usable: Bool[np.ndarray, "Y X"]) -> int:
+    inside = usable.flat[frames.pixels]
+    return sum(
+        bool(series.max() == FULL_SCALE)
+        for series, kept in zip(frames.reads, inside, strict=True)
+        if kept
+    )

@@ -1,0 +1,1 @@
+"""How good the spectra are: metrics, figures and the dashboard."""

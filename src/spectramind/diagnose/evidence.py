@@ -1,0 +1,164 @@
+"""What the diagnosis looks at: configuration, evidence of a run, and the planets it can judge."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int
+from pydantic import Field, StrictBool, StrictInt, ValidationInfo, field_validator
+
+from spectramind.diagnose.metrics import MetricConfig
+from spectramind.errors import ConfigError, DataError
+from spectramind.observation import Labels, TransitFit
+from spectramind.posterior import SpectrumPosterior
+from spectramind.settings import Settings
+from spectramind.uq.calibration import Interval, gaussian_half_width
+
+
+class DiagnosticsConfig(Settings):
+    """What the dashboard shows."""
+
+    metric: MetricConfig  # constants of the score
+    planets: Annotated[StrictInt, Field(ge=1, le=60)]  # spectra and light curves shown, at most
+    shap: StrictBool  # attribution to features; not part of this version
+    fft_residuals: StrictBool  # power spectrum of the residuals over wavelength
+    umap: StrictBool  # map of the latent space; not part of this version
+    gnn_explain: StrictBool  # attribution to graph edges; not part of this version
+    export_html: StrictBool  # write dashboard.html beside dashboard.json and spectra.png
+
+    @field_validator("shap", "umap", "gnn_explain")
+    @classmethod
+    def _not_built(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted:
+            raise ConfigError(
+                f"diagnostics.{info.field_name}: true is not part of this version, wanted false. "
+                f"Set diagnostics.{info.field_name}=false."
+            )
+        return wanted
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Everything a run leaves behind that its diagnosis needs.
+
+    Attributes:
+        planet_ids: Planets of the prediction, in the order of all posteriors below.
+        wavelength_um: Scored wavelengths; index 0 is FGS1 [um].
+        predicted: Calibrated posterior of V50.
+        fit: Posterior of the transit fit alone, same planets.
+        intervals: Lower and upper end of the published intervals at each level.
+        calibration_planets: Planets behind conformal intervals; None for Gaussian ones.
+        truth: Labels of the same planets in the same order; None where nobody has them.
+        naive_mean: Mean of all training labels.
+        naive_sigma: Standard deviation of all training labels.
+        oof: Calibrated out-of-fold posterior of training planets.
+        oof_labels: Their labels, same order.
+        provenance: Sidecar of each stage, in order of running.
+        stage_seconds: Wall time of each stage [s].
+        fits: Transit fits whose light curves are shown.
+        command: The exact command that made the dashboard.
+    """
+
+    planet_ids: Int[np.ndarray, " B"]
+    wavelength_um: Float64[np.ndarray, " W"]
+    predicted: SpectrumPosterior
+    fit: SpectrumPosterior
+    intervals: Mapping[float, Interval]
+    calibration_planets: int | None
+    truth: Labels | None
+    naive_mean: float
+    naive_sigma: float
+    oof: SpectrumPosterior
+    oof_labels: Labels
+    provenance: Sequence[Mapping[str, Any]]
+    stage_seconds: Mapping[str, float]
+    fits: Sequence[TransitFit]
+    command: str
+
+    def __post_init__(self) -> None:
+        shape = (len(self.planet_ids), len(self.wavelength_um))
+        _expect_shape("predicted spectra", self.predicted, shape)
+        _expect_shape("transit fits", self.fit, shape)
+        _expect_shape("out-of-fold spectra", self.oof, self.oof_labels.depth.shape)
+        if self.truth is not None and not np.array_equal(self.truth.planet_ids, self.planet_ids):
+            raise DataError(
+                f"diagnose: labels of {len(self.truth.planet_ids)} planets that are not the "
+                f"{len(self.planet_ids)} predicted ones in the same order. Run `spectramind "
+                "predict` again on this archive."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The planets whose truth is known to the diagnosis, as plain arrays."""
+
+    name: str  # for captions
+    held_out: bool  # False: training planets, out of fold
+    planet_ids: Int[np.ndarray, " B"]
+    mu: Float64[np.ndarray, "B W"]
+    sigma: Float64[np.ndarray, "B W"]
+    depth: Float64[np.ndarray, "B W"]
+    intervals: Mapping[float, tuple[Float64[np.ndarray, "B W"], Float64[np.ndarray, "B W"]]]
+    calibration_planets: int | None
+
+    @property
+    def z(self) -> Float64[np.ndarray, "B W"]:
+        """Normalised residual (depth - mu) / sigma."""
+        return (self.depth - self.mu) / self.sigma
+
+    @property
+    def planets(self) -> int:
+        """Number of planets, the n of every statement about coverage."""
+        return len(self.planet_ids)
+
+    @property
+    def interval_method(self) -> str:
+        """Words for the captions."""
+        if self.calibration_planets is None:
+            return "Gaussian"
+        return f"split-conformal ({self.calibration_planets} calibration planets)"
+
+
+def judged(evidence: Evidence) -> Judged:
+    """Held-out planets when their truth is known, else the out-of-fold training planets.
+
+    Conformal intervals exist for predicted planets only, so out-of-fold planets are judged by
+    Gaussian intervals of their calibrated posterior.
+    """
+    if evidence.truth is not None:
+        mu, sigma = arrays(evidence.predicted)
+        intervals = {
+            level: (_array(lower), _array(upper))
+            for level, (lower, upper) in evidence.intervals.items()
+        }
+        return Judged(
+            "held-out planets", True, evidence.planet_ids, mu, sigma, evidence.truth.depth,
+            intervals, evidence.calibration_planets,
+        )  # fmt: skip
+    mu, sigma = arrays(evidence.oof)
+    widths = {level: gaussian_half_width(level) * sigma for level in evidence.intervals}
+    return Judged(
+        "training planets, out of fold", False, evidence.oof_labels.planet_ids, mu, sigma,
+        evidence.oof_labels.depth, {level: (mu - w, mu + w) for level, w in widths.items()}, None,
+    )  # fmt: skip
+
+
+def arrays(
+    posterior: SpectrumPosterior,
+) -> tuple[Float64[np.ndarray, "B W"], Float64[np.ndarray, "B W"]]:
+    """Mean and sigma as float64 arrays."""
+    return _array(posterior.mu), _array(posterior.sigma)
+
+
+def _array(values: Float[torch.Tensor, "B W"]) -> Float64[np.ndarray, "B W"]:
+    return values.detach().cpu().double().numpy()
+
+
+def _expect_shape(name: str, posterior: SpectrumPosterior, shape: tuple[int, ...]) -> None:
+    if tuple(posterior.mu.shape) != shape or tuple(posterior.sigma.shape) != shape:
+        raise DataError(
+            f"diagnose: {name} of shape {tuple(posterior.mu.shape)}, wanted {shape} (planets, "
+            "wavelengths). Run `spectramind predict` again: the artefacts are of two archives."
+        )

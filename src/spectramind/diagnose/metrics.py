@@ -1,0 +1,185 @@
+"""The score of the Ariel Data Challenge, as both years' hosts compute it.
+
+Shapes: B planets, W wavelengths (index 0 = FGS1); depths and sigmas are (Rp/Rs)^2.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from pydantic import PositiveFloat
+
+from spectramind.errors import DataError
+from spectramind.settings import Settings
+
+_SIGMA_FLOOR = 1e-15  # the hosts' only protection against a sigma of zero
+
+
+class MetricConfig(Settings):
+    """Constants of the 2025 metric."""
+
+    fgs_weight: PositiveFloat  # weight of the FGS1 point beside 1 for each AIRS-CH0 point
+    fgs1_sigma_true: PositiveFloat  # ideal error of FGS1 [(Rp/Rs)^2]
+    airs_sigma_true: PositiveFloat  # ideal error of AIRS-CH0 [(Rp/Rs)^2]
+
+    def sigma_true(self, wavelengths: int) -> Float[np.ndarray, " W"]:
+        """Ideal error at each wavelength."""
+        sigma = np.full(wavelengths, self.airs_sigma_true)
+        sigma[0] = self.fgs1_sigma_true
+        return sigma
+
+
+class ChannelScores(NamedTuple):
+    """Mean point score of each channel, not clipped: below 0 is worse than the naive guess."""
+
+    fgs1: float
+    airs: float
+
+
+def naive_statistics(depth: Float[np.ndarray, "B W"]) -> tuple[float, float]:
+    """Mean and (population) standard deviation of all labels: the guess that scores 0."""
+    return float(depth.mean()), float(depth.std())
+
+
+def log_likelihood(
+    depth: Float[np.ndarray, "B W"],
+    mu: Float[np.ndarray, "B W"] | float,
+    sigma: Float[np.ndarray, "*#shape"] | float,
+) -> Float[np.ndarray, "B W"]:
+    """Gaussian log density at each point [nat]: -((y - mu)/sigma)^2/2 - ln sigma - ln(2 pi)/2."""
+    return -0.5 * ((depth - mu) / sigma) ** 2 - np.log(sigma) - 0.5 * np.log(2.0 * np.pi)
+
+
+def score_2024(
+    depth: Float[np.ndarray, "B W"],
+    mu: Shaped[np.ndarray, "R V"],
+    *,
+    sigma: Shaped[np.ndarray, "R V"],
+    naive_mean: float,
+    naive_sigma: float,
+    sigma_true: float,
+) -> float:
+    """Score of 2024: (L - L_naive) / (L_ideal - L_naive) of summed log-likelihoods, within 0..1.
+
+    Args:
+        depth: True spectra.
+        mu: Predicted spectra.
+        sigma: Predicted errors, clipped from below at 1e-15.
+        naive_mean: Mean of all training labels.
+        naive_sigma: Standard deviation of all training labels.
+        sigma_true: Error of the ideal prediction (10 ppm in 2024).
+
+    Raises:
+        DataError: If the prediction has another shape, is not numeric or holds negative values.
+
+    Source: evaluation code of the hosts, 2024. NaN is not tested there and gives a NaN score.
+    """
+    mu, sigma = _as_submitted(depth, mu, sigma)
+    naive = log_likelihood(depth, naive_mean, naive_sigma).sum()
+    ideal = log_likelihood(depth, depth, sigma_true).sum()
+    reached = log_likelihood(depth, mu, sigma).sum()
+    return float(np.clip((reached - naive) / (ideal - naive), 0.0, 1.0))
+
+
+def score_2025(
+    depth: Float[np.ndarray, "B W"],
+    mu: Shaped[np.ndarray, "R V"],
+    *,
+    sigma: Shaped[np.ndarray, "R V"],
+    naive_mean: float,
+    naive_sigma: float,
+    sigma_true: Float[np.ndarray, " W"],
+    fgs_weight: float,
+) -> float:
+    """Score of 2025: the weighted mean over all points of the point scores, within 0..1.
+
+    Args:
+        depth: True spectra.
+        mu: Predicted spectra.
+        sigma: Predicted errors, clipped from below at 1e-15.
+        naive_mean: Mean of all training labels.
+        naive_sigma: Standard deviation of all training labels.
+        sigma_true: Error of the ideal prediction at each wavelength.
+        fgs_weight: Weight of wavelength 0; the others weigh 1.
+
+    Raises:
+        DataError: If the prediction has another shape, is not numeric or holds negative values.
+
+    Source: evaluation code of the hosts, 2025. NaN is not tested there and gives a NaN score.
+    """
+    points = point_scores_2025(
+        depth,
+        mu,
+        sigma=sigma,
+        naive_mean=naive_mean,
+        naive_sigma=naive_sigma,
+        sigma_true=sigma_true,
+    )
+    weights = np.broadcast_to(point_weights(points.shape[1], fgs_weight), points.shape)
+    return float(np.clip(np.average(points, weights=weights), 0.0, 1.0))
+
+
+def point_scores_2025(
+    depth: Float[np.ndarray, "B W"],
+    mu: Shaped[np.ndarray, "R V"],
+    *,
+    sigma: Shaped[np.ndarray, "R V"],
+    naive_mean: float,
+    naive_sigma: float,
+    sigma_true: Float[np.ndarray, " W"],
+) -> Float[np.ndarray, "B W"]:
+    """Score of each point, (L - L_naive) / (L_ideal - L_naive), not clipped on either side.
+
+    Arguments and errors as in `score_2025`.
+    """
+    mu, sigma = _as_submitted(depth, mu, sigma)
+    naive = log_likelihood(depth, naive_mean, naive_sigma)
+    ideal = log_likelihood(depth, depth, sigma_true)
+    return (log_likelihood(depth, mu, sigma) - naive) / (ideal - naive)
+
+
+def point_weights(wavelengths: int, fgs_weight: float) -> Float[np.ndarray, " W"]:
+    """Weight of each wavelength in the 2025 score: FGS1 has its own, AIRS-CH0 has 1 a point."""
+    weights = np.ones(wavelengths)
+    weights[0] = fgs_weight
+    return weights
+
+
+def planet_scores(
+    points: Float[np.ndarray, "B W"], *, fgs_weight: float
+) -> Float[np.ndarray, " B"]:
+    """Share of each planet in the 2025 score; their mean is the score before it is clipped."""
+    return np.average(points, axis=1, weights=point_weights(points.shape[1], fgs_weight))
+
+
+def channel_scores(points: Float[np.ndarray, "B W"]) -> ChannelScores:
+    """What FGS1 alone and AIRS-CH0 alone reach in the 2025 score."""
+    return ChannelScores(float(points[:, 0].mean()), float(points[:, 1:].mean()))
+
+
+def _as_submitted(
+    depth: Float[np.ndarray, "B W"],
+    mu: Shaped[np.ndarray, "R V"],
+    sigma: Shaped[np.ndarray, "R V"],
+) -> tuple[Float[np.ndarray, "B W"], Float[np.ndarray, "B W"]]:
+    """What the hosts refuse, and the clip of sigma that they apply."""
+    if not (_is_numeric(mu) and _is_numeric(sigma)):
+        raise DataError(
+            f"prediction: holds {mu.dtype} and {sigma.dtype}, expected numbers. "
+            "Write every wl_ and sigma_ column as numbers."
+        )
+    if np.any(mu < 0.0) or np.any(sigma < 0.0):
+        raise DataError(
+            "prediction: negative values in the submission, expected wl_ and sigma_ of at least "
+            "0. Mend the planets that spectramind submission validate names."
+        )
+    if mu.shape != depth.shape or sigma.shape != depth.shape:
+        raise DataError(
+            f"prediction: mu has the shape {mu.shape} and sigma {sigma.shape}, expected "
+            f"{depth.shape} as the labels. Write one column a wavelength for each, a row a planet."
+        )
+    return mu.astype(np.float64), np.clip(sigma.astype(np.float64), _SIGMA_FLOOR, None)
+
+
+def _is_numeric(values: np.ndarray) -> bool:
+    return np.issubdtype(values.dtype, np.number) or values.dtype == np.bool_

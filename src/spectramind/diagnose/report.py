@@ -1,0 +1,288 @@
+"""The dashboard: findings of all sections, written as one offline HTML file and as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from spectramind.diagnose import charts, page
+from spectramind.diagnose.alerts import (
+    Alert,
+    alert_bias,
+    alert_blown,
+    alert_coverage,
+    alert_provenance,
+    alert_score,
+    alert_sigma,
+    alert_time,
+    alert_white,
+)
+from spectramind.diagnose.evidence import DiagnosticsConfig, Evidence, Judged, arrays, judged
+from spectramind.diagnose.figures import Figure, Table
+from spectramind.diagnose.page import Section
+from spectramind.diagnose.residuals import ResidualPower, residual_power
+from spectramind.diagnose.scorecard import Score, score
+from spectramind.diagnose.spectra import (
+    light_curve_figure,
+    ranked,
+    spectrum_figure,
+    write_picture,
+)
+from spectramind.provenance import write_atomic, write_json
+
+_PROVENANCE = (
+    "stage", "config_hash", "data_hash", "git_sha", "git_dirty", "version", "seed", "created",
+)  # fmt: skip
+_SEVERITY = ("fail", "warn", "pass")
+_NO_TRUTH = (
+    "The true spectra of the predicted planets are not known here (the challenge keeps them), so "
+    "everything below judges training planets, out of fold. The temperature was fitted on these "
+    "very planets: with uq.temp_scale=true their mean z² is 1 by construction."
+)
+
+
+@dataclass(frozen=True)
+class DashboardReport:
+    """What was written, and the verdicts."""
+
+    html: Path | None  # None when diagnostics.export_html is off
+    json: Path
+    picture: Path
+    score: float  # of held-out planets where their truth is known, else out of fold
+    held_out: bool
+    alerts: tuple[Alert, ...]
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """All files written."""
+        files = (self.json, self.picture)
+        return files if self.html is None else (self.html, *files)
+
+
+@dataclass(frozen=True, eq=False)
+class _Findings:
+    """What several sections need."""
+
+    evidence: Evidence
+    config: DiagnosticsConfig
+    judged: Judged
+    scores: Mapping[str, Score]  # the first one is the headline
+    power: ResidualPower | None
+    shown: Int[np.ndarray, " P"]  # rows of the predicted planets that are drawn
+
+    @property
+    def headline(self) -> Score:
+        return next(iter(self.scores.values()))
+
+
+def write_dashboard(evidence: Evidence, config: DiagnosticsConfig, out: Path) -> DashboardReport:
+    """Diagnose a run and write dashboard.json, spectra.png and, if wanted, dashboard.html.
+
+    Args:
+        evidence: What the stages left behind.
+        config: What to show.
+        out: Folder to write into.
+
+    Returns:
+        Paths, headline score and verdicts.
+
+    Raises:
+        ArtefactError: If a file cannot be written.
+        DataError: If a prediction holds negative values, which the metric refuses.
+    """
+    findings = _find(evidence, config)
+    alerts = _alerts(findings)
+    sections = _sections(findings, alerts)
+    html = out / "dashboard.html" if config.export_html else None
+    report = DashboardReport(
+        html, out / "dashboard.json", out / "spectra.png", findings.headline.total,
+        findings.judged.held_out, alerts,
+    )  # fmt: skip
+    write_json(report.json, _as_json(findings, report, sections))
+    write_picture(evidence, findings.shown, report.picture)
+    if html is not None:
+        cards = _cards(findings)
+        write_atomic(html, page.render(cards, findings.judged.name, alerts, sections).encode())
+    return report
+
+
+def _find(evidence: Evidence, config: DiagnosticsConfig) -> _Findings:
+    known = judged(evidence)
+    naive = (evidence.naive_mean, evidence.naive_sigma)
+
+    def scored(depth: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> Score:
+        return score(depth, mu, sigma=sigma, naive=naive, metric=config.metric)
+
+    out_of_fold = scored(evidence.oof_labels.depth, *arrays(evidence.oof))
+    if evidence.truth is None:
+        scores = {"V50 out of fold": out_of_fold}
+        quality = -np.median(arrays(evidence.predicted)[1], axis=1)
+    else:
+        v50 = scored(known.depth, known.mu, known.sigma)
+        fit = scored(known.depth, *arrays(evidence.fit))
+        scores = {"V50": v50, "transit fit": fit, "V50 out of fold": out_of_fold}
+        quality = v50.planets
+    power = residual_power(known.z[:, 1:]) if config.fft_residuals else None
+    return _Findings(evidence, config, known, scores, power, ranked(quality, config.planets))
+
+
+def _alerts(findings: _Findings) -> tuple[Alert, ...]:
+    evidence, known = findings.evidence, findings.judged
+    white = () if findings.power is None else (alert_white(findings.power),)
+    alerts = (
+        alert_score(findings.headline, findings.scores.get("transit fit")),
+        alert_sigma(known),
+        alert_bias(known),
+        alert_coverage(known),
+        alert_blown(known),
+        *white,
+        alert_provenance(evidence.provenance),
+        alert_time(evidence.stage_seconds),
+    )
+    return tuple(sorted(alerts, key=lambda alert: _SEVERITY.index(alert.state)))
+
+
+def _sections(findings: _Findings, alerts: tuple[Alert, ...]) -> tuple[Section, ...]:
+    return (
+        _provenance_section(findings.evidence),
+        Section("1", "Alerts", (), (), (), alerts),
+        _score_section(findings),
+        _spectra_section(findings),
+        _calibration_section(findings),
+        _residual_section(findings),
+        Section("9", "Reproduce", ("This command makes the dashboard again.",
+                                   page.Command(findings.evidence.command))),
+    )  # fmt: skip
+
+
+def _provenance_section(evidence: Evidence) -> Section:
+    stages = Table(
+        _PROVENANCE, tuple(tuple(str(row[k]) for k in _PROVENANCE) for row in evidence.provenance)
+    )
+    text = "Every artefact carries these marks; equal hashes mean equal inputs and settings."
+    figures = (charts.stage_figure(evidence.stage_seconds),) if evidence.stage_seconds else ()
+    return Section("0", "Provenance", (text,), figures, (("Stages", stages),))
+
+
+def _score_section(findings: _Findings) -> Section:
+    metric = findings.config.metric
+    text = (
+        f"Metric of the 2025 challenge: FGS1 weighs {metric.fgs_weight:g}, each AIRS-CH0 point 1; "
+        f"ideal errors {metric.fgs1_sigma_true:g} and {metric.airs_sigma_true:g}; naive guess "
+        f"{findings.evidence.naive_mean:.6f} ± {findings.evidence.naive_sigma:.6f}."
+    )
+    missing = () if findings.evidence.truth is not None else (_NO_TRUTH,)
+    figures = (
+        charts.score_figure(findings.scores),
+        charts.planet_score_figure(findings.judged, findings.headline),
+    )
+    return Section("2", "Score", (*missing, text), figures)
+
+
+def _spectra_section(findings: _Findings) -> Section:
+    evidence, shown = findings.evidence, findings.shown
+    text, kind = "From the worst over the median to the best score.", ("worst", "best")
+    if evidence.truth is None:
+        text = "From the largest to the smallest claimed sigma; the truth is not known."
+        kind = ("least certain", "most certain")
+    figures: list[Figure] = []
+    for index, row in enumerate(shown):
+        place = {0: kind[0], len(shown) - 1: kind[1]}.get(index, f"number {index + 1}")
+        rank = f"{place} of the {len(shown)} shown"
+        if evidence.truth is not None:
+            rank += f", score {findings.headline.planets[row]:.3f}"
+        figures.append(spectrum_figure(evidence, int(row), f"{301 + index}", rank))
+    fits = {fit.planet_id: fit for fit in evidence.fits}
+    drawn = [int(evidence.planet_ids[row]) for row in shown]
+    curves = [fits[planet] for planet in drawn if planet in fits]
+    figures += [light_curve_figure(fit, f"{361 + i}") for i, fit in enumerate(curves[:3])]
+    return Section("3", "Spectra", (text,), tuple(figures))
+
+
+def _calibration_section(findings: _Findings) -> Section:
+    evidence, known = findings.evidence, findings.judged
+    others: dict[str, np.ndarray] = {}
+    missing: tuple[str, ...] = (_NO_TRUTH,)
+    if evidence.truth is not None:
+        missing = ()
+        mu, sigma = arrays(evidence.fit)
+        others["transit fit"] = (known.depth - mu) / sigma
+        mu, sigma = arrays(evidence.oof)
+        others["V50 out of fold"] = (evidence.oof_labels.depth - mu) / sigma
+    um = evidence.wavelength_um
+    text = (
+        "Envelopes count planets, not points: the wavelengths of one planet are correlated. They "
+        "are exact for one wavelength and generous for averages over wavelengths."
+    )
+    figures = (
+        charts.coverage_figure(known, others),
+        charts.wavelength_coverage_figure(known, um),
+        charts.pit_figure(known),
+        charts.z2_figure(known, um),
+        charts.width_figure(known, um),
+    )
+    tables = ((f"{known.interval_method} intervals, by channel", charts.quality_table(known)),)
+    return Section("4", "Calibration", (*missing, text), figures, tables)
+
+
+def _residual_section(findings: _Findings) -> Section:
+    known, um = findings.judged, findings.evidence.wavelength_um
+    power = findings.power
+    texts = () if power else ("Figure 501 is off: diagnostics.fft_residuals=false.",)
+    first = () if power is None else (charts.power_figure(power, known.planets),)
+    return Section(
+        "5",
+        "Residuals",
+        texts,
+        (*first, charts.correlation_figure(known, um), charts.error_figure(known, um)),
+    )
+
+
+def _cards(findings: _Findings) -> tuple[tuple[str, str], ...]:
+    headline = findings.headline
+    cards = [
+        ("score, 2025 metric", f"{headline.total:.4f}"),
+        ("FGS1", f"{headline.fgs1:.3f}"),
+        ("AIRS-CH0", f"{headline.airs:.3f}"),
+    ]
+    if "transit fit" in findings.scores:
+        cards.append(("transit fit alone", f"{findings.scores['transit fit'].total:.4f}"))
+    cards.append(("planets judged", str(findings.judged.planets)))
+    return tuple(cards)
+
+
+def _as_json(
+    findings: _Findings, report: DashboardReport, sections: tuple[Section, ...]
+) -> dict[str, Any]:
+    figures = [figure for section in sections for figure in section.figures]
+    return {
+        "score": {
+            name: {"total": item.total, "fgs1": item.fgs1, "airs": item.airs}
+            for name, item in findings.scores.items()
+        },
+        "judged": {
+            "planets": findings.judged.planets,
+            "held_out": findings.judged.held_out,
+            "intervals": findings.judged.interval_method,
+        },
+        "alerts": [vars(alert) for alert in report.alerts],
+        "figures": {
+            figure.number: {
+                "title": figure.title,
+                "finding": figure.finding,
+                "columns": figure.table.columns,
+                "rows": figure.table.rows,
+            }
+            for figure in figures
+        },
+        "tables": {
+            name: {"columns": values.columns, "rows": values.rows}
+            for section in sections
+            for name, values in section.tables
+        },
+        "stage_seconds": dict(findings.evidence.stage_seconds),
+        "command": findings.evidence.command,
+    }

@@ -1,0 +1,87 @@
+"""The loss: a robust Gaussian likelihood and two priors on the shape of the spectrum."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from spectramind.model.physics_priors import high_frequency_power, roughness
+from spectramind.posterior import SpectrumPosterior
+from spectramind.settings import Settings
+
+
+class LossConfig(Settings):
+    """Weights of the loss and the constants of its terms."""
+
+    gll_weight: float = Field(gt=0)  # of the Gaussian likelihood
+    smooth_l2_weight: float = Field(ge=0)  # of the second difference of mu
+    fft_suppress_weight: float = Field(ge=0)  # of the high-frequency power of mu
+    fgs1_weight: float = Field(gt=0)  # of FGS1 in the likelihood, one AIRS bin counts 1
+    z_clip: float = Field(gt=0)  # |y - mu| / sigma beyond which a point counts less
+    fft_cutoff: float = Field(gt=0, lt=0.5)  # lowest frequency suppressed [cycles/bin]
+
+
+class LossTerms(NamedTuple):
+    """The loss of a batch and its unweighted terms."""
+
+    total: Float[Tensor, ""]
+    nll: Float[Tensor, ""]
+    roughness: Float[Tensor, ""]
+    high_frequency: Float[Tensor, ""]
+
+
+def loss_terms(
+    posterior: SpectrumPosterior,
+    fit: SpectrumPosterior,
+    depth: Float[Tensor, "B W"],
+    config: LossConfig,
+) -> LossTerms:
+    """Mean over planets of gll * NLL + smooth_l2 * roughness + fft_suppress * high frequencies.
+
+    Source: own combination; each term names its own.
+    """
+    nll = robust_nll(
+        posterior, depth, unit=fit.sigma, z_clip=config.z_clip, fgs1_weight=config.fgs1_weight
+    ).mean()
+    rough = roughness(posterior.mu, fit.sigma).mean()
+    high = high_frequency_power(posterior.mu, fit.sigma, cutoff=config.fft_cutoff).mean()
+    total = (
+        config.gll_weight * nll
+        + config.smooth_l2_weight * rough
+        + config.fft_suppress_weight * high
+    )
+    return LossTerms(total, nll, rough, high)
+
+
+def robust_nll(
+    posterior: SpectrumPosterior,
+    depth: Float[Tensor, "B W"],
+    *,
+    unit: Float[Tensor, "B W"],
+    z_clip: float,
+    fgs1_weight: float,
+) -> Float[Tensor, " B"]:
+    """Weighted mean over wavelengths of rho(z)/2 + ln(sigma / unit), z = (y - mu)/sigma [nat].
+
+    rho(z) = z^2 up to c = `z_clip` and c^2 (1 + ln(z^2/c^2)) beyond: value and slope are
+    continuous, and the pull of one point on ln sigma is at most c^2. Within the clip this is
+    the Gaussian log density but for ln(2 pi)/2 and the unit.
+
+    Args:
+        posterior: Predicted spectra.
+        depth: True spectra.
+        unit: Depth in whose units sigma is measured; leaves gradients as they are.
+        z_clip: c.
+        fgs1_weight: Weight of wavelength 0; every other one counts 1.
+
+    Source: Gaussian likelihood; the tail is that of a Student t density (its logarithm grows
+    as ln z^2), joined at c.
+    """
+    square, edge = posterior.z(depth) ** 2, z_clip**2
+    tail = edge * (1.0 + torch.log(square.clamp(min=edge) / edge))
+    point = 0.5 * torch.where(square <= edge, square, tail) + torch.log(posterior.sigma / unit)
+    weight = torch.ones_like(point[0])
+    weight[0] = fgs1_weight
+    return (point * weight).sum(-1) / weight.sum()

@@ -1,0 +1,110 @@
+"""V50: reads light curves, fit and residuals, and corrects the fit's spectrum.
+
+    mu = mu_fit + sigma_fit * delta        sigma = sigma_fit * exp(s)
+
+Both heads are zero at initialisation: an untrained V50 is the fit. Shapes: B planets, V visits,
+C series channels, L time bins, W = 283 wavelengths, F node features, P planet features.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor, nn
+
+from spectramind.model.gnn import AirsEncoderConfig, GraphEncoder
+from spectramind.model.graph import relations
+from spectramind.model.heads import DecodersConfig, FusionConfig, Head, soft_bound
+from spectramind.model.likelihood import LossConfig
+from spectramind.model.mamba import Fgs1Encoder, Fgs1EncoderConfig
+from spectramind.posterior import SpectrumPosterior
+from spectramind.settings import Settings
+
+
+class EncodersConfig(Settings):
+    """Both encoders."""
+
+    fgs1: Fgs1EncoderConfig
+    airs: AirsEncoderConfig
+
+
+class ModelConfig(Settings):
+    """The network and its loss (`configs/model`)."""
+
+    encoders: EncodersConfig
+    fusion: FusionConfig
+    decoders: DecodersConfig
+    loss: LossConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What the network sees of some planets; scaled features and the fit itself."""
+
+    nodes: Float[Tensor, "B W F"]
+    series: Float[Tensor, "B V C L"]
+    mask: Bool[Tensor, "B V L"]  # True where the series holds data
+    planet: Float[Tensor, "B P"]
+    depth: Float64[Tensor, "B W"]  # the fit's spectrum
+    sigma: Float64[Tensor, "B W"]  # the fit's error bars
+
+    def __len__(self) -> int:
+        return len(self.depth)
+
+    def __getitem__(self, rows: Tensor) -> "Batch":
+        """The planets of these rows."""
+        return Batch(*(tensor[rows] for tensor in self._tensors()))
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same planets on another device."""
+        return Batch(*(tensor.to(device) for tensor in self._tensors()))
+
+    @property
+    def fit(self) -> SpectrumPosterior:
+        """The spectrum that the network corrects."""
+        return SpectrumPosterior(self.depth, self.sigma)
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.nodes, self.series, self.mask, self.planet, self.depth, self.sigma
+
+
+@dataclass(frozen=True)
+class FeatureSizes:
+    """Widths of the network's inputs."""
+
+    nodes: int
+    series: int
+    planet: int
+
+
+class V50(nn.Module):
+    """Mamba over FGS1, a graph network over the spectrum, and two residual heads."""
+
+    def __init__(self, config: ModelConfig, sizes: FeatureSizes) -> None:
+        super().__init__()
+        fgs1, airs = config.encoders.fgs1, config.encoders.airs
+        edges = relations(
+            airs.edge_types, neighbours=airs.neighbours, detector_block=airs.detector_block
+        )
+        self.fgs1 = Fgs1Encoder(fgs1, sizes.series)
+        self.airs = GraphEncoder(airs, sizes.nodes, torch.from_numpy(edges))
+        fused = 2 * airs.hidden + sizes.nodes + fgs1.d_model + sizes.planet
+        self.mu = Head(fused, config.decoders.mu.hidden)
+        self.log_scale = Head(fused, config.decoders.sigma.hidden)
+        self.max_log_scale = config.decoders.sigma.max_log_scale
+
+    def forward(self, batch: Batch) -> SpectrumPosterior:
+        """The corrected spectrum, in float64 like the fit."""
+        state = self.fuse(batch)
+        delta = self.mu(state).double()
+        log_scale = soft_bound(self.log_scale(state).double(), self.max_log_scale)
+        return SpectrumPosterior(
+            batch.depth + batch.sigma * delta, batch.sigma * torch.exp(log_scale)
+        )
+
+    def fuse(self, batch: Batch) -> Float[Tensor, "B W D"]:
+        """Concatenate at each node: its state and features, FGS1 state, readout, planet."""
+        nodes = self.airs(batch.nodes)
+        shared = [self.fgs1(batch.series, batch.mask), nodes.mean(1), batch.planet]
+        common = torch.cat(shared, dim=-1)[:, None].expand(-1, nodes.shape[1], -1)
+        return torch.cat([nodes, batch.nodes, common], dim=-1)

@@ -1,0 +1,200 @@
+"""Transmission spectra: nine gases, Rayleigh, collision-induced absorption, cloud and haze."""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from spectramind.instrument import FGS1_BAND_UM, wavelength_um
+from spectramind.simulate.population import (
+    RSUN_M,
+    Planet,
+    radius_m,
+    scale_height_m,
+    stream,
+)
+from spectramind.simulate.settings import AtmosphereConfig
+from spectramind.spectroscopy import GASES, cross_section
+
+_BOLTZMANN_CGS = 1.380649e-16
+_BAR_CGS = 1e6
+_HYDROGEN, _HELIUM = 0.85, 0.15  # shares of the background gas
+_TEMPERATURE_NODES_K = np.geomspace(400.0, 2600.0, 8)
+_FGS1_SAMPLES = 21  # wavelengths averaged over the FGS1 band
+_BATCH = 64
+_AMAGAT_CGS = 2.6868e19
+# Rayleigh scattering of H2 at 1 um [cm2]; Lecavelier des Etangs et al. 2008.
+_RAYLEIGH_CGS = 8.14e-29
+_NORMALISATION_PASSES = 4
+
+
+@dataclass(frozen=True)
+class Atmosphere:
+    """What one planet's atmosphere is made of."""
+
+    log10_abundance: dict[str, float]
+    cloud_pressure_bar: float | None
+    haze_enhancement: float
+    haze_slope: float
+
+
+def draw_atmosphere(seed: int, planet: Planet, config: AtmosphereConfig) -> Atmosphere:
+    """Composition, cloud and haze of one planet; log-uniform and independent."""
+    rng = stream(seed, planet.split, planet.index, "atmosphere")
+    abundance = {gas: float(rng.uniform(*config.log10_abundance[gas])) for gas in GASES}
+    cloudy, hazy = rng.random(2) < (config.cloud_probability, config.haze_probability)
+    pressure = float(10 ** rng.uniform(*config.log10_cloud_pressure_bar))
+    haze = float(10 ** rng.uniform(*config.log10_haze_enhancement))
+    slope = float(rng.uniform(*config.haze_slope))
+    return Atmosphere(abundance, pressure if cloudy else None, haze if hazy else 0.0, slope)
+
+
+def depths(
+    planets: Sequence[Planet], atmospheres: Sequence[Atmosphere], config: AtmosphereConfig
+) -> Float64[np.ndarray, "B 283"]:
+    """Transit depth of each planet at the scored wavelengths, by the chord integral.
+
+    The radius at the bottom pressure is set so that the mean over AIRS-CH0 is `Planet.depth`.
+    """
+    parts = [
+        _batch(planets[i : i + _BATCH], atmospheres[i : i + _BATCH], config)
+        for i in range(0, len(planets), _BATCH)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, len(wavelength_um())))
+
+
+def _batch(
+    planets: Sequence[Planet], atmospheres: Sequence[Atmosphere], config: AtmosphereConfig
+) -> Float64[np.ndarray, "B 283"]:
+    pairs = list(zip(planets, atmospheres, strict=True))
+    opacity = torch.from_numpy(np.array([_opacity(p, a) for p, a in pairs]))
+    cia = torch.from_numpy(
+        np.array([collision_induced(wavelength_um(), p.temperature_k) for p in planets])
+    )
+    target = torch.tensor([p.depth for p in planets], dtype=torch.float64)
+    star_cm = torch.tensor([p.star.radius_rsun * RSUN_M * 100 for p in planets]).double()
+    fall = torch.tensor([scale_height_m(p) / (100 * radius_m(p) ** 2) for p in planets]).double()
+    heat = torch.tensor([p.temperature_k for p in planets]).double()
+    clouds = [
+        math.inf if a.cloud_pressure_bar is None else a.cloud_pressure_bar for a in atmospheres
+    ]
+    base_cm = torch.tensor([radius_m(p) * 100 for p in planets]).double()
+    depth = opacity
+    for _ in range(_NORMALISATION_PASSES):
+        depth = chord_depth(
+            base_cm, fall, star_cm, heat, opacity, cia, torch.tensor(clouds).double(), config
+        )
+        base_cm = base_cm * torch.sqrt(target / depth[:, 1:].mean(1))
+    return depth.numpy()
+
+
+def chord_depth(
+    base_cm: Tensor, fall_cm: Tensor, star_cm: Tensor, heat_k: Tensor, opacity: Tensor,
+    cia: Tensor, cloud_bar: Tensor, config: AtmosphereConfig,
+) -> Tensor:  # fmt: skip
+    """Depth of an isothermal, hydrostatic atmosphere seen edge-on.
+
+    1/r(P) = 1/R0 - ln(P0/P) kT/(mu G M), since gravity falls as 1/r^2; for the tangent radius
+    b of a layer the column is N = sum_j 2 (sqrt(r_{j+1}^2 - b^2) - sqrt(r_j^2 - b^2)) n_j, and
+    depth = (R0^2 + sum 2 b dr (1 - exp(-sigma N - k N2))) / Rs^2 with N2 the column of n^2.
+
+    Args:
+        base_cm: Radius at the bottom pressure, shape (B,) [cm].
+        fall_cm: kT / (mu G M), the scale height over the radius squared, shape (B,) [1/cm].
+        star_cm: Radius of the star, shape (B,) [cm].
+        heat_k: Temperature, shape (B,) [K].
+        opacity: Cross section of the mixture, shape (B, W) [cm2/molecule].
+        cia: Collision-induced coefficient, shape (B, W) [cm5/molecule2].
+        cloud_bar: Pressure of the cloud top, inf for none, shape (B,) [bar].
+        config: Layers and pressure limits.
+
+    Returns:
+        Depth, shape (B, W).
+
+    Source: the transmission integral as in TauREx 3 (Al-Refaie et al. 2021); constant
+    composition and temperature, so that one column serves all wavelengths.
+    """
+    bottom, top = math.log(config.bottom_pressure_bar), math.log(config.top_pressure_bar)
+    ln_p = torch.linspace(bottom, top, config.layers + 1, dtype=torch.float64)
+    shift = (bottom - ln_p)[None, :] * fall_cm[:, None]
+    edge = 1.0 / (1.0 / base_cm[:, None] - shift)  # (B, L + 1)
+    inner, outer = edge[:, :-1], edge[:, 1:]
+    tangent = 0.5 * (inner + outer)
+    pressure = torch.exp(0.5 * (ln_p[1:] + ln_p[:-1]))
+    density = _BAR_CGS * pressure[None, :] / (_BOLTZMANN_CGS * heat_k[:, None])
+    square = tangent[:, :, None] ** 2
+
+    def reach(radius: Tensor) -> Tensor:
+        return torch.sqrt(torch.clamp(radius[:, None, :] ** 2 - square, min=0.0))
+
+    path = 2.0 * (reach(outer) - reach(inner))  # (B, tangent, layer)
+    column = (path @ density[:, :, None])[..., 0]
+    column2 = (path @ (density**2)[:, :, None])[..., 0]
+    tau = column[:, :, None] * opacity[:, None, :] + column2[:, :, None] * cia[:, None, :]
+    clear = (pressure[None, :] < cloud_bar[:, None])[:, :, None]
+    blocked = 1.0 - torch.exp(-tau) * clear
+    ring = 2.0 * tangent * (outer - inner)
+    return (base_cm[:, None] ** 2 + (ring[:, :, None] * blocked).sum(1)) / star_cm[:, None] ** 2
+
+
+def _opacity(planet: Planet, atmosphere: Atmosphere) -> Float64[np.ndarray, " 283"]:
+    abundance = np.array([10 ** atmosphere.log10_abundance[gas] for gas in GASES])
+    wavelength = wavelength_um()
+    rayleigh = _RAYLEIGH_CGS * wavelength**-4.0
+    haze_at_035 = atmosphere.haze_enhancement * _RAYLEIGH_CGS * 0.35**-4.0
+    haze = haze_at_035 * (wavelength / 0.35) ** -atmosphere.haze_slope
+    return abundance @ _sections(planet.temperature_k) + _HYDROGEN * rayleigh + haze
+
+
+def _sections(temperature_k: float) -> Float64[np.ndarray, "G 283"]:
+    """Cross sections of the gases, linear in ln sigma against ln T between the table's nodes."""
+    table = _section_table()
+    position = np.interp(
+        math.log(temperature_k), np.log(_TEMPERATURE_NODES_K), np.arange(len(table))
+    )
+    low = min(int(position), len(table) - 2)
+    return np.exp(table[low] + (position - low) * (table[low + 1] - table[low]))
+
+
+@functools.cache
+def _section_table() -> Float64[np.ndarray, "N G 283"]:
+    """Logarithm of the mean cross section in each bin at the temperature nodes."""
+    centre = wavelength_um()[1:]
+    third = np.gradient(centre) / 3.0
+    airs = np.stack([centre - third, centre, centre + third])
+    fgs1 = np.linspace(*FGS1_BAND_UM, _FGS1_SAMPLES)
+    wavenumber = 1e4 / np.concatenate([fgs1, airs.ravel()])
+    table = []
+    for temperature in _TEMPERATURE_NODES_K:
+        sigma = np.array([cross_section(gas, wavenumber, temperature) for gas in GASES.values()])
+        fgs1_mean = sigma[:, :_FGS1_SAMPLES].mean(1, keepdims=True)
+        airs_mean = sigma[:, _FGS1_SAMPLES:].reshape(len(GASES), 3, -1).mean(1)
+        table.append(np.concatenate([fgs1_mean, airs_mean], axis=1))
+    return np.log(np.maximum(table, 1e-60))
+
+
+def collision_induced(
+    wavelength: Float64[np.ndarray, " W"], temperature_k: float
+) -> Float64[np.ndarray, " W"]:
+    """Smooth H2-H2 and H2-He absorption coefficient [cm5/molecule2].
+
+    A Gaussian at the H2 fundamental (4,161 cm-1) and one at the first overtone (8,087 cm-1),
+    width 350 cm-1 sqrt(T/300 K), integrated strengths 1.8e-3 and 3e-5 cm-2 amagat-2 that grow
+    as sqrt(T/300 K); helium counts 1.2 times as much as hydrogen.
+
+    Source: order of magnitude of the tables of Borysow; our smooth approximation, good to a
+    factor of about two and without the structure of the bands.
+    """
+    wavenumber, warm = 1e4 / wavelength, math.sqrt(temperature_k / 300.0)
+    width = 350.0 * warm
+    pairs = _HYDROGEN**2 + 1.2 * _HYDROGEN * _HELIUM
+    total = np.zeros_like(wavelength)
+    for centre, strength in ((4161.0, 1.8e-3), (8087.0, 3e-5)):
+        shape = np.exp(-0.5 * ((wavenumber - centre) / width) ** 2)
+        total += strength * warm * shape / (width * math.sqrt(2 * math.pi))
+    return pairs * total / _AMAGAT_CGS**2

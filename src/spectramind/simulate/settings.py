@@ -1,0 +1,181 @@
+"""The section `simulate` of the configuration."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, StrictBool, StrictInt, model_validator
+
+from spectramind.instrument import AIRS
+from spectramind.settings import Settings
+from spectramind.spectroscopy import GASES
+
+Range = tuple[float, float]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Effects(Settings):
+    """Which effects are in the data; an effect that is off leaves all others as they were."""
+
+    jitter: StrictBool  # pointing moves the image
+    defocus: StrictBool  # width of the image breathes
+    foreground: StrictBool  # zodiacal and thermal light on every pixel
+    gain_drift: StrictBool  # 1 + f(t) g(column)
+    dark: StrictBool  # dark current
+    hot_pixels: StrictBool  # pixels with a large dark current
+    dead_pixels: StrictBool  # pixels without response
+    linearity: StrictBool  # response bends with charge
+    flat: StrictBool  # pixel-to-pixel response
+    shot_noise: StrictBool  # Poisson noise of light and dark current
+    read_noise: StrictBool  # of each read
+    reset_noise: StrictBool  # kTC noise, common to the two reads of a pair
+    saturation: StrictBool  # full well
+    cosmic_rays: StrictBool  # charge deposits
+    adc: StrictBool  # the challenge's gain; off: 1 count an electron
+    bad_edge_frames: StrictBool  # first or last exposure loses light
+    partial_transits: StrictBool  # some visits miss ingress or egress
+    clock_offset: StrictBool  # between FGS1 and AIRS
+    spots: StrictBool  # unocculted and crossed star spots
+
+
+class PopulationConfig(Settings):
+    """Distribution of depths, orbits and the errors of the star table."""
+
+    depth_floor: Positive  # least depth of the shifted lognormal
+    depth_excess_median: Positive  # median of depth minus floor
+    depth_log_scatter: Positive  # of depth minus floor [ln]
+    depth_range: Range  # depths outside are drawn again
+    impact_scatter: Positive  # half-normal impact parameter
+    impact_limit: Positive  # larger ones are drawn again
+    temperature_factor: Range  # atmosphere temperature over equilibrium temperature
+    radius_over_scale_height_min: Positive  # less bound planets are drawn again
+    mass_radius_correlation: Annotated[float, Field(ge=0, lt=1)]  # of the normal ranks
+    table_period_scatter: NotNegative  # error of the star table, relative
+    table_semi_major_axis_scatter: NotNegative  # relative
+    table_impact_scatter: NotNegative  # absolute, on b
+
+
+class AtmosphereConfig(Settings):
+    """Composition, cloud and haze of the population, and the layers of the model."""
+
+    log10_abundance: dict[str, Range]  # volume mixing ratio of each gas, log-uniform
+    cloud_probability: Share  # of a grey cloud deck
+    log10_cloud_pressure_bar: Range  # its top, log-uniform
+    haze_probability: Share
+    log10_haze_enhancement: Range  # over Rayleigh at 0.35 um, log-uniform
+    haze_slope: Range  # exponent of the haze cross section
+    layers: Annotated[StrictInt, Field(ge=10)]
+    bottom_pressure_bar: Annotated[float, Field(gt=0)]
+    top_pressure_bar: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _every_gas(self) -> Self:
+        if set(self.log10_abundance) != set(GASES):
+            raise ValueError(
+                f"simulate.atmosphere.log10_abundance names {sorted(self.log10_abundance)}, "
+                f"expected a range for each of {sorted(GASES)}."
+            )
+        return self
+
+
+class StarConfig(Settings):
+    """Brightness, limb darkening and spots."""
+
+    fgs1_electrons: Positive  # median FGS1 charge of 0.1 s [e-]
+    airs_electrons: Positive  # median charge of 4.5 s in the column at 2.1 um [e-]
+    electrons_scatter: NotNegative  # of both, independently [ln]
+    limb_darkening_scatter: NotNegative  # of u1 and u2 between stars, relative
+    nonquadratic: Range  # amplitude of the part of the law that no quadratic law has
+    spot_fraction: Range  # covered share of the disc, with spots on
+    spot_cooling_k: Range  # spot below photosphere [K]
+    spot_crossing_probability: Annotated[float, Field(ge=0, le=1)]
+
+
+class VisitConfig(Settings):
+    """Timing and slow or pointing-borne systematics."""
+
+    mid_time_scatter_h: NotNegative  # mid-time within -+ this of the window's middle [h]
+    partial_probability: Share  # of a visit that misses ingress or egress
+    partial_share: Range  # part of the transit outside the window
+    clock_offset_s: NotNegative  # scatter of the AIRS clock against FGS1 [s]
+    jitter_rms_pixel: NotNegative  # pointing, each axis [pixel]
+    jitter_time_s: Positive  # correlation time of half of the jitter's variance [s]
+    defocus_rms: NotNegative  # relative change of the image width
+    defocus_time_s: Positive  # its correlation time [s]
+    gain_drift_amplitude: Range  # peak to peak of the gain over time and columns, log-uniform
+    gain_drift_time_order: Annotated[StrictInt, Field(ge=0)]
+    gain_drift_column_order: Annotated[StrictInt, Field(ge=0)]
+    edge_frame_probability: Share  # that the first, and that the last, exposure is faulty
+    edge_frame_loss: Range  # share of the light that a faulty exposure loses
+
+
+class ImageConfig(Settings):
+    """Cross-section of the image: a Gaussian core on Lorentzian wings, along each axis."""
+
+    centre: tuple[float, float]  # row, column (column unused by AIRS) [pixel]
+    core_sigma: Positive  # [pixel]
+    wing_share: Share  # of the light in the Lorentzian
+    wing_width: Positive  # half width at half maximum [pixel]
+
+
+class DetectorConfig(Settings):
+    """Maps and noise of the detectors; numbers are those of the public sample visit, rounded."""
+
+    airs_image: ImageConfig
+    fgs1_image: ImageConfig
+    gain: Positive  # [counts/e-]
+    offset_e: float  # [e-]; electrons = counts / gain + offset
+    full_well_e: Positive  # measured charge at which a pixel saturates [e-]
+    read_noise_e: Positive  # median of one read [e-]
+    noisy_share: Share  # pixels with up to three times the read noise
+    reset_noise_e: NotNegative  # [e-]
+    dark_e_s: Positive  # median dark current [e-/s]
+    hot_share: Share  # of pixels
+    hot_dark_e_s: Range  # their dark current, log-uniform [e-/s]
+    dead_share: Share  # of pixels
+    flat_mean: Positive
+    flat_scatter: NotNegative
+    linearity_scatter: NotNegative  # of c1 about 1
+    linearity_cubic: Positive  # c3 [e-^-2]; c4 and c5 follow it
+    airs_foreground_e_s: Positive  # median of one pixel at 2.7 um [e-/s]
+    fgs1_foreground_e_s: Positive  # median of one pixel [e-/s]
+    foreground_scatter: NotNegative  # between planets [ln]
+    cosmic_rate_s: NotNegative  # hits of one pixel [1/s]
+    cosmic_energy_e: Range  # charge of a hit, log-uniform [e-]
+
+
+class SimulateConfig(Settings):
+    """A synthetic archive."""
+
+    seed: Annotated[StrictInt, Field(ge=0)]
+    train_planets: Annotated[StrictInt, Field(ge=0)]
+    test_planets: Annotated[StrictInt, Field(ge=0)]
+    cadence_factor: Annotated[StrictInt, Field(ge=1)]  # read pairs merged on board
+    two_visit_fraction: Share  # of the planets
+    effects: Effects
+    population: PopulationConfig
+    atmosphere: AtmosphereConfig
+    star: StarConfig
+    visit: VisitConfig
+    detector: DetectorConfig
+
+    @model_validator(mode="after")
+    def _whole_exposures(self) -> Self:
+        if AIRS.pairs % self.cadence_factor or AIRS.pairs // self.cadence_factor < 2:
+            raise ValueError(
+                f"simulate.cadence_factor is {self.cadence_factor}, expected a divisor of "
+                f"{AIRS.pairs} below it (1, 3, 5, 9, 15, 25, 45, 75, 125, 225, ...)."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ordered_ranges(self) -> Self:
+        sections = (self.population, self.atmosphere, self.star, self.visit, self.detector)
+        for section in sections:
+            for name, value in section:
+                if isinstance(value, tuple) and value[0] > value[1]:
+                    raise ValueError(
+                        f"simulate key {name} is [{value[0]}, {value[1]}], expected the smaller "
+                        "number first."
+                    )
+        return self

@@ -1,0 +1,1 @@
+"""Folds, features and the training of the V50 ensemble members."""

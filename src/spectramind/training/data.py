@@ -1,0 +1,212 @@
+"""Features of many planets as tensors, scaled by the training planets of a fold alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int, Int64
+from torch import Tensor
+
+from spectramind.errors import DataError
+from spectramind.model.network import Batch, FeatureSizes
+from spectramind.observation import Labels, Star, TransitFit
+from spectramind.training.features import planet_features
+
+_MAD_TO_SIGMA = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
+_KNEE = 3.0  # scaled features grow as their logarithm beyond about this many deviations
+_NAMED = 5  # planets that one sentence names
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """Unscaled features and fits of planets, padded to the longest series."""
+
+    planet_ids: Int64[np.ndarray, " B"]
+    nodes: Float32[np.ndarray, "B W F"]
+    series: Float32[np.ndarray, "B V C L"]
+    mask: Bool[np.ndarray, "B V L"]
+    planet: Float32[np.ndarray, "B P"]
+    depth: Float64[np.ndarray, "B W"]
+    sigma: Float64[np.ndarray, "B W"]
+
+    @property
+    def sizes(self) -> FeatureSizes:
+        """Widths of the network's inputs."""
+        return FeatureSizes(self.nodes.shape[-1], self.series.shape[2], self.planet.shape[-1])
+
+    def of(self, planet_ids: Int[np.ndarray, " K"]) -> "FeatureTable":
+        """The rows of some planets, in their order."""
+        rows = np.searchsorted(self.planet_ids, planet_ids)
+        return FeatureTable(
+            self.planet_ids[rows], self.nodes[rows], self.series[rows], self.mask[rows],
+            self.planet[rows], self.depth[rows], self.sigma[rows],
+        )  # fmt: skip
+
+
+def feature_table(
+    fits: Mapping[int, TransitFit], stars: Mapping[int, Star | None]
+) -> FeatureTable:
+    """Features of all planets, planets in increasing order.
+
+    Raises:
+        DataError: If there is no planet, or a planet has no star entry or no usable fit.
+    """
+    if not fits:
+        raise DataError(
+            "fits: there is no fitted planet. Run `spectramind fit` and look at what failed."
+        )
+    planets = sorted(fits)
+    lost = [planet for planet in planets if planet not in stars]
+    if lost:
+        raise DataError(
+            f"star table: {_some(lost)} fitted but not in it. Add them to the star table, or fit "
+            "the archive anew."
+        )
+    made = [planet_features(fits[planet], stars[planet]) for planet in planets]
+    visits = max(len(one.series) for one in made)
+    length = max(series.shape[1] for one in made for series in one.series)
+    series = np.zeros((len(made), visits, made[0].series[0].shape[0], length), dtype=np.float32)
+    mask = np.zeros((len(made), visits, length), dtype=bool)
+    for row, one in enumerate(made):
+        for visit, (channels, known) in enumerate(zip(one.series, one.masks, strict=True)):
+            series[row, visit, :, : len(known)] = np.where(known, channels, 0.0)
+            mask[row, visit, : len(known)] = known
+    return FeatureTable(
+        np.array(planets, dtype=np.int64),
+        np.stack([one.nodes for one in made]),
+        series,
+        mask,
+        np.stack([one.planet for one in made]),
+        np.stack([fits[planet].depth for planet in planets]),
+        np.stack([fits[planet].sigma for planet in planets]),
+    )
+
+
+def truth_of(labels: Labels, planet_ids: Int64[np.ndarray, " B"]) -> Float64[np.ndarray, "B W"]:
+    """True spectra of the planets, in their order.
+
+    Raises:
+        DataError: If a planet has no label, or a label is not between 0 and 1.
+    """
+    row = {planet: index for index, planet in enumerate(labels.planet_ids.tolist())}
+    lost = [planet for planet in planet_ids.tolist() if planet not in row]
+    if lost:
+        raise DataError(
+            f"labels: {_some(lost)} fitted but without a true spectrum. Add the labels, or fit "
+            "the labelled planets only."
+        )
+    depth = labels.depth[[row[planet] for planet in planet_ids.tolist()]]
+    wrong = ~((depth > 0.0) & (depth < 1.0))
+    if wrong.any():
+        planet, wavelength = np.argwhere(wrong)[0]
+        raise DataError(
+            f"labels: planet {planet_ids[planet]} has {depth[planet, wavelength]:g} in wl_"
+            f"{wavelength + 1}, expected a transit depth between 0 and 1. Correct the label file."
+        )
+    return depth
+
+
+@dataclass(frozen=True, eq=False)
+class Centre:
+    """Median and spread of each feature of one kind."""
+
+    median: Float32[np.ndarray, " F"]
+    spread: Float32[np.ndarray, " F"]
+
+    @classmethod
+    def of(cls, values: Float32[np.ndarray, "N F"]) -> "Centre":
+        """Median and 1.4826 times the median absolute deviation, over rows that are known.
+
+        A feature without spread, or never known, keeps the spread 1.
+        """
+        known = np.isfinite(values).any(0)
+        filled = np.where(known, values, 0.0)
+        median = np.nanmedian(filled, axis=0)
+        spread = _MAD_TO_SIGMA * np.nanmedian(np.abs(filled - median), axis=0)
+        return cls(median.astype(np.float32), np.where(spread > 0, spread, 1.0).astype(np.float32))
+
+    def scale(self, values: Float32[np.ndarray, "*B F"]) -> Float32[np.ndarray, "*B F"]:
+        """K asinh((x - median) / spread / k): linear to about k = 3, logarithmic beyond.
+
+        Unknown values (NaN) become 0, the typical one.
+        """
+        scaled = _KNEE * np.arcsinh((values - self.median) / self.spread / _KNEE)
+        return np.where(np.isnan(scaled), np.float32(0.0), scaled).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Scaling of all features; made from the training planets of one fold."""
+
+    nodes: Centre
+    series: Centre
+    planet: Centre
+
+    @classmethod
+    def of(cls, table: FeatureTable) -> "Scaling":
+        """Statistics over the planets of the table."""
+        series = table.series.transpose(0, 1, 3, 2)[table.mask]
+        nodes = table.nodes.reshape(-1, table.nodes.shape[-1])
+        return cls(Centre.of(nodes), Centre.of(series), Centre.of(table.planet))
+
+    def batch(self, table: FeatureTable) -> Batch:
+        """Scaled features of all planets of the table as one batch."""
+        series = self.series.scale(table.series.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
+        arrays = (self.nodes.scale(table.nodes), series, table.mask)
+        others = (self.planet.scale(table.planet), table.depth, table.sigma)
+        return Batch(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (*arrays, *others)))
+
+    def to_json(self) -> dict[str, dict[str, list[float]]]:
+        """Plain numbers, exact."""
+        parts = {"nodes": self.nodes, "series": self.series, "planet": self.planet}
+        return {
+            name: {"median": part.median.tolist(), "spread": part.spread.tolist()}
+            for name, part in parts.items()
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Scaling":
+        """The scaling that `to_json` described; KeyError or ValueError if it did not."""
+        parts = [
+            Centre(*(np.array(value[name][key], dtype=np.float32) for key in ("median", "spread")))
+            for name in ("nodes", "series", "planet")
+        ]
+        return cls(*parts)
+
+
+class Batches:
+    """Batches of planets; shuffled anew at each pass where there is a seed."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        truth: Float64[Tensor, "B W"],
+        planet_ids: Int64[np.ndarray, " B"],
+        *,
+        size: int,
+        seed: int | None,
+    ) -> None:
+        self.batch, self.truth, self.planet_ids = batch, truth, planet_ids
+        self.size = size
+        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return -(-len(self.batch) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Batch, Tensor, list[int]]]:
+        """Features, true depths and planet ids of each batch."""
+        rows = torch.arange(len(self.batch))
+        if self.generator is not None:
+            rows = torch.randperm(len(self.batch), generator=self.generator)
+        for part in rows.split(self.size):
+            yield self.batch[part], self.truth[part], self.planet_ids[part.numpy()].tolist()
+
+
+def _some(planets: Sequence[int]) -> str:
+    named = ", ".join(map(str, planets[:_NAMED]))
+    if len(planets) == 1:
+        return f"planet {named} is"
+    more = f" and {len(planets) - _NAMED} more" if len(planets) > _NAMED else ""
+    return f"planets {named}{more} are"

@@ -1,0 +1,199 @@
+"""What the network is told about a planet: features of the fit, its residuals and its star.
+
+Shapes: W = 283 wavelengths, T time bins of the fit, C series channels, L bins of the FGS1
+series. A feature that is not known is NaN here and becomes 0 (typical) after scaling.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from spectramind.errors import DataError
+from spectramind.instrument import WAVELENGTHS, wavelength_um
+from spectramind.observation import Star, TransitFit, VisitFit
+
+_SMOOTHING_BINS = (2.0, 6.0, 20.0)  # standard deviations of the smoothing kernels [bins]
+_OCTAVES = (1, 2, 4)  # waves over the AIRS band in the wavelength encoding
+_BOTTOM = 0.8  # share of the deepest model flux at which the bottom of the transit begins
+_EDGE = 0.02  # share at which ingress begins
+_FIT_PARAMETERS = ("a_rs", "b")  # of the fit, where it has them
+
+NODE_FEATURES = (
+    *(f"pull_{width:g}" for width in _SMOOTHING_BINS), "pull_white", "log_sigma",
+    "log_relative_sigma", "log_residual", "residual_lag1", "ingress", "egress", "bottom",
+    "u1", "u2", "wavelength_um", "is_fgs1",
+    *(f"{wave}_{octave}" for octave in _OCTAVES for wave in ("sin", "cos")),
+)  # fmt: skip
+SERIES_FEATURES = ("flux", "model", "residual", "clock", "time", "row", "column")
+PLANET_FEATURES = (
+    "log_depth", "log_depth_sigma", "fgs1_contrast", "log_fgs1_sigma", "log_spectrum_spread",
+    "log_chi2", "flagged", "visits", "star_known", "log_star_radius", "log_star_mass",
+    "temperature", "log_planet_mass", "eccentricity", "log_period", "log_axis", "cos_inclination",
+    *_FIT_PARAMETERS,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class PlanetFeatures:
+    """Unscaled features of one planet."""
+
+    nodes: Float32[np.ndarray, "W F"]
+    series: tuple[Float32[np.ndarray, "C _"], ...]  # one a visit
+    masks: tuple[Bool[np.ndarray, " _"], ...]  # True where the series holds data
+    planet: Float32[np.ndarray, " P"]
+
+
+def planet_features(fit: TransitFit, star: Star | None) -> PlanetFeatures:
+    """All features of one planet.
+
+    Raises:
+        DataError: If the fit's spectrum or light curve cannot be used.
+    """
+    _require_usable(fit)
+    series, masks = zip(*(_series(visit) for visit in fit.visits), strict=True)
+    if not any(mask.any() for mask in masks):
+        raise DataError(
+            f"planet {fit.planet_id}: its fit holds no finite bin of the FGS1 light curve. "
+            "Calibrate and fit this planet again."
+        )
+    nodes = np.column_stack([_pulls(fit), _noise(fit), _residuals(fit.visits), _grid(fit)])
+    planet = np.array([*_spectrum_facts(fit), *_star_facts(star), *_parameters(fit)])
+    return PlanetFeatures(nodes.astype(np.float32), series, masks, planet.astype(np.float32))
+
+
+def _require_usable(fit: TransitFit) -> None:
+    good = np.isfinite(fit.depth) & np.isfinite(fit.sigma) & (fit.sigma > 0)
+    if not good.all():
+        raise DataError(
+            f"planet {fit.planet_id}: depth or sigma of the fit is not usable at "
+            f"{np.count_nonzero(~good)} of {WAVELENGTHS} wavelengths (first: index "
+            f"{np.argmin(good)}), expected finite depths and sigma > 0. Fit this planet again."
+        )
+
+
+def _pulls(fit: TransitFit) -> Float64[np.ndarray, "W 4"]:
+    """(smoothed depth - depth) / sigma for each kernel and for the white depth.
+
+    Smoothed depths are inverse-variance weighted Gaussian means over AIRS; FGS1, far away in
+    wavelength, has none and gets 0.
+    """
+    weight = 1.0 / fit.sigma[1:] ** 2
+    step = np.subtract.outer(np.arange(len(weight)), np.arange(len(weight)))
+    pulls = np.zeros((len(fit.depth), len(_SMOOTHING_BINS) + 1))
+    for column, width in enumerate(_SMOOTHING_BINS):
+        kernel = np.exp(-0.5 * (step / width) ** 2) * weight
+        pulls[1:, column] = kernel @ fit.depth[1:] / kernel.sum(1) - fit.depth[1:]
+    pulls[:, -1] = fit.white_depth - fit.depth
+    return pulls / fit.sigma[:, None]
+
+
+def _noise(fit: TransitFit) -> Float64[np.ndarray, "W 2"]:
+    log_sigma = np.log10(fit.sigma)
+    return np.column_stack([log_sigma, log_sigma - np.median(log_sigma)])
+
+
+def _residuals(visits: tuple[VisitFit, ...]) -> Float64[np.ndarray, "W 5"]:
+    """Residual statistics a wavelength: log rms against the median, lag-1, three phase means.
+
+    Means over ingress, egress and bottom are in units of their own standard error, rms/sqrt(n);
+    a phase without bins gives 0.
+    """
+    residual = np.concatenate([visit.flux - visit.model for visit in visits]).astype(np.float64)
+    phases = np.concatenate([_phases(visit) for visit in visits])
+    known = np.isfinite(residual)
+    residual = np.where(known, residual, 0.0)
+    power = (residual**2).sum(0)
+    rms = np.sqrt(power / known.sum(0).clip(min=1)).clip(min=np.finfo(np.float32).tiny)
+    lag1 = (residual[1:] * residual[:-1]).sum(0) / power.clip(min=np.finfo(np.float64).tiny)
+    bins = phases.T.astype(np.float64) @ known
+    means = phases.T.astype(np.float64) @ residual / np.sqrt(bins.clip(min=1)) / rms
+    log_rms = np.log10(rms)
+    return np.column_stack([log_rms - np.median(log_rms), lag1, means.T])
+
+
+def _phases(visit: VisitFit) -> Bool[np.ndarray, "T 3"]:
+    """Which time bins lie in ingress, egress and at the bottom of the fitted transit."""
+    drop = np.mean(1.0 - visit.model[:, 1:].astype(np.float64), axis=1)
+    share = drop / max(drop.max(), np.finfo(np.float32).tiny)
+    middle = np.sum(share * visit.time_h) / max(share.sum(), np.finfo(np.float32).tiny)
+    edge, early = (share > _EDGE) & (share < _BOTTOM), visit.time_h < middle
+    return np.column_stack([edge & early, edge & ~early, share >= _BOTTOM])
+
+
+def _grid(fit: TransitFit) -> Float64[np.ndarray, "W G"]:
+    """Limb darkening, wavelength, detector and a wave encoding of the place in the band."""
+    place = np.arange(WAVELENGTHS) / (WAVELENGTHS - 1)
+    waves = [wave(np.pi * octave * place) for octave in _OCTAVES for wave in (np.sin, np.cos)]
+    fgs1 = (np.arange(WAVELENGTHS) == 0).astype(np.float64)
+    return np.column_stack([fit.limb_darkening, wavelength_um(), fgs1, *waves])
+
+
+def _series(visit: VisitFit) -> tuple[Float32[np.ndarray, "C L"], Bool[np.ndarray, " L"]]:
+    """Channels of the FGS1 series of a visit, and where all of them are finite."""
+    flux, model = visit.fgs1_flux.astype(np.float64), visit.fgs1_model.astype(np.float64)
+    residual = flux - model
+    known = np.isfinite(residual)
+    if not known.any():
+        return np.zeros((len(SERIES_FEATURES), len(flux)), dtype=np.float32), known
+    tiny = float(np.finfo(np.float32).tiny)
+    scatter = max(float(np.sqrt(np.mean(residual[known] ** 2))), tiny)
+    shape = (model - 1.0) / max(float(np.max(1.0 - model[known])), tiny)
+    channels = np.stack(
+        [
+            (flux - 1.0) / scatter,
+            shape,
+            residual / scatter,
+            _clock(visit.fgs1_time_h, shape),
+            visit.fgs1_time_h - visit.fgs1_time_h.mean(),
+            *visit.fgs1_centroid.T.astype(np.float64),
+        ]
+    ).astype(np.float32)
+    return channels, np.all(np.isfinite(channels), axis=0)
+
+
+def _clock(
+    time_h: Float64[np.ndarray, " L"], shape: Float64[np.ndarray, " L"]
+) -> Float64[np.ndarray, " L"]:
+    """Time from mid-transit over half the transit: -1 and 1 at half depth; 0 without a transit."""
+    inside = time_h[shape < -0.5]
+    if len(inside) < 2:
+        return np.zeros_like(time_h)
+    return (time_h - inside.mean()) / (0.5 * np.ptp(inside))
+
+
+def _spectrum_facts(fit: TransitFit) -> tuple[float, ...]:
+    white_sigma = float(np.sum(fit.sigma[1:] ** -2.0) ** -0.5)
+    white = max(float(fit.white_depth), white_sigma)  # a lost transit may have depth <= 0
+    contrast = (fit.depth[0] - fit.white_depth) / np.hypot(fit.sigma[0], white_sigma)
+    return (
+        np.log10(white),
+        np.log10(white_sigma),
+        float(contrast),
+        np.log10(fit.sigma[0]),
+        np.log10(np.std(fit.depth[1:]) + white_sigma),
+        np.log10(fit.reduced_chi2) if fit.reduced_chi2 > 0 else np.nan,
+        float(bool(fit.reasons)),
+        float(len(fit.visits)),
+    )
+
+
+def _star_facts(star: Star | None) -> tuple[float, ...]:
+    if star is None:
+        return (0.0, *[np.nan] * 8)
+    return (
+        1.0,
+        np.log10(star.radius_rsun),
+        np.log10(star.mass_msun),
+        star.temperature_k,
+        np.log10(star.planet_mass_mjup),
+        star.eccentricity,
+        np.log10(star.period_d),
+        np.log10(star.semi_major_axis_rs),
+        np.cos(np.deg2rad(star.inclination_deg)),
+    )
+
+
+def _parameters(fit: TransitFit) -> tuple[float, ...]:
+    values = dict(zip(fit.parameter_names, fit.parameters.tolist(), strict=True))
+    return tuple(values.get(name, np.nan) for name in _FIT_PARAMETERS)

@@ -1,0 +1,290 @@
+"""The train stage: members of all folds, out-of-fold spectra, calibration spectra."""
+
+import hashlib
+import io
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float64, Int64
+
+from spectramind.archive.submission import write_spectra
+from spectramind.model.likelihood import robust_nll
+from spectramind.model.network import V50, ModelConfig
+from spectramind.observation import Labels, Star, TransitFit
+from spectramind.posterior import SpectrumPosterior
+from spectramind.provenance import Provenance, digest, unwritable, write_atomic, write_json
+from spectramind.training.data import Batches, FeatureTable, Scaling, feature_table, truth_of
+from spectramind.training.device import resolve_device, seeded
+from spectramind.training.folds import Folds, assign_folds
+from spectramind.training.module import SpectrumModule, train_network
+from spectramind.training.predict import Epistemic, dropout_passes, predict
+from spectramind.training.settings import TrainingConfig
+from spectramind.training.store import (
+    SIZES,
+    Member,
+    is_finished,
+    read_member,
+    remove_others,
+    write_member,
+)
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training run did; likelihoods are robust means a wavelength, out of fold [nat]."""
+
+    members: tuple[str, ...]
+    reused: int  # members of an earlier run with the same settings and data
+    best_epochs: tuple[int, ...]  # 0: the untrained network, which is the fit, was the best
+    planets: int
+    calibration_planets: int
+    fit_nll: float
+    v50_nll: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Everything that the members of one training run share."""
+
+    table: FeatureTable
+    truth: Float64[np.ndarray, "B W"]
+    folds: Folds
+    model: ModelConfig
+    training: TrainingConfig
+    device: torch.device
+    logs: Path | None
+    out: Path
+    provenance: Provenance
+    data: str  # hash of features and labels
+
+    @property
+    def slots(self) -> list[tuple[int, int]]:
+        """Fold and seed number of each member."""
+        chosen = self.training
+        return [(fold, seed) for fold in range(chosen.folds) for seed in range(chosen.seeds)]
+
+    def key(self, fold: int, seed: int) -> str:
+        """Hash of all that the weights of a member depend on."""
+        settings = [part.model_dump(mode="json") for part in (self.model, self.training)]
+        return digest([*settings, self.data, fold, seed])
+
+
+def train_members(
+    fits: Mapping[int, TransitFit],
+    stars: Mapping[int, Star | None],
+    labels: Labels,
+    *,
+    model: ModelConfig,
+    training: TrainingConfig,
+    epistemic: Epistemic,
+    mc_samples: int,
+    device: str,
+    logger: str,
+    out: Path,
+    provenance: Provenance,
+) -> TrainingReport:
+    """Train one member a fold and seed, and predict every training planet unseen.
+
+    Writes into `out`: members/*.safetensors and *.json, oof.parquet (each planet by the members
+    of the fold that left it out), calibration.parquet (the calibration planets by all members),
+    folds.parquet, training_log.csv and, last, train.json. Members that are there already with
+    the same settings and data are kept.
+
+    Args:
+        fits: Fit of each training planet.
+        stars: Star of each planet; None where the archive has no star table.
+        labels: True spectra; must cover the fits.
+        model: Architecture and loss.
+        training: Folds, optimiser and stopping.
+        epistemic: How the members' spread is measured at prediction.
+        mc_samples: Dropout passes a member for mc_dropout.
+        device: auto | cpu | cuda.
+        logger: tensorboard (events in `out`/logs) | none.
+        out: Output folder.
+        provenance: Stored with every member and the run.
+
+    Raises:
+        DataError: If planets are too few or data cannot be trained on.
+        ConfigError: If the device is absent or the settings contradict each other.
+        ArtefactError: If `out` cannot be written or holds a damaged member.
+    """
+    started = time.monotonic()
+    passes = dropout_passes(model, epistemic, mc_samples)
+    table = feature_table(fits, stars)
+    truth = truth_of(labels, table.planet_ids)
+    folds = assign_folds(
+        table.planet_ids,
+        folds=training.folds,
+        calibration_fraction=training.calibration_fraction,
+        seed=training.seed,
+    )
+    run = _Run(
+        table, truth, folds, model, training, resolve_device(device),
+        out / "logs" if logger == "tensorboard" else None, out, provenance, _hash(table, truth),
+    )  # fmt: skip
+    reused = _train_missing(run)
+    members = [read_member(out / "members", _name(*slot), model) for slot in run.slots]
+    nlls = _write_results(run, members, passes)
+    report = TrainingReport(
+        members=tuple(member.name for member in members),
+        reused=reused,
+        best_epochs=tuple(member.best_epoch for member in members),
+        planets=len(table.planet_ids),
+        calibration_planets=len(folds.calibration),
+        fit_nll=nlls[0],
+        v50_nll=nlls[1],
+        seconds=time.monotonic() - started,
+    )
+    facts = {key: value for key, value in asdict(report).items() if key not in _NOT_RESULT}
+    write_json(out / "train.json", {**asdict(provenance), "epistemic": epistemic, **facts})
+    return report
+
+
+_NOT_RESULT = ("reused", "seconds")
+
+
+def _train_missing(run: _Run) -> int:
+    """Train the members that are not there yet; returns how many were."""
+    folder = run.out / "members"
+    missing = [slot for slot in run.slots if not is_finished(folder, _name(*slot), run.key(*slot))]
+    try:
+        if missing:
+            (run.out / "train.json").unlink(missing_ok=True)
+        remove_others(folder, [_name(*slot) for slot in run.slots])
+    except OSError as error:
+        raise unwritable(run.out, error) from error
+    started = time.monotonic()
+    for done, (fold, seed) in enumerate(missing, start=1):
+        note = _train_member(run, fold, seed)
+        spent = time.monotonic() - started
+        left = spent / done * (len(missing) - done)
+        print(  # noqa: T201
+            f"train: fold {fold + 1} of {run.training.folds}, seed {seed + 1} of "
+            f"{run.training.seeds}: {note}; {spent:.0f} s, about {left:.0f} s left",
+            file=sys.stderr,
+        )
+    return len(run.slots) - len(missing)
+
+
+def _train_member(run: _Run, fold: int, seed: int) -> str:
+    """Train and write one member; returns what to say about it."""
+    name, chosen = _name(fold, seed), run.training
+    inside, held = run.folds.split(
+        fold, validation_fraction=chosen.validation_fraction, seed=chosen.seed
+    )
+    scaling = Scaling.of(run.table.of(inside))
+    weights, order = np.random.SeedSequence([chosen.seed, fold, seed]).generate_state(2).tolist()
+    batches = _batches(run, inside, scaling, seed=order)
+    with seeded(weights, run.device):
+        module = SpectrumModule(V50(run.model, SIZES), run.model.loss, chosen, name)
+        trained = train_network(
+            module,
+            batches,
+            _batches(run, held, scaling, seed=None),
+            device=run.device,
+            log_folder=None if run.logs is None else run.logs / name,
+        )
+    write_member(
+        run.out / "members", name, trained,
+        scaling=scaling, model=run.model, key=run.key(fold, seed), provenance=run.provenance,
+    )  # fmt: skip
+    history = trained.history
+    gain = history[trained.best_epoch].validation_nll - history[0].validation_nll
+    return (
+        f"best epoch {trained.best_epoch} of {len(history) - 1}, validation likelihood "
+        f"{gain:+.3f} nat against the fit"
+    )
+
+
+def _batches(
+    run: _Run, planets: Int64[np.ndarray, " K"], scaling: Scaling, *, seed: int | None
+) -> Batches:
+    table = run.table.of(planets)
+    truth = run.truth[np.searchsorted(run.table.planet_ids, planets)]
+    return Batches(
+        scaling.batch(table),
+        torch.from_numpy(truth),
+        planets,
+        size=run.training.batch_size,
+        seed=seed,
+    )
+
+
+def _write_results(run: _Run, members: list[Member], passes: int) -> tuple[float, float]:
+    """Write tables and log; returns the out-of-fold likelihood of the fit and of V50."""
+    folds = run.folds
+    planets, posterior = _out_of_fold(run, members, passes)
+    write_spectra(run.out / "oof.parquet", planets, posterior)
+    aside = run.table.of(folds.calibration)
+    calibration = predict(members, aside, passes=passes, device=run.device)
+    write_spectra(run.out / "calibration.parquet", aside.planet_ids, calibration)
+    roles = pl.DataFrame(
+        {
+            "planet_id": folds.planet_ids,
+            "role": np.where(folds.fold < 0, "calibration", "fold"),
+            "fold": [fold if fold >= 0 else None for fold in folds.fold.tolist()],
+        }
+    )
+    buffer = io.BytesIO()
+    roles.write_parquet(buffer)
+    write_atomic(run.out / "folds.parquet", buffer.getvalue())
+    log = pl.DataFrame(list(_log_rows(members)))
+    write_atomic(run.out / "training_log.csv", log.write_csv().encode())
+    table = run.table.of(planets)
+    fit = SpectrumPosterior(torch.from_numpy(table.depth), torch.from_numpy(table.sigma))
+    truth = torch.from_numpy(run.truth[np.searchsorted(run.table.planet_ids, planets)])
+    nlls = [
+        robust_nll(
+            spectra, truth, unit=fit.sigma,
+            z_clip=run.model.loss.z_clip, fgs1_weight=run.model.loss.fgs1_weight,
+        ).mean()
+        for spectra in (fit, posterior)
+    ]  # fmt: skip
+    return float(nlls[0]), float(nlls[1])
+
+
+def _out_of_fold(
+    run: _Run, members: list[Member], passes: int
+) -> tuple[Int64[np.ndarray, " N"], SpectrumPosterior]:
+    """Each planet outside the calibration set, by the members of its own fold."""
+    planets, parts = [], []
+    for fold in range(run.training.folds):
+        own = [m for m, slot in zip(members, run.slots, strict=True) if slot[0] == fold]
+        left_out = run.folds.out_of_fold(fold)
+        planets.append(left_out)
+        parts.append(predict(own, run.table.of(left_out), passes=passes, device=run.device))
+    order = np.argsort(np.concatenate(planets))
+    return np.concatenate(planets)[order], SpectrumPosterior(
+        torch.cat([part.mu for part in parts])[order],
+        torch.cat([part.sigma for part in parts])[order],
+    )
+
+
+def _log_rows(members: list[Member]) -> Iterator[dict[str, str | float | None]]:
+    for member in members:
+        for epoch in member.history:
+            yield {"member": member.name, **epoch._asdict()}
+
+
+def _name(fold: int, seed: int) -> str:
+    return f"fold{fold}_seed{seed}"
+
+
+def _hash(table: FeatureTable, truth: Float64[np.ndarray, "B W"]) -> str:
+    """Hash of features and labels, bit by bit."""
+    arrays = (
+        table.planet_ids, table.nodes, table.series, table.mask, table.planet,
+        table.depth, table.sigma, truth,
+    )  # fmt: skip
+    seen = hashlib.sha256()
+    for array in arrays:
+        seen.update(f"{array.shape}{array.dtype}".encode())
+        seen.update(np.ascontiguousarray(array).tobytes())
+    return seen.hexdigest()

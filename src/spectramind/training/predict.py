@@ -1,0 +1,113 @@
+"""Spectra from trained members: one posterior a member, mixed into one."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from spectramind.errors import ArtefactError, ConfigError
+from spectramind.model.network import ModelConfig
+from spectramind.observation import Star, TransitFit
+from spectramind.posterior import SpectrumPosterior
+from spectramind.training.data import FeatureTable, feature_table
+from spectramind.training.device import resolve_device, seeded
+from spectramind.training.store import Member, member_names, read_member
+
+Epistemic = Literal["ensemble", "mc_dropout"]
+
+_BATCH = 64  # planets predicted at once; does not change the result
+_DROPOUT_SEED = 50  # of the dropout masks at prediction
+
+
+def predict_members(
+    out: Path,
+    fits: Mapping[int, TransitFit],
+    stars: Mapping[int, Star | None],
+    *,
+    model: ModelConfig,
+    epistemic: Epistemic,
+    mc_samples: int,
+    device: str,
+) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior]:
+    """Spectra of all fitted planets, mixed over all members of a training run.
+
+    Args:
+        out: Output folder of `train_members`.
+        fits: Fit of each planet.
+        stars: Star of each planet; None where the archive has no star table.
+        model: Architecture that the checkpoints must have.
+        epistemic: ensemble: one pass a member; mc_dropout: `mc_samples` passes with dropout.
+        mc_samples: Passes a member.
+        device: auto | cpu | cuda.
+
+    Returns:
+        Planet ids in increasing order and their float64 posterior.
+
+    Raises:
+        ArtefactError: If there is no checkpoint, or one of another architecture.
+    """
+    names = member_names(out / "members") if (out / "train.json").is_file() else []
+    if not names:
+        raise ArtefactError(
+            f"{out}: there is no finished training run in it, expected members/*.safetensors and "
+            "train.json. Run `spectramind train` first."
+        )
+    table = feature_table(fits, stars)
+    members = [read_member(out / "members", name, model) for name in names]
+    passes = dropout_passes(model, epistemic, mc_samples)
+    return table.planet_ids, predict(members, table, passes=passes, device=resolve_device(device))
+
+
+def dropout_passes(model: ModelConfig, epistemic: Epistemic, mc_samples: int) -> int:
+    """Number of passes with dropout a member; 0 means one pass without.
+
+    Raises:
+        ConfigError: If dropout is asked for and the network has none.
+    """
+    if epistemic == "ensemble":
+        return 0
+    if model.encoders.fgs1.dropout == model.encoders.airs.dropout == 0.0:
+        raise ConfigError(
+            "uq.epistemic=mc_dropout: model.encoders.fgs1.dropout and model.encoders.airs.dropout "
+            "are both 0, so all passes would be equal. Set one above 0 or use "
+            "uq.epistemic=ensemble."
+        )
+    return mc_samples
+
+
+def predict(
+    members: Sequence[Member], table: FeatureTable, *, passes: int, device: torch.device
+) -> SpectrumPosterior:
+    """Equal mixture over members and passes; depths below 0 become 0 and are counted aloud."""
+    mixed = SpectrumPosterior.mixture(
+        [_predict_member(member, table, passes=passes, device=device) for member in members]
+    )
+    below = int((mixed.mu < 0.0).sum())
+    if below:
+        print(  # noqa: T201
+            f"predict: {below} of {mixed.mu.numel()} depths were below 0 and are set to 0",
+            file=sys.stderr,
+        )
+    return SpectrumPosterior(mixed.mu.clamp(min=0.0), mixed.sigma)
+
+
+def _predict_member(
+    member: Member, table: FeatureTable, *, passes: int, device: torch.device
+) -> SpectrumPosterior:
+    network = member.network.to(device).train(passes > 0)
+    batch = member.scaling.batch(table)
+    parts = []
+    with seeded(_DROPOUT_SEED, device), torch.inference_mode():
+        for rows in torch.arange(len(batch)).split(_BATCH):
+            part = batch[rows].to(device)
+            draws = [network(part) for _ in range(max(passes, 1))]
+            parts.append(SpectrumPosterior.mixture(draws))
+    network.eval()
+    return SpectrumPosterior(
+        torch.cat([part.mu for part in parts]).cpu(),
+        torch.cat([part.sigma for part in parts]).cpu(),
+    )

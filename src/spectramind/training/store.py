@@ -1,0 +1,160 @@
+"""Members on disk: weights as safetensors, everything else as JSON; nothing is unpickled.
+
+The JSON is written last and holds the hash of the weights, so that a member is either whole
+or not there.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from spectramind.errors import ArtefactError
+from spectramind.model.network import V50, FeatureSizes, ModelConfig
+from spectramind.provenance import Provenance, write_atomic, write_json
+from spectramind.training.data import Scaling
+from spectramind.training.features import NODE_FEATURES, PLANET_FEATURES, SERIES_FEATURES
+from spectramind.training.module import Epoch, Trained
+
+FEATURES = {
+    "nodes": list(NODE_FEATURES),
+    "series": list(SERIES_FEATURES),
+    "planet": list(PLANET_FEATURES),
+}
+SIZES = FeatureSizes(len(NODE_FEATURES), len(SERIES_FEATURES), len(PLANET_FEATURES))
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One trained network with the scaling of its fold."""
+
+    name: str
+    network: V50
+    scaling: Scaling
+    best_epoch: int
+    history: tuple[Epoch, ...]
+
+
+def member_names(folder: Path) -> list[str]:
+    """Names of the members in a folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def write_member(
+    folder: Path, name: str, trained: Trained, *, scaling: Scaling, model: ModelConfig,
+    key: str, provenance: Provenance,
+) -> None:  # fmt: skip
+    """Write `name`.safetensors and then `name`.json."""
+    content = save(dict(sorted(trained.weights.items())))
+    write_atomic(folder / f"{name}.safetensors", content)
+    facts = {
+        **asdict(provenance),
+        "key": key,
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "model": model.model_dump(mode="json"),
+        "features": FEATURES,
+        "scaling": scaling.to_json(),
+        "best_epoch": trained.best_epoch,
+        "history": [epoch._asdict() for epoch in trained.history],
+    }
+    write_json(folder / f"{name}.json", facts)
+
+
+def is_finished(folder: Path, name: str, key: str) -> bool:
+    """Whether a whole member with this key is there."""
+    path, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
+    if not (path.is_file() and weights.is_file()):
+        return False
+    facts = _facts(path)
+    return facts["key"] == key and facts["weights_sha256"] == _sha256(_weights(folder, name))
+
+
+def remove_others(folder: Path, names: Sequence[str]) -> None:
+    """Remove members of earlier runs, so that only these remain."""
+    for path in folder.glob("fold*_seed*.*"):
+        if path.stem not in names:
+            path.unlink()
+
+
+def read_member(folder: Path, name: str, model: ModelConfig) -> Member:
+    """Read a member and hold its architecture against the configured one.
+
+    Raises:
+        ArtefactError: If it is damaged, incomplete, or of another architecture.
+    """
+    path = folder / f"{name}.json"
+    facts = _facts(path)
+    content = _weights(folder, name)
+    if _sha256(content) != facts["weights_sha256"]:
+        raise _damaged(path.with_suffix(".safetensors"), "its hash is not the recorded one")
+    _require_same(path, facts, model)
+    try:
+        network = V50(ModelConfig.model_validate(facts["model"]), SIZES)
+        network.load_state_dict(load(content))
+        scaling = Scaling.from_json(facts["scaling"])
+        history = tuple(Epoch(**epoch) for epoch in facts["history"])
+    except (SafetensorError, ValidationError, RuntimeError, TypeError, KeyError) as error:
+        raise _damaged(path, "it does not describe a network of this version") from error
+    return Member(name, network.eval(), scaling, facts["best_epoch"], history)
+
+
+def _require_same(path: Path, facts: Mapping[str, Any], model: ModelConfig) -> None:
+    """Refuse a member whose architecture or features differ, and say where."""
+    wanted = {"model": model.model_dump(mode="json", exclude={"loss"}), "features": FEATURES}
+    stored = {"model": {**facts["model"]}, "features": facts["features"]}
+    stored["model"].pop("loss", None)
+    there, here = _flat(stored), _flat(wanted)
+    differ = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+    if differ:
+        first = differ[0]
+        raise ArtefactError(
+            f"{path}: the checkpoint is of another architecture: {first} is "
+            f"{there.get(first)!r} in it and {here.get(first)!r} in the configuration "
+            f"({len(differ)} keys differ). Set the key back, or run `spectramind train` again."
+        )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= _flat(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, "it cannot be read") from error
+    lost = {"key", "weights_sha256", "model", "features", "best_epoch"} - set(facts)
+    if lost:
+        raise _damaged(path, f"it lacks {', '.join(sorted(lost))}")
+    return facts
+
+
+def _weights(folder: Path, name: str) -> bytes:
+    path = folder / f"{name}.safetensors"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, "it cannot be read") from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _damaged(path: Path, why: str) -> ArtefactError:
+    return ArtefactError(
+        f"{path}: is not a whole checkpoint, {why}. Remove the file and run `spectramind train` "
+        "again; other members are kept."
+    )

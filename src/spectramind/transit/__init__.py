@@ -1,0 +1,1 @@
+"""Light curves in, one transit fit a planet out."""

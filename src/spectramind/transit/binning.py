@@ -1,0 +1,210 @@
+"""Light curves in time bins that FGS1 and AIRS-CH0 share, without spikes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+from scipy.ndimage import median_filter
+
+from spectramind.errors import DataError
+from spectramind.observation import LightCurves
+from spectramind.transit.settings import TransitConfig
+
+MINIMUM_BINS = 20
+_MAD = 1.4826  # median absolute deviation of a Gaussian to its standard deviation
+_MISSING = 0.1  # share of missing exposures from which a wavelength counts as dark
+_CROWD = 5  # exposures a bin from which spikes can be told from the transit
+
+
+@dataclass(frozen=True, eq=False)
+class BinnedVisit:
+    """One visit in T common time bins; flux per exposure, divided by its median."""
+
+    visit: int
+    airs_time_h: Float64[np.ndarray, " T"]
+    fgs1_time_h: Float64[np.ndarray, " T"]
+    width_h: float  # length of a bin [h]
+    airs: Float64[np.ndarray, "T 282"]
+    airs_white: Float64[np.ndarray, " T"]  # sum over wavelengths
+    fgs1: Float64[np.ndarray, " T"]
+    white_share: Float64[np.ndarray, " 282"]  # of each wavelength in `airs_white`
+    lit: Bool[np.ndarray, " 282"]  # wavelengths with flux
+    airs_noise: float  # of `airs_white`, from differences in time
+    fgs1_noise: float
+    fine_time_h: Float64[np.ndarray, " L"]
+    fine_fgs1: Float64[np.ndarray, " L"]
+    fine_centroid: Float64[np.ndarray, "L 2"]  # minus its median [pixel]
+
+    @property
+    def tau(self) -> Float64[np.ndarray, " T"]:
+        """Time scaled to -1..1 over the visit."""
+        return self.scaled(self.airs_time_h)
+
+    def scaled(self, time_h: Float64[np.ndarray, "*T"]) -> Float64[np.ndarray, "*T"]:
+        """Times on the scale where the visit's bins run from -1 to 1."""
+        first, last = self.airs_time_h[0], self.airs_time_h[-1]
+        return 2.0 * (time_h - first) / (last - first) - 1.0
+
+
+def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
+    """Reject spikes and average a visit in time bins of at least `config.bin_s`.
+
+    Raises:
+        DataError: If a channel has no flux, or fewer than 20 bins hold both channels.
+    """
+    airs_time, airs = _usable("AIRS-CH0", curves, config.edge_exposures)
+    fgs1_time, fgs1 = _usable("FGS1", curves, config.edge_exposures)
+    airs, lit = _mended(airs)
+    level, white = np.median(airs, axis=0), airs[:, lit].sum(axis=1)
+    edges = _edges(airs_time, fgs1_time, config.bin_s)
+    airs_index, fgs1_index = (np.searchsorted(edges, t) - 1 for t in (airs_time, fgs1_time))
+    bins = edges.size - 1
+    keep_airs = _steady(white, airs_index, bins, config.outlier_sigma)
+    keep_fgs1 = _steady(fgs1, fgs1_index, bins, config.outlier_sigma)
+    full = _full(airs_index[keep_airs], bins) & _full(fgs1_index[keep_fgs1], bins)
+    if full.sum() < MINIMUM_BINS:
+        raise DataError(
+            f"planet {curves.planet_id}, visit {curves.visit}: {int(full.sum())} time bins of "
+            f"{config.bin_s:g} s hold both channels, at least {MINIMUM_BINS} are needed. Lower "
+            "transit.bin_s or leave this visit out."
+        )
+    mean_airs = _means(airs_index[keep_airs], bins)
+    mean_fgs1 = _means(fgs1_index[keep_fgs1], bins)
+    airs = _without_spikes(airs[keep_airs], airs_index[keep_airs], mean_airs, config.outlier_sigma)
+    airs_binned = mean_airs(airs)[full]
+    white_level, fgs1_level = np.median(white), np.median(fgs1)
+    fine = _fine(curves, config)
+    return BinnedVisit(
+        visit=curves.visit,
+        airs_time_h=mean_airs(airs_time[keep_airs])[full],
+        fgs1_time_h=mean_fgs1(fgs1_time[keep_fgs1])[full],
+        width_h=float(edges[1] - edges[0]),
+        airs=airs_binned / level,
+        airs_white=airs_binned[:, lit].sum(axis=1) / white_level,
+        fgs1=mean_fgs1(fgs1[keep_fgs1])[full] / fgs1_level,
+        white_share=np.where(lit, level, 0.0) / level[lit].sum(),
+        lit=lit,
+        airs_noise=_difference_noise(white) / white_level * np.sqrt(bins / airs_time.size),
+        fgs1_noise=_difference_noise(fgs1) / fgs1_level * np.sqrt(bins / fgs1_time.size),
+        fine_time_h=fine[0],
+        fine_fgs1=fine[1] / fgs1_level,
+        fine_centroid=fine[2],
+    )
+
+
+def _usable(
+    channel: str, curves: LightCurves, edge: int
+) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, "N ..."]]:
+    """Exposures with flux, in order of time, without the visit's edges."""
+    if channel == "FGS1":
+        time, flux = curves.fgs1_time_h, curves.fgs1_e.astype(np.float64)
+        good = np.isfinite(flux)
+    else:
+        time, flux = curves.airs_time_h, curves.airs_e.astype(np.float64)
+        good = np.isfinite(flux).sum(axis=1) >= 0.5 * np.isfinite(flux).any(axis=0).sum()
+    rows = np.flatnonzero(good & np.isfinite(time))
+    rows = rows[np.argsort(time[rows], kind="stable")]
+    rows = rows[edge : rows.size - edge]
+    _refuse_dark(channel, curves, rows.size > 1 and bool(np.nanmedian(flux[rows]) > 0.0))
+    return time[rows], flux[rows]
+
+
+def _mended(
+    airs: Float64[np.ndarray, "N 282"],
+) -> tuple[Float64[np.ndarray, "N 282"], Bool[np.ndarray, " 282"]]:
+    """Give single missing values the course of the whole spectrum; mark wavelengths with flux."""
+    missing = ~np.isfinite(airs)
+    zero = np.where(missing, 0.0, airs)
+    lit = (missing.mean(axis=0) < _MISSING) & (np.median(zero, axis=0) > 0.0)
+    level = np.where(lit, np.median(zero, axis=0), 0.0)
+    course = (zero * lit).sum(axis=1) / np.where(missing, 0.0, level).sum(axis=1)
+    return np.where(lit, np.where(missing, level * course[:, None], airs), 1.0), lit
+
+
+def _refuse_dark(channel: str, curves: LightCurves, has_flux: bool) -> None:
+    if not has_flux:
+        raise DataError(
+            f"planet {curves.planet_id}, visit {curves.visit}, {channel}: the light curve holds "
+            "no positive flux, expected electrons per exposure. Check the calibration of this "
+            "visit or leave it out."
+        )
+
+
+def _edges(
+    airs_time: Float64[np.ndarray, " T"], fgs1_time: Float64[np.ndarray, " S"], bin_s: float
+) -> Float64[np.ndarray, " E"]:
+    """Bin edges: a whole number of AIRS-CH0 exposures wide, beginning with one."""
+    cadence = float(np.median(np.diff(airs_time)))
+    fgs1_cadence = float(np.median(np.diff(fgs1_time)))
+    width = cadence * max(1, round(max(bin_s / 3600.0, fgs1_cadence) / cadence))
+    count = int(np.ceil((airs_time[-1] + 0.5 * cadence - airs_time[0]) / width))
+    return airs_time[0] - 0.5 * cadence + width * np.arange(count + 1)
+
+
+def _full(index: Int[np.ndarray, " N"], bins: int) -> Bool[np.ndarray, " bins"]:
+    inside = index[(index >= 0) & (index < bins)]
+    counts = np.bincount(inside, minlength=bins)
+    return counts >= 0.5 * np.max(counts, initial=1)
+
+
+class _means:
+    """Means over the exposures of each bin, along the first axis; NaN in an empty bin."""
+
+    def __init__(self, index: Int[np.ndarray, " N"], bins: int) -> None:
+        self.first = np.searchsorted(index, np.arange(bins + 1))
+        self.counts = np.diff(self.first)
+
+    def __call__(self, values: Float64[np.ndarray, "N ..."]) -> Float64[np.ndarray, "B ..."]:
+        filled = self.counts > 0
+        means = np.full((filled.size, *values.shape[1:]), np.nan)
+        inside = values[: self.first[-1]]
+        sums = np.add.reduceat(inside, self.first[:-1][filled], axis=0)
+        means[filled] = sums / self.counts[filled].reshape(-1, *[1] * (values.ndim - 1))
+        return means
+
+
+def _steady(
+    flux: Float64[np.ndarray, " N"], index: Int[np.ndarray, " N"], bins: int, limit: float
+) -> Bool[np.ndarray, " N"]:
+    """False for exposures that stand out from their neighbours in time."""
+    inside = (index >= 0) & (index < bins)
+    if flux.size < _CROWD * bins:
+        return inside  # a bin is about one exposure; the fit itself rejects bins
+    residual = flux - median_filter(flux, size=_CROWD, mode="nearest")
+    scale = _difference_noise(flux)
+    return inside & (np.abs(residual) <= limit * scale)
+
+
+def _without_spikes(
+    flux: Float64[np.ndarray, "N W"], index: Int[np.ndarray, " N"], mean: _means, limit: float
+) -> Float64[np.ndarray, "N W"]:
+    """Replace single values far from the mean of their bin by that mean."""
+    if flux.shape[0] < _CROWD * mean.counts.size:
+        return flux
+    residual = flux - mean(flux)[index]
+    scale = np.sqrt(np.mean(residual**2, axis=0))
+    return np.where(np.abs(residual) > limit * scale, flux - residual, flux)
+
+
+def _difference_noise(flux: Float64[np.ndarray, " N"]) -> float:
+    """White noise of a series from its second differences, blind to slopes and outliers."""
+    second = flux[2:] - 2.0 * flux[1:-1] + flux[:-2]
+    return float(_MAD * np.median(np.abs(second)) / np.sqrt(6.0))
+
+
+def _fine(
+    curves: LightCurves, config: TransitConfig
+) -> tuple[Float64[np.ndarray, " L"], Float64[np.ndarray, " L"], Float64[np.ndarray, "L 2"]]:
+    """FGS1 in at most `config.fgs1_bins` bins of equally many exposures."""
+    rows = np.flatnonzero(np.isfinite(curves.fgs1_e) & np.isfinite(curves.fgs1_time_h))
+    rows = rows[config.edge_exposures : rows.size - config.edge_exposures]
+    count = min(config.fgs1_bins, rows.size)
+    first = np.arange(count) * rows.size // count
+    size = np.diff(np.append(first, rows.size))
+
+    def mean(values: Float[np.ndarray, "S ..."]) -> Float64[np.ndarray, "L ..."]:
+        sums = np.add.reduceat(values[rows].astype(np.float64), first, axis=0)
+        return sums / size.reshape(-1, *[1] * (values.ndim - 1))
+
+    centroid = mean(curves.fgs1_centroid)
+    return mean(curves.fgs1_time_h), mean(curves.fgs1_e), centroid - np.median(centroid, axis=0)

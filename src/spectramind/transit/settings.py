@@ -1,0 +1,71 @@
+"""Settings of the transit fit (configs/transit)."""
+
+from pydantic import Field
+
+from spectramind.settings import Settings
+
+
+class BaselineConfig(Settings):
+    """Prior of the gain drift 1 + sum_ij c_ij T_i(time) T_j(wavelength), Chebyshev in both."""
+
+    scatter: tuple[float, ...] = Field(min_length=1, max_length=8)  # of c_i0 [relative]
+    wavelength_order: int = Field(ge=0, le=8)  # highest j
+    wavelength_decay: float = Field(gt=0.0, le=1.0)  # scatter of c_ij over that of c_i,j-1
+
+
+class PriorConfig(Settings):
+    """Gaussian scatter of the truth around the tables."""
+
+    period: float = Field(gt=0.0)  # [relative]
+    semi_major_axis: float = Field(gt=0.0)  # [relative]
+    impact_parameter: float = Field(gt=0.0)  # [stellar radii]
+    limb_darkening: float = Field(gt=0.0)  # of u1 and of u2
+    limb_darkening_colour: float = Field(ge=0.0)  # of u1, u2 at one wavelength beside the others
+    clock_s: float = Field(gt=0.0)  # FGS1 clock minus AIRS-CH0 clock [s]
+
+
+class UnknownStarConfig(Settings):
+    """What is assumed of a star that is in no table."""
+
+    temperature_k: float = Field(gt=0.0)  # [K]
+    period_d: float = Field(gt=0.0)  # [d]
+    semi_major_axis_rs: float = Field(gt=1.0)  # [stellar radii]
+    impact_parameter: float = Field(ge=0.0)  # [stellar radii]
+    widening: float = Field(ge=1.0)  # factor on the scatters of `PriorConfig` but the clock's
+
+
+class ScanConfig(Settings):
+    """Search for the first guess of the mid-transit time."""
+
+    step_h: float = Field(gt=0.0)  # [h]
+    margin_h: float = Field(ge=0.0)  # how far outside the window mid-transit may lie [h]
+    impact_parameters: tuple[float, ...] = Field(min_length=1)  # tried [stellar radii]
+    starts: int = Field(ge=1)  # least-squares fits that are begun
+
+
+class FailureConfig(Settings):
+    """When a fit is not trusted, and what then happens to sigma."""
+
+    chi2: float = Field(gt=1.0)  # reduced chi^2 above which a fit is flagged
+    snr: float = Field(gt=0.0)  # white-light depth [sigma] below which there is no transit
+    bins: int = Field(ge=1)  # fewest bins in and out of transit
+    tension_sigma: float = Field(gt=0.0)  # largest distance from a prior [sigma]
+    disagreement_sigma: float = Field(gt=0.0)  # largest distance of two visits [sigma]
+    rejected_share: float = Field(gt=0.0, lt=1.0)  # largest share of rejected bins
+    inflation: float = Field(ge=1.0)  # factor on sigma of a flagged fit
+    depth_scatter: float = Field(gt=0.0)  # sigma where no transit was found [(Rp/Rs)^2]
+
+
+class TransitConfig(Settings):
+    """Section `transit`."""
+
+    bin_s: float = Field(gt=0.0)  # time bins [s]
+    samples_a_bin: int = Field(ge=1, le=15)  # times at which the model of a bin is averaged
+    fgs1_bins: int = Field(ge=16)  # finer FGS1 series for the network, at most
+    edge_exposures: int = Field(ge=0)  # dropped at either end of a visit
+    outlier_sigma: float = Field(gt=2.0)  # [sigma]
+    baseline: BaselineConfig
+    prior: PriorConfig
+    unknown_star: UnknownStarConfig
+    scan: ScanConfig
+    failure: FailureConfig

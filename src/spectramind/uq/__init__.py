@@ -1,0 +1,1 @@
+"""Error bars that hold: one temperature out of fold, then conformal intervals."""

@@ -1,0 +1,209 @@
+"""What `calibrate-temp` learns on held-out planets, as one small JSON file."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float, Float64
+from pydantic import Field, StrictBool, StrictInt, field_validator
+from torch import Tensor
+
+from spectramind.errors import ArtefactError, ConfigError, DataError
+from spectramind.posterior import SpectrumPosterior
+from spectramind.provenance import Provenance, write_sidecar
+from spectramind.settings import Settings
+from spectramind.uq.conformal import conformal_half_widths, planets_needed, too_few
+from spectramind.uq.temperature import fit_temperature, robust_temperature
+
+NOT_RELATIONAL = (
+    "uq.corel=true: the relational (graph) version is not built yet; the intervals are split "
+    "conformal, each wavelength for itself."
+)
+
+Interval = tuple[Float[Tensor, "B W"], Float[Tensor, "B W"]]
+
+
+class UQConfig(Settings):
+    """How uncertainty is estimated and corrected."""
+
+    epistemic: Literal["ensemble", "mc_dropout"]  # where the spread of the mean comes from
+    mc_samples: Annotated[StrictInt, Field(ge=2)]  # forward passes of mc_dropout
+    temp_scale: StrictBool  # multiply sigma by the temperature fitted out of fold
+    corel: StrictBool  # conformal intervals instead of Gaussian ones
+    levels: Annotated[tuple[float, ...], Field(min_length=1)]  # coverage of the intervals
+
+    @field_validator("levels")
+    @classmethod
+    def _increasing_inside_0_1(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        inside = all(0.0 < level < 1.0 for level in levels)
+        if not inside or list(levels) != sorted(set(levels)):
+            raise ValueError("wanted increasing numbers between 0 and 1, for example [0.68, 0.9]")
+        return levels
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Corrections of the error bars, and the planets they rest on.
+
+    Attributes:
+        temperature: Factor on sigma; 1 when `uq.temp_scale` is off.
+        nll_temperature: sqrt(mean z^2) out of fold, whether applied or not.
+        robust_temperature: median |z| / 0.6745 out of fold, for comparison.
+        temperature_planets: Out-of-fold planets behind the temperatures.
+        conformal_planets: Calibration planets behind the half-widths.
+        half_widths: For each level the half-width in units of the scaled sigma, or None where
+            the calibration planets are too few for the level.
+    """
+
+    temperature: float
+    nll_temperature: float
+    robust_temperature: float
+    temperature_planets: int
+    conformal_planets: int
+    half_widths: Mapping[float, Float64[Tensor, " W"] | None]
+
+    def apply(self, posterior: SpectrumPosterior) -> SpectrumPosterior:
+        """Posterior of the network with sigma multiplied by the temperature."""
+        return posterior.scaled(self.temperature)
+
+    def intervals(self, posterior: SpectrumPosterior, *, corel: bool) -> dict[float, Interval]:
+        """Lower and upper end at each level.
+
+        Args:
+            posterior: As returned by `apply`: the temperature is not applied again.
+            corel: Take the split-conformal half-widths, else the Gaussian quantiles.
+
+        Raises:
+            ConfigError: If `corel` and the calibration planets are too few for a level.
+        """
+        return {
+            level: posterior.interval(
+                self._conformal(level).to(posterior.sigma) if corel else gaussian_half_width(level)
+            )
+            for level in self.half_widths
+        }
+
+    def _conformal(self, level: float) -> Float64[Tensor, " W"]:
+        half_width = self.half_widths[level]
+        if half_width is None:
+            raise ConfigError(too_few(self.conformal_planets, level))
+        return half_width
+
+    def write(self, path: Path, provenance: Provenance) -> None:
+        """Write as JSON together with its provenance, atomically."""
+        write_sidecar(
+            path,
+            provenance,
+            temperature=self.temperature,
+            nll_temperature=self.nll_temperature,
+            robust_temperature=self.robust_temperature,
+            temperature_planets=self.temperature_planets,
+            conformal_planets=self.conformal_planets,
+            half_widths=[
+                {"level": level, "half_width": None if values is None else values.tolist()}
+                for level, values in self.half_widths.items()
+            ],
+        )
+
+
+def gaussian_half_width(level: float) -> float:
+    """Half-width of the central interval of a normal, in sigma: Phi^-1((1 + level) / 2)."""
+    return statistics.NormalDist().inv_cdf((1.0 + level) / 2.0)
+
+
+def fit_calibration(
+    oof: SpectrumPosterior,
+    oof_depth: Float64[Tensor, "B W"],
+    calibration: SpectrumPosterior,
+    calibration_depth: Float64[Tensor, "C W"],
+    *,
+    temp_scale: bool,
+    levels: tuple[float, ...],
+) -> Calibration:
+    """Fit the temperature out of fold, then the conformal quantiles on untouched planets.
+
+    The temperature sees the out-of-fold planets only, the quantiles the calibration planets
+    only, after the temperature. A level for which the calibration planets are too few is kept
+    as None: Gaussian intervals need no such planets, and conformal ones are refused when used.
+
+    Args:
+        oof: Out-of-fold posterior of the training planets, not yet scaled.
+        oof_depth: Their true depths.
+        calibration: Posterior of the planets set aside, not yet scaled.
+        calibration_depth: Their true depths.
+        temp_scale: Apply the temperature.
+        levels: Coverage of the intervals.
+
+    Raises:
+        DataError: If posterior and depths differ in shape, planets are fewer than two, or a
+            value is not finite.
+    """
+    _same_shape(oof, oof_depth, "out-of-fold")
+    _same_shape(calibration, calibration_depth, "calibration")
+    nll = fit_temperature(oof, oof_depth)
+    temperature = nll if temp_scale else 1.0
+    scaled = calibration.scaled(temperature)
+    planets = len(calibration_depth)
+    half_widths = {
+        level: conformal_half_widths(scaled, calibration_depth, level)
+        if planets >= planets_needed(level)
+        else None
+        for level in levels
+    }
+    robust = robust_temperature(oof, oof_depth)
+    return Calibration(temperature, nll, robust, len(oof_depth), planets, half_widths)
+
+
+def _same_shape(posterior: SpectrumPosterior, depth: Tensor, name: str) -> None:
+    if posterior.mu.shape != depth.shape:
+        raise DataError(
+            f"{name} planets: posterior of shape {tuple(posterior.mu.shape)}, true depths of "
+            f"shape {tuple(depth.shape)}, wanted the same (planets, wavelengths). Run "
+            "`spectramind train` again: the spectra are of another archive."
+        )
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what `Calibration.write` has written.
+
+    Raises:
+        ArtefactError: If the file is missing, damaged or lacks a key.
+    """
+    try:
+        return _parse(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise ArtefactError(
+            f"{path}: no calibration of the error bars. Run `spectramind calibrate-temp` first."
+        ) from error
+    except (
+        OSError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ArtefactError(
+            f"{path}: not a calibration file ({type(error).__name__}: {error}). Run "
+            "`spectramind calibrate-temp` again."
+        ) from error
+
+
+def _parse(stored: Mapping[str, Any]) -> Calibration:
+    return Calibration(
+        temperature=float(stored["temperature"]),
+        nll_temperature=float(stored["nll_temperature"]),
+        robust_temperature=float(stored["robust_temperature"]),
+        temperature_planets=int(stored["temperature_planets"]),
+        conformal_planets=int(stored["conformal_planets"]),
+        half_widths={
+            float(row["level"]): None
+            if row["half_width"] is None
+            else torch.tensor(row["half_width"], dtype=torch.float64)
+            for row in stored["half_widths"]
+        },
+    )

@@ -1,0 +1,141 @@
+import os
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+import yaml
+from tiny_archive import write_columns
+
+from spectramind.archive.fingerprint import archive_hash, fingerprint
+from spectramind.errors import DataError
+
+
+@pytest.fixture
+def root(archive_2025, tmp_path) -> Path:
+    return Path(copytree(archive_2025.root, tmp_path / "work" / "archive"))
+
+
+def _paths(root: Path) -> list[Path]:
+    return list(root.rglob("*.parquet"))
+
+
+def test_fingerprint_is_of_content_not_of_place_age_or_order(archive_2025, root):
+    os.utime(root / "axis_info.parquet", (1, 1))
+    there = fingerprint(_paths(archive_2025.root), archive_2025.root)
+    assert fingerprint(_paths(root)[::-1], root) == there
+    assert len(there) == 16
+
+
+def test_one_changed_count_changes_the_fingerprint(tmp_path):
+    path = tmp_path / "signal.parquet"
+    values = np.zeros((10, 4), np.uint16)
+    write_columns(path, values)
+    before = fingerprint([path], tmp_path)
+    values[3, 2] = 1
+    write_columns(path, values)
+    assert fingerprint([path], tmp_path) != before
+
+
+def test_name_and_size_and_text_count(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("x\n" + "1\n" * 50000)
+    before = fingerprint([first], tmp_path)
+    second.write_bytes(first.read_bytes())
+    assert fingerprint([second], tmp_path) != before
+    first.write_text("y\n" + "1\n" * 50000)
+    assert fingerprint([first], tmp_path) != before
+
+
+def test_only_the_footer_of_parquet_is_read(tmp_path):
+    path = tmp_path / "signal.parquet"
+    footer = b"F" * 100
+    trailer = footer + (100).to_bytes(4, "little") + b"PAR1"
+    path.write_bytes(b"a" * 500 + trailer)
+    before = fingerprint([path], tmp_path)
+    path.write_bytes(b"b" * 500 + trailer)
+    assert fingerprint([path], tmp_path) == before
+    path.write_bytes(b"b" * 500 + trailer.replace(b"F", b"G"))
+    assert fingerprint([path], tmp_path) != before
+
+
+def test_truncated_parquet_has_a_fingerprint_of_its_own(root):
+    path = root / "axis_info.parquet"
+    before = fingerprint([path], root)
+    path.write_bytes(path.read_bytes()[:-3])
+    assert fingerprint([path], root) != before
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"gone.parquet: is missing. Fetch the file again."):
+        fingerprint([tmp_path / "gone.parquet"], tmp_path)
+
+
+def test_unreadable_file(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(DataError, match=r"a.csv: cannot be read \(Is a directory\)"):
+        fingerprint([tmp_path / "a.csv"], tmp_path)
+
+
+def test_manifest_hash_covers_the_data_and_not_unfinished_files(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    before = archive_hash(root)
+    assert before.startswith("manifest-")
+    (root / "truth").mkdir()
+    (root / "truth" / "1.json").write_text("{}")
+    (root / "train" / ".half.parquet.tmp").write_text("")
+    assert archive_hash(root) == before
+    (root / "train" / "785834" / "more.parquet").write_text("")
+    assert archive_hash(root) != before
+
+
+def _record(root: Path, file: Path, listed_as: str, **changes) -> None:
+    files = [entry for entry in root.rglob("*") if entry.is_file()]
+    out = {
+        "path": listed_as,
+        "md5": "0123456789abcdef.dir",
+        "size": sum(entry.stat().st_size for entry in files),
+        "nfiles": len(files),
+    }
+    outs = [{"path": "elsewhere", "md5": "1"}, {**out, **changes}]
+    lock = {"schema": "2.0", "stages": {"simulate": {"outs": outs}}}
+    file.write_text(yaml.safe_dump(lock if file.name == "dvc.lock" else {"outs": outs}))
+
+
+@pytest.mark.parametrize("start", ["work", "work/archive/train"])
+@pytest.mark.parametrize(
+    ("name", "path"), [("work/dvc.lock", "archive"), ("work/archive.dvc", "archive")]
+)
+def test_hash_of_dvc_where_it_agrees(root, tmp_path, monkeypatch, start, name, path):
+    monkeypatch.chdir(tmp_path / start)
+    _record(root, tmp_path / name, path)
+    assert archive_hash(root) == "md5-0123456789abcdef.dir"
+
+
+@pytest.mark.parametrize("changes", [{"nfiles": 3}, {"size": 9}, {"path": "other"}])
+def test_record_that_does_not_agree_is_not_believed(root, monkeypatch, changes):
+    monkeypatch.chdir(root.parent)
+    _record(root, root.parent / "dvc.lock", "archive", **changes)
+    assert archive_hash(root).startswith("manifest-")
+
+
+def test_file_newer_than_the_record_is_not_covered_by_it(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    _record(root, root.parent / "dvc.lock", "archive")
+    later = (root.parent / "dvc.lock").stat().st_mtime + 10
+    os.utime(root / "adc_info.csv", (later, later))
+    assert archive_hash(root).startswith("manifest-")
+
+
+def test_broken_record(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    (root.parent / "dvc.lock").write_text("stages: [1, 2]")
+    with pytest.raises(DataError, match=r"dvc.lock: is not a record that DVC writes \(Attribute"):
+        archive_hash(root)
+
+
+def test_archive_that_is_being_written_is_not_covered_by_the_record(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    (root / "train" / ".half.tmp").symlink_to(root / "renamed")
+    _record(root, root.parent / "dvc.lock", "archive")
+    assert archive_hash(root).startswith("manifest-")

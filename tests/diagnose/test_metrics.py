@@ -1,0 +1,270 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import norm
+
+from spectramind.diagnose.metrics import (
+    MetricConfig,
+    channel_scores,
+    log_likelihood,
+    naive_statistics,
+    planet_scores,
+    point_scores_2025,
+    score_2024,
+    score_2025,
+)
+from spectramind.errors import DataError
+
+NAIVE_2024 = {"naive_mean": 0.0025517145902829823, "naive_sigma": 0.0017261973793536417}
+NAIVE_2025 = {"naive_mean": 0.014689019532534075, "naive_sigma": 0.01066133533197834}
+CONFIG = MetricConfig(fgs_weight=57.846, fgs1_sigma_true=1e-6, airs_sigma_true=1e-5)
+LABELS_2024 = Path(__file__).parents[3] / "shared" / "data" / "2024" / "train_labels.csv"
+
+
+def _score_2025(depth, mu, sigma, **changes):
+    arguments = {
+        **NAIVE_2025,
+        "sigma_true": CONFIG.sigma_true(depth.shape[1]),
+        "fgs_weight": 57.846,
+    }
+    return score_2025(depth, mu, sigma=sigma, **{**arguments, **changes})
+
+
+def _score_2024(depth, mu, sigma):
+    return score_2024(depth, mu, sigma=sigma, sigma_true=1e-5, **NAIVE_2024)
+
+
+def _points(depth, mu, sigma):
+    sigma_true = CONFIG.sigma_true(depth.shape[1])
+    return point_scores_2025(depth, mu, sigma=sigma, sigma_true=sigma_true, **NAIVE_2025)
+
+
+BOTH = pytest.mark.parametrize("score", [_score_2024, _score_2025], ids=["2024", "2025"])
+
+
+@pytest.fixture
+def depth() -> np.ndarray:
+    return np.random.default_rng(3).uniform(0.001, 0.03, (5, 283))
+
+
+@pytest.fixture
+def guess(depth) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(4)
+    sigma = 10 ** random.uniform(-5.0, -3.0, depth.shape)
+    return np.abs(depth + sigma * random.normal(size=depth.shape)), sigma
+
+
+# Published arithmetic (challenge.md 1.4): rms error = sigma, label at one naive sigma.
+
+
+@pytest.mark.parametrize(
+    ("error_ppm", "expected"),
+    [
+        (20, 0.807), (30, 0.754), (40, 0.718), (50, 0.689), (60, 0.666), (80, 0.629),
+        (100, 0.600), (150, 0.548), (200, 0.511), (300, 0.459), (500, 0.393), (900, 0.318),
+    ],
+)  # fmt: skip
+def test_published_arithmetic_of_2025(error_ppm, expected):
+    depth = np.full((2, 283), sum(NAIVE_2025.values()))
+    error = error_ppm * 1e-6
+    score = _score_2025(depth, depth - error, np.full_like(depth, error))
+    assert score == pytest.approx(expected, abs=6e-4)
+
+
+def test_published_share_of_fgs1():
+    depth = np.full((2, 283), sum(NAIVE_2025.values()))
+    points = _points(depth, depth - 50e-6, np.full_like(depth, 50e-6))
+    assert channel_scores(points).fgs1 == pytest.approx(0.549, abs=5e-4)
+    ideal = _points(depth, depth, np.broadcast_to(CONFIG.sigma_true(283), depth.shape))
+    ideal[:, 1:] = 0.0
+    assert planet_scores(ideal, fgs_weight=57.846).mean() == pytest.approx(0.1702, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("channel", "error_ppm", "sigma_ppm", "cost"),
+    [
+        (slice(1, None), 1000, 60, 0.013),
+        (slice(1, None), 2000, 60, 0.056),
+        (slice(1, None), 2000, 200, 0.005),
+        (slice(0, 1), 2000, 60, 0.009),
+    ],
+)
+def test_published_cost_of_one_blown_planet(channel, error_ppm, sigma_ppm, cost):
+    depth = np.full((1100, 283), sum(NAIVE_2025.values()))
+    sigma = np.full_like(depth, 60e-6)
+    mu = depth - sigma
+    before = _score_2025(depth, mu, sigma)
+    mu[17, channel] = depth[17, channel] - error_ppm * 1e-6
+    sigma[17, channel] = sigma_ppm * 1e-6
+    # The published 0.013 is 0.01397 cut off, not rounded.
+    assert before - _score_2025(depth, mu, sigma) == pytest.approx(cost, abs=1e-3)
+
+
+@pytest.fixture
+def labels_2024() -> np.ndarray:
+    if not LABELS_2024.is_file():
+        pytest.skip("the 2024 labels are not at hand (shared/data beside the repository)")
+    return pl.read_csv(LABELS_2024).drop("planet_id").to_numpy()
+
+
+def test_naive_constants_of_2024(labels_2024):
+    mean, sigma = naive_statistics(labels_2024)
+    assert mean == pytest.approx(NAIVE_2024["naive_mean"], rel=1e-13)
+    assert sigma == pytest.approx(NAIVE_2024["naive_sigma"], rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("error_ppm", "expected"),
+    [
+        (10, 0.911), (20, 0.789), (30, 0.717), (40, 0.666), (50, 0.626), (60, 0.594),
+        (80, 0.543), (100, 0.504), (150, 0.432), (200, 0.381),
+    ],
+)  # fmt: skip
+def test_published_arithmetic_of_2024(labels_2024, error_ppm, expected):
+    error = error_ppm * 1e-6
+    score = _score_2024(labels_2024, labels_2024 + error, np.full_like(labels_2024, error))
+    assert score == pytest.approx(expected, abs=1e-3)
+
+
+# By hand, two points.
+
+
+def test_two_points_by_hand():
+    depth, mu, sigma = np.array([[2.0, 3.0]]), np.array([[2.0, 5.0]]), np.array([[1.0, 2.0]])
+    half_log = 0.5 * np.log(2.0 * np.pi)
+    naive = np.array([-0.125 - np.log(2.0), -0.5 - np.log(2.0)]) - half_log  # N(1, 2^2)
+    ideal = np.array([-np.log(0.1), -np.log(0.5)]) - half_log
+    reached = np.array([0.0, -0.5 - np.log(2.0)]) - half_log
+    points = (reached - naive) / (ideal - naive)
+    arguments = {"sigma": sigma, "naive_mean": 1.0, "naive_sigma": 2.0}
+    sigma_true = np.array([0.1, 0.5])
+    mine = point_scores_2025(depth, mu, sigma_true=sigma_true, **arguments)
+    np.testing.assert_allclose(mine, points[None], rtol=1e-14)
+    assert points[1] == 0.0
+    assert score_2025(
+        depth, mu, sigma_true=sigma_true, fgs_weight=3.0, **arguments
+    ) == pytest.approx(0.75 * points[0], rel=1e-14)
+    ideal = -np.log(0.1) - half_log
+    summed = (reached - naive).sum() / (2.0 * ideal - naive.sum())
+    assert score_2024(depth, mu, sigma_true=0.1, **arguments) == pytest.approx(summed, rel=1e-14)
+
+
+def test_years_differ_in_how_they_average(depth, guess):
+    mu, sigma = guess
+    points = _points(depth, mu, sigma)
+    naive = log_likelihood(depth, *NAIVE_2024.values()).sum()
+    ideal = log_likelihood(depth, depth, 1e-5).sum()
+    reached = log_likelihood(depth, mu, sigma).sum()
+    assert _score_2024(depth, mu, sigma) == pytest.approx((reached - naive) / (ideal - naive))
+    weights = np.tile(np.r_[57.846, np.ones(282)], (5, 1))
+    assert _score_2025(depth, mu, sigma) == pytest.approx(np.average(points, weights=weights))
+
+
+# Identities and judges.
+
+
+def test_log_likelihood_against_scipy(depth, guess):
+    mu, sigma = guess
+    np.testing.assert_allclose(
+        log_likelihood(depth, mu, sigma), norm.logpdf(depth, mu, sigma), rtol=1e-13
+    )
+
+
+@BOTH
+def test_naive_guess_scores_zero_and_ideal_scores_one(score, depth):
+    naive = NAIVE_2024 if score is _score_2024 else NAIVE_2025
+    sigma_true = np.full(283, 1e-5) if score is _score_2024 else CONFIG.sigma_true(283)
+    mean, sigma = (np.full_like(depth, value) for value in naive.values())
+    assert score(depth, mean, sigma) == 0.0
+    assert score(depth, depth, np.tile(sigma_true, (5, 1))) == 1.0
+
+
+@BOTH
+def test_score_stays_between_zero_and_one(score, depth):
+    assert score(depth, depth * 2.0, np.full_like(depth, 1e-6)) == 0.0
+    assert score(depth, depth, np.full_like(depth, 1e-9)) == 1.0
+
+
+@BOTH
+def test_sigma_is_clipped_at_1e_15_only(score, depth, guess):
+    mu, sigma = guess
+    mu[0, 3] = depth[0, 3]
+    zero, floor = sigma.copy(), sigma.copy()
+    zero[0, 3], floor[0, 3] = 0.0, 1e-15
+    assert score(depth, mu, zero) == score(depth, mu, floor) > score(depth, mu, sigma)
+    floor[0, 3] = 1e-14
+    assert score(depth, mu, zero) > score(depth, mu, floor)
+
+
+@BOTH
+def test_nan_is_not_tested(score, depth, guess):
+    mu, sigma = guess
+    mu[2, 200] = np.nan
+    assert np.isnan(score(depth, mu, sigma))
+
+
+def test_points_have_no_cap(depth, guess):
+    mu, sigma = guess
+    mu[0, 1], sigma[0, 1] = depth[0, 1] + 0.001, 1e-6
+    mu[0, 2], sigma[0, 2] = depth[0, 2], 1e-9
+    points = _points(depth, mu, sigma)
+    assert points[0, 1] < -1000.0
+    assert points[0, 2] > 1.5
+
+
+def test_planet_scores_average_to_the_score(depth, guess):
+    points = _points(depth, *guess)
+    planets = planet_scores(points, fgs_weight=57.846)
+    assert planets.mean() == pytest.approx(_score_2025(depth, *guess), rel=1e-13)
+    weights = np.r_[57.846, np.ones(282)]
+    assert planets[3] == pytest.approx((points[3] * weights).sum() / weights.sum(), rel=1e-13)
+
+
+def test_channel_scores_make_up_the_score(depth, guess):
+    parts = channel_scores(_points(depth, *guess))
+    share = 57.846 / (57.846 + 282)
+    total = share * parts.fgs1 + (1.0 - share) * parts.airs
+    assert total == pytest.approx(_score_2025(depth, *guess), rel=1e-13)
+
+
+def test_naive_statistics():
+    assert naive_statistics(np.array([[1.0, 3.0], [5.0, 7.0]])) == (4.0, pytest.approx(5**0.5))
+
+
+def test_sigma_true_of_each_wavelength():
+    np.testing.assert_array_equal(CONFIG.sigma_true(3), [1e-6, 1e-5, 1e-5])
+
+
+# What the hosts refuse.
+
+
+@BOTH
+@pytest.mark.parametrize("which", [0, 1])
+def test_negative_values(score, depth, guess, which):
+    guess[which][1, 1] = -1e-12
+    guess[which][0, 0] = np.nan
+    with pytest.raises(DataError, match=r"negative values in the submission, expected wl_ and"):
+        score(depth, *guess)
+
+
+@BOTH
+def test_non_numeric_values(score, depth, guess):
+    with pytest.raises(
+        DataError, match=r"holds float64 and object, expected numbers. Write every"
+    ):
+        score(depth, guess[0], guess[1].astype(object))
+
+
+@BOTH
+def test_number_of_columns(score, depth, guess):
+    mu, sigma = (values[:, :-1] for values in guess)
+    with pytest.raises(DataError, match=r"sigma \(5, 282\), expected \(5, 283\) as the labels"):
+        score(depth, mu, sigma)
+
+
+@BOTH
+def test_whole_numbers_are_numbers(score, depth):
+    ones = np.ones(depth.shape, dtype=np.int64)
+    assert score(depth, ones, ones) == score(depth, ones.astype(float), ones.astype(float))
