@@ -5,7 +5,7 @@ pixel, the dark tiled to all frames, then pairs, flat and the sum over the detec
 and no cosmic rays. Run as a script it calibrates one visit in a fresh process and prints a line of
 JSON: seconds, peak memory.
 
-Source: steps and order as in the calibration notebook of the Ariel Data Challenge 2024; gain divides.
+Source: the calibration notebook of the Ariel Data Challenge 2024, in its order; the gain divides.
 """
 
 import json

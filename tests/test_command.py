@@ -92,7 +92,7 @@ def test_gpu_that_is_not_there(invoke, monkeypatch):
     assert "runtime.device: got cuda, but torch sees no GPU. Use runtime.device=cpu" in done.stderr
 
 
-def test_freeze_then_check_then_diff(invoke, tmp_path):
+def test_freeze_then_check_then_diff(invoke):
     assert invoke("config", "freeze", "experiment=demo").exit_code == 0
     assert invoke("config", "freeze", "experiment=demo", "--check").exit_code == 0
     stale = invoke("config", "freeze", "--check")
@@ -143,5 +143,6 @@ def test_exit_codes_and_log_of_a_failing_command(tmp_path, monkeypatch, capsys, 
 @pytest.mark.slow
 def test_help_answers_within_a_second():
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "spectramind", "--help"], check=True, capture_output=True)
+    command = [sys.executable, "-m", "spectramind", "--help"]
+    subprocess.run(command, check=True, capture_output=True)
     assert time.perf_counter() - start < 1.0

@@ -178,7 +178,9 @@ def predict(
 
 @app.command(
     context_settings=_FREE,
-    epilog=_examples("spectramind run experiment=demo", "spectramind run data=kaggle data.root=DIR"),
+    epilog=_examples(
+        "spectramind run experiment=demo", "spectramind run data=kaggle data.root=DIR"
+    ),
 )
 def run(
     overrides: Overrides = None,
@@ -195,7 +197,9 @@ def run(
 
 @app.command(
     context_settings=_FREE,
-    epilog=_examples("spectramind score outputs/submission.csv", "spectramind score s.csv --year 2024"),
+    epilog=_examples(
+        "spectramind score outputs/submission.csv", "spectramind score s.csv --year 2024"
+    ),
 )
 def score(
     submission: Annotated[Path, typer.Argument(help="Submission file, 567 columns.")],
@@ -223,7 +227,9 @@ def score(
 
 @submission_app.command(
     "validate",
-    epilog=_examples("spectramind submission validate submission.csv --sample sample_submission.csv"),
+    epilog=_examples(
+        "spectramind submission validate submission.csv --sample sample_submission.csv"
+    ),
 )
 def submission_validate(
     submission: Annotated[Path, typer.Argument(help="Submission file.")],
@@ -344,7 +350,9 @@ def config_hash(overrides: Overrides = None, as_json: Json = False, debug: Debug
 
 
 @config_app.command(
-    "validate", context_settings=_FREE, epilog=_examples("spectramind config validate uq.corel=true")
+    "validate",
+    context_settings=_FREE,
+    epilog=_examples("spectramind config validate uq.corel=true"),
 )
 def config_validate(
     overrides: Overrides = None, params: Params = None, debug: Debug = False
@@ -358,7 +366,9 @@ def config_validate(
     execute("config validate", body, debug=debug)
 
 
-@app.command(context_settings=_FREE, epilog=_examples("spectramind doctor data=kaggle data.root=DIR"))
+@app.command(
+    context_settings=_FREE, epilog=_examples("spectramind doctor data=kaggle data.root=DIR")
+)
 def doctor(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
     """Say what is installed, which device is used, and whether the archive is found."""
 

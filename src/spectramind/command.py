@@ -46,6 +46,7 @@ class Call:
     def load_config(self, overrides: Sequence[str], params: Path | None = None) -> "Config":
         """Compose from overrides, or read the frozen file; never both."""
         from spectramind.config import load, load_params
+        from spectramind.training.device import resolve_device
 
         if params is not None and overrides:
             raise ConfigError(
@@ -53,7 +54,7 @@ class Call:
                 "Give one of the two."
             )
         config = load(overrides) if params is None else load_params(params)
-        self.device = resolve_device(config.runtime.device)
+        self.device = resolve_device(config.runtime.device).type
         return config
 
     def say(self, line: str) -> None:
@@ -85,24 +86,6 @@ class Call:
             "seconds": round(self.seconds(), 2),
             "outputs": [str(path) for path in self.outputs],
         }
-
-
-def resolve_device(wanted: str) -> str:
-    """The device that torch will use.
-
-    Raises:
-        ConfigError: If a GPU is asked for and there is none.
-    """
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "runtime.device: got cuda, but torch sees no GPU. Use runtime.device=cpu, or install "
-            "a torch build with CUDA (see the README)."
-        )
-    return wanted
 
 
 def execute(name: str, body: Callable[[Call], None], *, debug: bool) -> None:

@@ -188,7 +188,9 @@ def _bad_override(error: HydraException) -> ConfigError:
     if key and type(cause).__name__ == "ConfigAttributeError":
         return ConfigError(f"{key}: no such key.{_nearest(str(key))}")
     lines = str(error).splitlines()
-    return ConfigError(f"{lines[0].rstrip('.')}. Overrides read KEY=VALUE, for example uq.corel=true.")
+    return ConfigError(
+        f"{lines[0].rstrip('.')}. Overrides read KEY=VALUE, for example uq.corel=true."
+    )
 
 
 def _nearest(key: str) -> str:
@@ -216,5 +218,3 @@ def _sentence(detail: ErrorDetails) -> str:
     got = json.dumps(detail["input"], default=str)
     message = detail["msg"].removeprefix("Value error, ")
     return f"{key}: got {got}; {message[0].lower()}{message[1:]}."
-
-

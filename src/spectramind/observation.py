@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int, UInt16
+from jaxtyping import Bool, Float32, Float64, Int, UInt16
 
 from spectramind.instrument import Channel
 
@@ -113,7 +113,7 @@ class TransitFit:
     visits: tuple[VisitFit, ...]
 
     @property
-    def white_depth(self) -> Float[np.ndarray, ""]:
+    def white_depth(self) -> float:
         """Inverse-variance mean of the AIRS-CH0 depths."""
         weight = 1.0 / self.sigma[1:] ** 2
-        return np.sum(weight * self.depth[1:]) / np.sum(weight)
+        return float(np.sum(weight * self.depth[1:]) / np.sum(weight))

@@ -77,7 +77,7 @@ def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
     return result
 
 
-def simulate(config: Config, folder: Path) -> Result:
+def simulate(config: Config, _folder: Path) -> Result:
     """Write an archive in the challenge's layout to `data.root`."""
     report = simulate_archive(
         config.simulate,

@@ -210,4 +210,3 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         words = " ".join(row["overrides"]) + (f"  ({row['error']})" if "error" in row else "")
         lines.append(f"{rank:4d}  {row['job']:>3s}  {value}  {words}")
     return "\n".join(lines)
-

@@ -118,7 +118,9 @@ def _has_one_choice(annotation: object) -> bool:
     """A Literal of one value, or a section of such fields only: nothing is left to read."""
     if _is_settings(annotation):
         return all(_has_one_choice(f.annotation) for f in annotation.model_fields.values())
-    return typing.get_origin(annotation) is typing.Literal and len(typing.get_args(annotation)) == 1
+    return (
+        typing.get_origin(annotation) is typing.Literal and len(typing.get_args(annotation)) == 1
+    )
 
 
 def _fields(model: type[Settings]) -> set[str]:

@@ -1,5 +1,7 @@
 """Synthetic evidence: a posterior that is right, or wrong in a chosen way."""
 
+import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 import yaml
 
 from spectramind.diagnose.evidence import DiagnosticsConfig, Evidence
+from spectramind.diagnose.report import write_dashboard
 from spectramind.instrument import wavelength_um
 from spectramind.observation import Labels, TransitFit, VisitFit
 from spectramind.posterior import SpectrumPosterior
@@ -64,7 +67,7 @@ def transit_fit(planet, depth, rng, points=225):
     )
 
 
-def provenance(stage, *, sha="a" * 40, dirty=False):
+def row(stage, *, sha="a" * 40, dirty=False):
     return {
         "stage": stage, "config_hash": "c0ffee", "data_hash": "da7a", "git_sha": sha,
         "git_dirty": dirty, "version": "0.1.0", "seed": 1337, "created": "2026-01-01T00:00:00",
@@ -72,38 +75,52 @@ def provenance(stage, *, sha="a" * 40, dirty=False):
 
 
 @pytest.fixture
-def settings():
-    def build(**changes):
-        return DiagnosticsConfig(**{**yaml.safe_load(DASHBOARD.read_text()), **changes})
+def provenance():
+    return row
 
-    return build
+
+def dashboard_settings(**changes):
+    return DiagnosticsConfig(**{**yaml.safe_load(DASHBOARD.read_text()), **changes})
+
+
+def evidence_of(rng, planets=24, *, known=True, correlated=0.3, claimed=1.0, bias=0.0, **changes):
+    depth, train = spectra(planets, rng), spectra(60, rng)
+    ids = np.arange(1000, 1000 + planets)
+    wrong = {"claimed": claimed, "bias": bias, "correlated": correlated}
+    ours = posterior(depth, rng, **wrong)
+    values = {
+        "planet_ids": ids,
+        "wavelength_um": wavelength_um(),
+        "predicted": ours,
+        "fit": posterior(depth, rng, claimed=3.0),
+        "intervals": {level: ours.interval(gaussian_half_width(level)) for level in (0.68, 0.9)},
+        "calibration_planets": None,
+        "truth": Labels(ids, depth) if known else None,
+        "naive_mean": float(train.mean()),
+        "naive_sigma": float(train.std()),
+        "oof": posterior(train, rng, **wrong),
+        "oof_labels": Labels(np.arange(60), train),
+        "provenance": [row(stage) for stage in ("calibrate", "fit", "train")],
+        "stage_seconds": {"calibrate": 20.5, "fit": 61.0, "train": 200.0},
+        "fits": [transit_fit(int(ids[i]), depth[i], rng) for i in range(planets)],
+        "command": "spectramind diagnose dashboard experiment=demo",
+    }
+    return Evidence(**{**values, **changes})
+
+
+@pytest.fixture
+def settings():
+    return dashboard_settings
 
 
 @pytest.fixture
 def make_evidence(rng):
-    def build(planets=24, *, known=True, correlated=0.3, claimed=1.0, bias=0.0, **changes):
-        depth, train = spectra(planets, rng), spectra(60, rng)
-        ids = np.arange(1000, 1000 + planets)
-        ours = posterior(depth, rng, claimed=claimed, bias=bias, correlated=correlated)
-        values = {
-            "planet_ids": ids,
-            "wavelength_um": wavelength_um(),
-            "predicted": ours,
-            "fit": posterior(depth, rng, claimed=3.0),
-            "intervals": {
-                level: ours.interval(gaussian_half_width(level)) for level in (0.68, 0.9)
-            },
-            "calibration_planets": None,
-            "truth": Labels(ids, depth) if known else None,
-            "naive_mean": float(train.mean()),
-            "naive_sigma": float(train.std()),
-            "oof": posterior(train, rng, claimed=claimed, bias=bias, correlated=correlated),
-            "oof_labels": Labels(np.arange(60), train),
-            "provenance": [provenance(stage) for stage in ("calibrate", "fit", "train")],
-            "stage_seconds": {"calibrate": 20.5, "fit": 61.0, "train": 200.0},
-            "fits": [transit_fit(int(ids[i]), depth[i], rng) for i in range(planets)],
-            "command": "spectramind diagnose dashboard experiment=demo",
-        }
-        return Evidence(**{**values, **changes})
+    return partial(evidence_of, rng)
 
-    return build
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory):
+    """One dashboard of good evidence: report, page and JSON."""
+    out = tmp_path_factory.mktemp("dashboard")
+    report = write_dashboard(evidence_of(np.random.default_rng(1)), dashboard_settings(), out)
+    return report, report.html.read_text(), json.loads(report.json.read_text())

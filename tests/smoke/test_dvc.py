@@ -45,6 +45,11 @@ def _repro(folder: Path, *overrides: str) -> list[str]:
 def test_repro_runs_what_a_key_changes_and_nothing_else(workspace):
     assert _repro(workspace) == list(STAGES)
     assert _repro(workspace) == []
-    assert _repro(workspace, "uq.temp_scale=false") == list(STAGES[STAGES.index("calibrate-temp"):])
+    assert _repro(workspace, "uq.temp_scale=false") == list(
+        STAGES[STAGES.index("calibrate-temp") :]
+    )
     assert _repro(workspace, "uq.temp_scale=false", "diagnostics.planets=1") == ["diagnose"]
-    assert _repro(workspace, "uq.temp_scale=false", "diagnostics.planets=1", "runtime.workers=2") == []
+    assert (
+        _repro(workspace, "uq.temp_scale=false", "diagnostics.planets=1", "runtime.workers=2")
+        == []
+    )

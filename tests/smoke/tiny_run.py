@@ -20,9 +20,7 @@ TINY = (
 )
 
 
-def spectramind(
-    folder: Path, *words: str, check: bool = True
-) -> subprocess.CompletedProcess[str]:
+def spectramind(folder: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command line in a folder, as a user does."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -5,15 +5,15 @@ Limb darkening follows a four-parameter law, gain drifts as in ExoSim 2, noise i
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import yaml
-from pathlib import Path
+
 from spectramind.instrument import wavelength_um
 from spectramind.observation import LightCurves, Star
 from spectramind.transit.fit import TransitConfig
 
-DA=float(__import__("os").environ.get("DA","0.02"))
 CONFIG = Path(__file__).parents[2] / "configs" / "transit" / "default.yaml"
 
 
@@ -86,7 +86,7 @@ def batman_flux(time_h, world, depth, wavelength, *, law="nonlinear", u=None):
     p.limb_dark = law
     p.u = u if u is not None else nonlinear_law(wavelength, world.star.temperature_k)
     t = np.ascontiguousarray(time_h.ravel() / 24.0)
-    options = {} if law == "quadratic" else {"max_err": 0.2}
+    options = {} if law == "quadratic" else {"fac": 4e-3}
     flux = batman.TransitModel(p, t, **options).light_curve(p)
     return np.asarray(flux).reshape(time_h.shape)
 
@@ -98,7 +98,7 @@ def drift(rng, tau, columns, amplitude):
 
 
 def make_curves(
-    world: World, *, factor=45, visit=0, noise=True, drift_amplitude=DA, law="nonlinear", u=None,
+    world: World, *, factor=45, visit=0, noise=1.0, drift_amplitude=0.02, law="nonlinear", u=None,
     t0_h=None,
 ) -> LightCurves:  # fmt: skip
     rng = np.random.default_rng([world.seed, visit])
@@ -106,11 +106,11 @@ def make_curves(
     wavelength = wavelength_um()
     airs_t = (np.arange(5625 // factor) + 0.5) * 4.8 * factor / 3600.0
     fgs1_t = (np.arange(67500 // factor) + 0.5) * 0.4 * factor / 3600.0
-    parts = max(1, factor // 5)
+    parts = max(1, factor // 15)
     spread = (np.arange(parts) + 0.5) / parts - 0.5
     samples = airs_t[:, None] + spread * 4.8 * factor / 3600.0 - t0
-    nodes = np.linspace(0, 281, 8).astype(int)
-    levels = np.linspace(world.depth[1:].min() * 0.999, world.depth[1:].max() * 1.001, 3)
+    nodes = np.linspace(0, 281, 6).astype(int)
+    levels = np.array([world.depth[1:].min() * 0.999, world.depth[1:].max() * 1.001])
     transit = np.empty((airs_t.size, 282))
     grid = np.empty((nodes.size, levels.size, airs_t.size))
     for i, node in enumerate(nodes):
@@ -118,21 +118,21 @@ def make_curves(
             grid[i, j] = batman_flux(
                 samples, world, level, wavelength[1 + node], law=law, u=u
             ).mean(-1)
-    x = (world.depth[1:] - levels[0]) / (levels[-1] - levels[0]) * 2.0
-    quadratic = [(x - 1) * (x - 2) / 2, -x * (x - 2), x * (x - 1) / 2]
+    x = (world.depth[1:] - levels[0]) / (levels[1] - levels[0])
     for w in range(282):
         i = min(np.searchsorted(nodes, w, side="right") - 1, nodes.size - 2)
         share = (w - nodes[i]) / (nodes[i + 1] - nodes[i])
         rows = (1 - share) * grid[i] + share * grid[i + 1]
-        transit[:, w] = sum(q[w] * row for q, row in zip(quadratic, rows))
+        transit[:, w] = (1 - x[w]) * rows[0] + x[w] * rows[1]
     level = 130e3 * np.exp(-3.3 * np.linspace(0, 1, 282) ** 1.2)
     airs = level * transit * drift(rng, airs_t / 7.5, 282, drift_amplitude)
-    fine = fgs1_t[:, None] + spread[:1] * 0 - t0 - world.clock_h
-    fgs1 = 260e3 * batman_flux(fine, world, world.depth[0], 0.7, law=law, u=u)[:, 0]
+    table_t = np.linspace(0.0, 7.5, 1501)
+    table = batman_flux(table_t - t0 - world.clock_h, world, world.depth[0], 0.7, law=law, u=u)
+    fgs1 = 260e3 * np.interp(fgs1_t, table_t, table)
     fgs1 = fgs1 * drift(rng, fgs1_t / 7.5, 32, drift_amplitude)[:, 16]
-    if noise:
-        airs = airs + rng.normal(size=airs.shape) * np.sqrt((airs * 1.1 + 32 * 190.0) / factor)
-        fgs1 = fgs1 + rng.normal(size=fgs1.shape) * fgs1 * 0.0021 / np.sqrt(factor)
+    airs_noise = np.sqrt((airs * 1.1 + 32 * 190.0) / factor)
+    airs = airs + noise * rng.normal(size=airs.shape) * airs_noise
+    fgs1 = fgs1 + noise * rng.normal(size=fgs1.shape) * fgs1 * 0.0021 / np.sqrt(factor)
     return LightCurves(
         planet_id=1000 + world.seed,
         visit=visit,

@@ -1,6 +1,6 @@
 """The section `calibration` of the configuration."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
@@ -31,7 +31,7 @@ class CalibrationConfig(Settings):
     cosmic_sigma: float = Field(ge=3.0)  # [sigma] of a pixel's noise in time
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "CalibrationConfig":
         first, last = self.airs_rows
         if first >= last:
             raise ValueError(

@@ -19,21 +19,21 @@ def sampled_pairs(pairs: int) -> Int[np.ndarray, " N"]:
     return np.arange(count) * max(pairs - 1, 1) // count
 
 
-def noise(series: Float64[np.ndarray, " T"], floor: float) -> float:
+def noise(series: Float64[np.ndarray, "*N T"], floor: float) -> Float64[np.ndarray, "*N"]:
     """Noise of one value from differences of neighbours: 1.4826 median |d| / sqrt 2.
 
     Differences see neither the transit nor the drift. `floor` [e-] is one count of the converter:
     a noiseless pixel still jumps by it.
     """
-    at = sampled_pairs(series.size)
-    following = np.minimum(at + 1, series.size - 1)
-    spread = np.median(np.abs(series[following] - series[at]))
-    return max(MAD_TO_SIGMA / np.sqrt(2.0) * float(spread), floor)
+    at = sampled_pairs(series.shape[-1])
+    following = np.minimum(at + 1, series.shape[-1] - 1)
+    spread = np.median(np.abs(series[..., following] - series[..., at]), axis=-1)
+    return np.maximum(MAD_TO_SIGMA / np.sqrt(2.0) * spread, floor)
 
 
 def reject(
-    series: Float64[np.ndarray, " T"], threshold: float
-) -> tuple[Float64[np.ndarray, " T"], Bool[np.ndarray, " T"]]:
+    series: Float64[np.ndarray, "*N T"], threshold: Float64[np.ndarray, "*N"]
+) -> tuple[Float64[np.ndarray, "*N T"], Bool[np.ndarray, "*N T"]]:
     """Replace hits by the mean of the lower neighbours on each side.
 
     With L the lower of the two values before and R the lower of the two after, a value is a hit
@@ -45,8 +45,9 @@ def reject(
 
     Source: the challenge's winners reject at 8 to 20 sigma in time; the two-sided rule is ours.
     """
-    padded = np.pad(series, 2, constant_values=np.inf)
-    before = np.minimum(padded[:-4], padded[1:-3])
-    after = np.minimum(padded[3:-1], padded[4:])
-    hits = series - np.maximum(before, after) > threshold
+    margin = [(0, 0)] * (series.ndim - 1) + [(2, 2)]
+    padded = np.pad(series, margin, constant_values=np.inf)
+    before = np.minimum(padded[..., :-4], padded[..., 1:-3])
+    after = np.minimum(padded[..., 3:-1], padded[..., 4:])
+    hits = series - np.maximum(before, after) > threshold[..., None]
     return np.where(hits, 0.5 * (before + after), series), hits

@@ -150,7 +150,7 @@ def _weights(
     flux = aperture.flux[rows, columns]
     entries = [_light(aperture, flux, np.stack([rows, columns]), gains[flux], rows, columns)]
     if inpaint:
-        for row, column in np.argwhere((aperture.flux >= 0) & ~usable):
+        for row, column in np.argwhere((aperture.flux >= 0) & ~usable).tolist():
             found = required_donors(usable, row, column, across=aperture.across, where=where)
             y, x, weight = map(np.array, zip(*found, strict=True))
             curve = np.full(weight.size, aperture.flux[row, column])

@@ -71,7 +71,7 @@ def inpaint(
         DataError: If a wanted pixel has no donor.
     """
     filled = image.copy()
-    for row, column in np.argwhere(wanted & ~usable):
+    for row, column in np.argwhere(wanted & ~usable).tolist():
         filled[row, column] = sum(
             weight * image[y, x]
             for y, x, weight in required_donors(usable, row, column, across=across, where=where)

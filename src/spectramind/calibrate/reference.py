@@ -34,30 +34,32 @@ Cube = Float64[np.ndarray, "Y X T"]
 
 
 def to_electrons(
-    counts: UInt16[np.ndarray, " R"], gain: float, offset_e: float
-) -> Float64[np.ndarray, " R"]:
+    counts: UInt16[np.ndarray, "X R"], gain: float, offset_e: float
+) -> Float64[np.ndarray, "X R"]:
     """Charge of each read: counts / gain + offset [e-]."""
     return counts / gain + offset_e
 
 
 def linearise(
-    measured: Float64[np.ndarray, " R"], coefficients: Float64[np.ndarray, " 6"]
-) -> Float64[np.ndarray, " R"]:
-    """Polynomial c0 + c1 x + ... + c5 x^5 from measured to linear charge [e-]."""
-    return np.polynomial.polynomial.polyval(measured, coefficients)
+    measured: Float64[np.ndarray, "X R"], coefficients: Float64[np.ndarray, "6 X"]
+) -> Float64[np.ndarray, "X R"]:
+    """Polynomial c0 + c1 x + ... + c5 x^5 of each pixel, from measured to linear charge [e-]."""
+    return np.polynomial.polynomial.polyval(measured, coefficients[:, :, None], tensor=False)
 
 
 def pair_reads(
-    frames: Frames, maps: DetectorMaps, config: CalibrationConfig, index: int
-) -> tuple[Float64[np.ndarray, " T"], Float64[np.ndarray, " T"]]:
-    """Linear, dark-subtracted charge of the first and the second reads of one pixel [e-]."""
-    pixel = np.unravel_index(frames.pixels[index], frames.channel.shape)
-    counts = frames.reads[index]
+    counts: UInt16[np.ndarray, "X R"],
+    frames: Frames,
+    maps: DetectorMaps,
+    config: CalibrationConfig,
+    row: int,
+) -> tuple[Float64[np.ndarray, "X T"], Float64[np.ndarray, "X T"]]:
+    """Linear, dark-subtracted charge of the first and the second reads of a row [e-]."""
     charge = to_electrons(counts, frames.gain, frames.offset_e) if config.adc else counts * 1.0
     if config.linearity:
-        charge = linearise(charge, maps.linear_corr[:, *pixel])
-    dark = maps.dark[pixel] if config.dark else 0.0
-    return charge[0::2] - dark * frames.read_s[0], charge[1::2] - dark * frames.read_s[1]
+        charge = linearise(charge, maps.linear_corr[:, row])
+    dark = maps.dark[row, :, None] * config.dark
+    return charge[:, 0::2] - dark * frames.read_s[0], charge[:, 1::2] - dark * frames.read_s[1]
 
 
 def calibrate_channel(
@@ -74,10 +76,9 @@ def calibrate_channel(
     aperture = choose_aperture(frames.channel, config, survey.signal_e, usable, label(frames))
     hits = 0
     if config.cosmic_rays:
-        limit = config.cosmic_sigma * survey.noise_e
-        for pixel in map(tuple, np.argwhere(usable)):
-            cube[pixel], found = reject(cube[pixel], float(limit[pixel]))
-            hits += int(found.sum()) if aperture.used[pixel] else 0
+        for row in range(len(cube)):
+            cube[row], found = reject(cube[row], config.cosmic_sigma * survey.noise_e[row])
+            hits += int(found[(aperture.used & usable)[row]].sum())
     gains = np.ones(aperture.curves)
     if config.dead_pixels == "inpaint":
         cube = inpaint(
@@ -108,21 +109,23 @@ def _differences(
     usable: Bool[np.ndarray, "Y X"],
 ) -> tuple[Cube, Survey]:
     """Flat-fielded difference of each pair [e-/exposure], and the quick look at it."""
-    shape = frames.channel.shape
-    cube = np.zeros((*shape, frames.time_h.size))
-    survey = Survey(*(np.zeros(shape) for _ in range(4)))
+    rows, columns = frames.channel.shape
+    cube = np.zeros((rows, columns, frames.time_h.size))
+    survey = Survey(*(np.zeros((rows, columns)) for _ in range(4)))
     sample = sampled_pairs(frames.time_h.size)
     step = 1.0 / frames.gain if config.adc else 1.0
-    for index, flat_index in enumerate(frames.pixels):
-        pixel = np.unravel_index(flat_index, shape)
-        if not usable[pixel]:
-            continue
-        first, second = pair_reads(frames, maps, config, index)
-        cube[pixel] = (second - first) / (maps.flat[pixel] if config.flat else 1.0)
-        survey.first_e[pixel] = first[sample].mean()
-        survey.second_e[pixel] = second[sample].mean()
-        survey.signal_e[pixel] = np.median(cube[pixel][sample])
-        survey.noise_e[pixel] = noise(cube[pixel], step)
+    series = dict(zip(frames.pixels.tolist(), frames.reads, strict=True))
+    unread = np.zeros(2 * frames.time_h.size, dtype=np.uint16)
+    for row in range(rows):
+        here = usable[row]
+        counts = np.stack([series.get(row * columns + x, unread) for x in range(columns)])
+        first, second = pair_reads(counts, frames, maps, config, row)
+        flat = np.where(here, maps.flat[row], 1.0) if config.flat else np.ones(columns)
+        cube[row, here] = ((second - first) / flat[:, None])[here]
+        survey.first_e[row, here] = first[here][:, sample].mean(1)
+        survey.second_e[row, here] = second[here][:, sample].mean(1)
+        survey.signal_e[row, here] = np.median(cube[row, here][:, sample], axis=1)
+        survey.noise_e[row, here] = noise(cube[row, here], step)
     return cube, survey
 
 

@@ -91,8 +91,9 @@ def alert_coverage(judged: Judged) -> Alert:
     state = grade(p_value)
     verdict = "hold" if state == "pass" else "do not hold"
     message = (
-        f"{judged.interval_method} intervals {verdict}: farthest off is {name} at {level:.0%}, "
-        f"where {share:.1%} of the truth lies inside (p = {p_value:.2g} after {len(tests)} tests)"
+        f"{judged.interval_method} intervals {verdict}: farthest off is {name} at "
+        f"{100 * level:g}%, where {share:.1%} of the truth lies inside (p = {p_value:.2g} "
+        f"after {len(tests)} tests)"
     )
     return Alert("Coverage", state, message, "401")
 

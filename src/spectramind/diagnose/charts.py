@@ -160,7 +160,7 @@ def coverage_figure(judged: Judged, others: Mapping[str, np.ndarray]) -> Figure:
     data.append(
         dots([*published], short([*published.values()]), name, VERMILION, symbol="diamond")
     )
-    said = ", ".join(f"{share:.1%} at {level:.0%}" for level, share in published.items())
+    said = ", ".join(f"{share:.1%} at {100 * level:g}%" for level, share in published.items())
     outside = int(np.sum((ours < low) | (ours > high)))
     finding = (
         f"{judged.interval_method} intervals hold {said} of the truth ({judged.planets} "
@@ -185,12 +185,14 @@ def wavelength_coverage_figure(judged: Judged, wavelength_um: np.ndarray) -> Fig
             probability=_ENVELOPE,
         )  # fmt: skip
         ends = [um[0], um[-1]]
-        data.append(band(ends, [low] * 2, [high] * 2, f"95% envelope, {level:.0%}", color, 0.12))
-        data.append(dots(um, short(share), f"{level:.0%} intervals", color))
-        columns[f"coverage at {level:.0%}"] = share
+        data.append(
+            band(ends, [low] * 2, [high] * 2, f"95% envelope, {100 * level:g}%", color, 0.12)
+        )
+        data.append(dots(um, short(share), f"{100 * level:g}% intervals", color))
+        columns[f"coverage at {100 * level:g}%"] = share
         outside = int(np.sum((share < low - 1e-9) | (share > high + 1e-9)))
         parts.append(
-            f"{outside} of {len(share)} wavelengths lie outside the envelope at {level:.0%}"
+            f"{outside} of {len(share)} wavelengths lie outside the envelope at {100 * level:g}%"
         )
     finding = f"{' and '.join(parts)} (at most 5% expected by chance, in runs of neighbours)."
     shape = layout("wavelength [µm]", "observed coverage", yaxis={"range": [-0.02, 1.04]})
@@ -246,7 +248,7 @@ def z2_figure(judged: Judged, wavelength_um: np.ndarray) -> Figure:
 def width_figure(judged: Judged, wavelength_um: np.ndarray) -> Figure:
     """Median width of the published intervals at each wavelength."""
     widths = {
-        f"{level:.0%} interval [ppm]": np.median(upper - lower, axis=0) * _PPM
+        f"{100 * level:g}% interval [ppm]": np.median(upper - lower, axis=0) * _PPM
         for level, (lower, upper) in judged.intervals.items()
     }
     um = short(wavelength_um)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
-from pydantic import Field, StrictBool, StrictInt, ValidationInfo, field_validator
+from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from spectramind.diagnose.metrics import MetricConfig
 from spectramind.errors import ConfigError, DataError
@@ -28,15 +28,16 @@ class DiagnosticsConfig(Settings):
     gnn_explain: StrictBool  # attribution to graph edges; not part of this version
     export_html: StrictBool  # write dashboard.html beside dashboard.json and spectra.png
 
-    @field_validator("shap", "umap", "gnn_explain")
-    @classmethod
-    def _not_built(cls, wanted: bool, info: ValidationInfo) -> bool:
-        if wanted:
-            raise ConfigError(
-                f"diagnostics.{info.field_name}: true is not part of this version, wanted false. "
-                f"Set diagnostics.{info.field_name}=false."
-            )
-        return wanted
+    @model_validator(mode="after")
+    def _refuse_what_is_not_built(self) -> "DiagnosticsConfig":
+        built_later = {"shap": self.shap, "umap": self.umap, "gnn_explain": self.gnn_explain}
+        for name, wanted in built_later.items():
+            if wanted:
+                raise ConfigError(
+                    f"diagnostics.{name}: true is not part of this version, wanted false. Set "
+                    f"diagnostics.{name}=false."
+                )
+        return self
 
 
 @dataclass(frozen=True, eq=False)

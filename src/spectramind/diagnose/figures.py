@@ -45,7 +45,7 @@ def table(columns: Sequence[str], *values: Iterable[Any]) -> Table:
     return Table(tuple(columns), tuple(rows))
 
 
-def short(values: Num[np.ndarray, "*#shape"] | Sequence[float], digits: int = 5) -> list[Any]:
+def short(values: Num[np.ndarray, "..."] | Sequence[Any], digits: int = 5) -> list[Any]:
     """Numbers rounded to some significant digits, for the page."""
     array = np.asarray(values, dtype=np.float64)
     magnitude = np.floor(np.log10(np.where(array == 0.0, 1.0, np.abs(array))))

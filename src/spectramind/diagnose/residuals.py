@@ -48,8 +48,8 @@ def residual_power(z: Matrix) -> ResidualPower:
     power = (np.abs(spectrum) ** 2).mean(0) / np.sum(window**2)
     frequency = np.fft.rfftfreq(wavelengths)[2:-1]
     law = stats.gamma(planets, scale=1.0 / planets)
-    p_value = -np.expm1(len(power) * np.log1p(-law.sf(power.max())))
-    return ResidualPower(frequency, power, float(law.ppf(0.95)), float(p_value))
+    p_value = min(1.0, len(power) * float(law.sf(power.max())))
+    return ResidualPower(frequency, power, float(law.ppf(0.95)), p_value)
 
 
 def binned_correlation(z: Matrix, edges: Int[np.ndarray, " E"]) -> Float64[np.ndarray, "N N"]:

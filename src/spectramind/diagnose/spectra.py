@@ -61,8 +61,8 @@ def spectrum_figure(evidence: Evidence, row: int, number: str, rank: str) -> Fig
         "fit sigma [ppm]": fit_sigma[row] * PPM,
     }
     for level, (lower, upper) in evidence.intervals.items():
-        values[f"{level:.0%} lower [ppm]"] = lower[row].double().numpy() * PPM
-        values[f"{level:.0%} upper [ppm]"] = upper[row].double().numpy() * PPM
+        values[f"{100 * level:g}% lower [ppm]"] = lower[row].double().numpy() * PPM
+        values[f"{100 * level:g}% upper [ppm]"] = upper[row].double().numpy() * PPM
     truth = None if evidence.truth is None else evidence.truth.depth[row] * PPM
     if truth is not None:
         values["truth [ppm]"] = truth
@@ -113,11 +113,11 @@ def _spectrum_traces(
     ]
     traces[0]["marker"]["size"] = 4
     for index, level in enumerate(sorted(evidence.intervals, reverse=True)):
-        lower = short(values[f"{level:.0%} lower [ppm]"][1:])
-        upper = short(values[f"{level:.0%} upper [ppm]"][1:])
+        lower = short(values[f"{100 * level:g}% lower [ppm]"][1:])
+        upper = short(values[f"{100 * level:g}% upper [ppm]"][1:])
         opacity = 0.18 + 0.17 * index
         traces.append(
-            {**band(um, lower, upper, f"{level:.0%} interval", BLUE, opacity), "xaxis": "x2"}
+            {**band(um, lower, upper, f"{100 * level:g}% interval", BLUE, opacity), "xaxis": "x2"}
         )
     traces.append(line(um, short(values["V50 [ppm]"][1:]), "V50", BLUE, xaxis="x2"))
     if truth is not None:
@@ -173,7 +173,7 @@ def _light_curve_finding(fit: TransitFit, visit: VisitFit, residual: Any) -> str
     return (
         f"Planet {fit.planet_id}, visit {visit.visit} of {len(fit.visits)}: the AIRS-CH0 white "
         f"light curve scatters by {scatter:.0f} ppm a bin about the fitted transit of "
-        f"{float(fit.white_depth) * PPM:.0f} ppm; reduced chi² {fit.reduced_chi2:.2f}; verdict of "
+        f"{fit.white_depth * PPM:.0f} ppm; reduced chi² {fit.reduced_chi2:.2f}; verdict of "
         f"the fit: {verdict}."
     )
 

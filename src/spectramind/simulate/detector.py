@@ -118,12 +118,16 @@ def _image(
 def _profile(
     pixels: int, centre: float, width: float, image: ImageConfig
 ) -> Float64[np.ndarray, " N"]:
-    """Core and wings integrated over each pixel, normalised to the detector at rest."""
+    """Share of each pixel: a Gaussian core and wings (1 + (x/w)^2)^(-3/2), integrated over it.
+
+    Defocus widens the core alone, so that it moves light between rows and hardly out of them.
+    """
 
     def shares(middle: float, stretch: float) -> Float64[np.ndarray, " N"]:
-        edge = (np.arange(pixels + 1) - 0.5 - middle) / stretch
-        core = np.diff(ndtr(edge / image.core_sigma))
-        wing = np.diff(np.arctan(edge / image.wing_width)) / np.pi
+        edge = np.arange(pixels + 1) - 0.5 - middle
+        core = np.diff(ndtr(edge / (stretch * image.core_sigma)))
+        reach = edge / image.wing_width
+        wing = np.diff(0.5 * reach / np.sqrt(1.0 + reach**2))
         return (1.0 - image.wing_share) * core + image.wing_share * wing
 
     return shares(centre, width) / shares((pixels - 1) / 2.0, 1.0).sum()

@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -113,7 +114,9 @@ def _draw_system(rng: np.random.Generator, config: PopulationConfig) -> tuple[St
     )
     period = _from_table("period_d", rng.random())
     axis = _SUN_DENSITY_A * (mass * period**2) ** (1 / 3) / radius
-    impact = _redraw(lambda: abs(rng.normal(0.0, config.impact_scatter)), (0, config.impact_limit))
+    impact = _redraw(
+        lambda: abs(rng.normal(0.0, config.impact_scatter)), (0.0, config.impact_limit)
+    )
     depth = _redraw(lambda: depth_at(rng.normal(), config), config.depth_range)
     size = math.log((depth - config.depth_floor) / config.depth_excess_median)
     common = config.mass_radius_correlation
@@ -137,14 +140,14 @@ def depth_at(z: float, config: PopulationConfig) -> float:
 
 
 def _from_table(name: str, quantile: float) -> float:
-    return math.exp(np.interp(quantile, _QUANTILES, np.log(_TABLE[name])))
+    return math.exp(float(np.interp(quantile, _QUANTILES, np.log(_TABLE[name]))))
 
 
 def _normal_cdf(z: float) -> float:
     return 0.5 * (1.0 + math.erf(z / math.sqrt(2.0)))
 
 
-def _redraw(draw, limits: Range) -> float:  # noqa: ANN001 - a closure without arguments
+def _redraw(draw: Callable[[], float], limits: Range) -> float:
     while True:
         value = draw()
         if limits[0] <= value <= limits[1]:

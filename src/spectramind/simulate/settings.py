@@ -1,6 +1,6 @@
 """The section `simulate` of the configuration."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
@@ -69,7 +69,7 @@ class AtmosphereConfig(Settings):
     top_pressure_bar: Annotated[float, Field(gt=0)]
 
     @model_validator(mode="after")
-    def _every_gas(self) -> Self:
+    def _every_gas(self) -> "AtmosphereConfig":
         if set(self.log10_abundance) != set(GASES):
             raise ValueError(
                 f"simulate.atmosphere.log10_abundance names {sorted(self.log10_abundance)}, "
@@ -110,12 +110,12 @@ class VisitConfig(Settings):
 
 
 class ImageConfig(Settings):
-    """Cross-section of the image: a Gaussian core on Lorentzian wings, along each axis."""
+    """Cross-section of the image: a Gaussian core on wings that fall as x^-3, along each axis."""
 
     centre: tuple[float, float]  # row, column (column unused by AIRS) [pixel]
     core_sigma: Positive  # [pixel]
-    wing_share: Share  # of the light in the Lorentzian
-    wing_width: Positive  # half width at half maximum [pixel]
+    wing_share: Share  # of the light in the wings
+    wing_width: Positive  # scale of the wings [pixel]
 
 
 class DetectorConfig(Settings):
@@ -160,7 +160,7 @@ class SimulateConfig(Settings):
     detector: DetectorConfig
 
     @model_validator(mode="after")
-    def _whole_exposures(self) -> Self:
+    def _whole_exposures(self) -> "SimulateConfig":
         if AIRS.pairs % self.cadence_factor or AIRS.pairs // self.cadence_factor < 2:
             raise ValueError(
                 f"simulate.cadence_factor is {self.cadence_factor}, expected a divisor of "
@@ -169,7 +169,7 @@ class SimulateConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _ordered_ranges(self) -> Self:
+    def _ordered_ranges(self) -> "SimulateConfig":
         sections = (self.population, self.atmosphere, self.star, self.visit, self.detector)
         for section in sections:
             for name, value in section:

@@ -76,7 +76,7 @@ class SpectrumModule(LightningModule):
             planets = ", ".join(map(str, batch[2]))
             raise DataError(
                 f"{self.member}, epoch {self.current_epoch + 1}: the loss is "
-                f"{float(terms.total):g} in the batch of planets {planets}. Look at the fits of "
+                f"{float(terms.total.detach()):g} in the batch of planets {planets}. Look at the fits of "
                 f"these planets, or lower training.lr (now {self.training_config.lr:g}); members "
                 "already finished are kept."
             )

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.depths import Spectrum
-from spectramind.transit.white import LIMB, ORBIT, WhiteFit
+from spectramind.transit.white import WhiteFit
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,45 +17,40 @@ class Combined:
 
     depth: Float64[np.ndarray, " 283"]
     sigma: Float64[np.ndarray, " 283"]
+    level_sigma: tuple[float, float]  # of FGS1 and of the AIRS-CH0 white light
     disagreement: tuple[float, float]  # of the visits, FGS1 and AIRS-CH0 [sigma]
 
 
 def combine_visits(
     white: WhiteFit, visits: Sequence[BinnedVisit], spectra: Sequence[Spectrum]
 ) -> Combined:
-    """Inverse-variance means over visits, widened where they disagree by more than their errors.
+    """FGS1 depth and AIRS-CH0 level by the white light, AIRS-CH0 shape by the wavelengths.
 
-    The error of an AIRS-CH0 depth is the sum of three variances: its own noise and drift, what
-    the white light shows beyond that (noise that wavelengths share or that is correlated in
-    time), and the uncertainty of orbit and limb darkening, which wavelengths share.
-    The widening multiplies a variance by chi^2 / (V - 1) of the visits where that exceeds 1.
+    The level of all wavelengths is the best linear mean of the visits' white-light depths, which
+    share orbit and limb darkening; each wavelength's departure from it is the inverse-variance
+    mean over visits. The variance of an AIRS-CH0 depth is the sum of that of the level, of the
+    departure and of limb darkening that differs from its expected colour. A mean is widened by
+    chi^2 / (V - 1) of the visits where that exceeds 1.
 
     Source: Birge 1932 (ratio of external to internal error).
     """
     numbers = [visit.visit for visit in visits]
-    fgs1 = _blue(*_depths(white, [f"k_fgs1_{number}" for number in numbers]))
-    covariance = _depths(white, [f"k_airs_{number}" for number in numbers])[1]
-    shape = _shape_covariance(white, numbers)
-    known = np.diag(covariance - shape)
-    variance = np.stack([spectrum.sigma**2 for spectrum in spectra])
-    means = np.array([spectrum.mean for spectrum in spectra])
-    errors = np.array([spectrum.mean_sigma**2 for spectrum in spectra])
-    extra = np.maximum(known - errors, 0.0)
-    weight = 1.0 / (variance + extra[:, None])
-    depth = np.sum(weight * [spectrum.depth for spectrum in spectra], axis=0) / weight.sum(axis=0)
-    airs = _blue(means, np.diag(errors + extra) + shape)
-    share = 1.0 / (errors + extra)
-    share = share / share.sum()
-    widening = (max(airs[2], 1.0) - 1.0) * float(share**2 @ (errors + extra))
-    scale = (depth / (share @ means)) ** 2  # an error of the orbit scales a depth
+    fgs1 = _best_mean(*_depths(white, [f"k_fgs1_{number}" for number in numbers]))
+    levels, covariance = _depths(white, [f"k_airs_{number}" for number in numbers])
+    airs = _best_mean(levels, covariance)
+    weight = np.stack([spectrum.sigma**-2.0 for spectrum in spectra])
+    lit = weight.sum(axis=0) > 0.0
+    total = np.where(lit, weight.sum(axis=0), 1.0)
+    departure = np.stack([s.depth - level for s, level in zip(spectra, levels, strict=True)])
+    depth = airs.value + np.sum(weight * departure, axis=0) / total
     limb = np.mean([spectrum.limb_sigma for spectrum in spectra], axis=0) ** 2
-    common = float(share @ shape @ share) * scale + limb + widening
+    scale = (depth / airs.value) ** 2  # an error of the orbit scales a depth
+    variance = np.where(lit, 1.0 / total, np.inf) + airs.variance * scale + limb
     return Combined(
-        depth=np.concatenate([[fgs1[0]], depth]),
-        sigma=np.sqrt(
-            np.concatenate([[fgs1[1] * max(fgs1[2], 1.0)], 1.0 / weight.sum(axis=0) + common])
-        ),
-        disagreement=(float(np.sqrt(fgs1[2])), float(np.sqrt(airs[2]))),
+        depth=np.concatenate([[fgs1.value], depth]),
+        sigma=np.sqrt(np.concatenate([[fgs1.variance], variance])),
+        level_sigma=(float(np.sqrt(fgs1.variance)), float(np.sqrt(airs.variance))),
+        disagreement=(fgs1.disagreement, airs.disagreement),
     )
 
 
@@ -68,26 +63,18 @@ def _depths(
     return k**2, 4.0 * np.outer(k, k) * white.covariance[np.ix_(columns, columns)]
 
 
-def _shape_covariance(white: WhiteFit, numbers: Sequence[int]) -> Float64[np.ndarray, "V V"]:
-    """Part of the covariance of the AIRS-CH0 depths that orbit and limb darkening cause."""
-    names = [*ORBIT, *LIMB[2:], *[f"t0_h_{number}" for number in numbers]]
-    columns, shape = (
-        white.columns([f"k_airs_{number}" for number in numbers]),
-        white.columns(names),
-    )
-    k = white.theta[columns]
-    cross = white.covariance[np.ix_(columns, shape)]
-    part = cross @ np.linalg.solve(white.covariance[np.ix_(shape, shape)], cross.T)
-    return 4.0 * np.outer(k, k) * part
+@dataclass(frozen=True)
+class _Mean:
+    value: float
+    variance: float
+    disagreement: float  # root of chi^2 / (V - 1); 0 for one visit
 
 
-def _blue(
-    values: Float64[np.ndarray, " V"], covariance: Float64[np.ndarray, "V V"]
-) -> tuple[float, float, float]:
-    """Best linear mean of correlated values, its variance, and chi^2 / (V - 1) (0 for V = 1)."""
+def _best_mean(values: Float64[np.ndarray, " V"], covariance: Float64[np.ndarray, "V V"]) -> _Mean:
+    """Best linear mean of correlated values, its variance widened by their disagreement."""
     inverse = np.linalg.inv(covariance)
-    variance = 1.0 / inverse.sum()
-    mean = variance * inverse.sum(axis=0) @ values
+    variance = float(1.0 / inverse.sum())
+    mean = float(variance * inverse.sum(axis=0) @ values)
     residual = values - mean
-    chi2 = residual @ inverse @ residual / max(values.size - 1, 1)
-    return float(mean), float(variance), float(chi2) if values.size > 1 else 0.0
+    chi2 = float(residual @ inverse @ residual) / max(values.size - 1, 1)
+    return _Mean(mean, variance * max(chi2, 1.0), float(np.sqrt(chi2)))

@@ -1,12 +1,16 @@
 """Depth at every AIRS-CH0 wavelength of one visit, the orbit held at the white-light fit.
 
-    flux(t, w) = S_w [1 + sum_ij c_ij T_i(tau) T_j(xi)] [1 - hidden(z(t), k_w, u_w)]
+What white light leaves over its own model is common to all wavelengths and divided out first;
+the level of the spectrum then is that of the white-light fit, and
 
-is linearised around the current solution and solved for S_w, k_w^2 (282 of each) and the drift
-coefficients c_ij, which all wavelengths share (i over time, j over the detector columns). The
-2 x 2 block of each wavelength is eliminated first, so one small system for c_ij is left; no loop
-runs over wavelengths. The drift keeps the separable form 1 + f(t) g(w) in which gain drift is
-known, and its uncertainty enters every depth.
+    flux(t, w) = S_w [1 + sum_ij c_ij T_i(tau) G_j(xi)] [1 - hidden(z(t), k_w, u_w)]
+
+describes how wavelengths differ, where G_j has no share in white light. The model is linearised
+around the current solution and solved for S_w, k_w^2 (282 of each) and the drift coefficients
+c_ij, which all wavelengths share (i over time, j over the detector columns). The 2 x 2 block of
+each wavelength is eliminated first, so one small system for c_ij is left; no loop runs over
+wavelengths. The drift keeps the separable form 1 + f(t) g(w) in which gain drift is known, and
+its uncertainty enters every depth.
 """
 
 from dataclasses import dataclass
@@ -17,7 +21,6 @@ from jaxtyping import Bool, Float64
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.flux import covered_integrals, hidden_share
 from spectramind.transit.settings import TransitConfig
-from spectramind.transit.white import correlated_excess
 
 _K_NODES = 7  # Chebyshev nodes in k on which the integrals are tabulated
 _K_RANGE = 0.35  # k of any wavelength lies within this share of the white-light one
@@ -29,10 +32,8 @@ class Spectrum:
     """Depths of one visit; wavelengths without flux have infinite sigma."""
 
     depth: Float64[np.ndarray, " 282"]  # (Rp/Rs)^2
-    sigma: Float64[np.ndarray, " 282"]  # noise and drift, orbit and limb darkening known
+    sigma: Float64[np.ndarray, " 282"]  # noise and drift, the white-light fit taken as exact
     limb_sigma: Float64[np.ndarray, " 282"]  # limb darkening away from its expected colour
-    mean: float  # inverse-variance mean of the depths
-    mean_sigma: float  # its error, drift shared by all wavelengths included
     baseline: Float64[np.ndarray, "T 282"]
     hidden: Float64[np.ndarray, "T 282"]
     replaced: int  # values rejected as outliers
@@ -93,6 +94,8 @@ def fit_depths(
     *,
     z: Float64[np.ndarray, "T M"],
     used: Bool[np.ndarray, " T"],
+    white_model: Float64[np.ndarray, " T"],
+    white_transit: Float64[np.ndarray, " T"],
     k_white: float,
     limb: Float64[np.ndarray, "282 2"],
     config: TransitConfig,
@@ -103,6 +106,8 @@ def fit_depths(
         visit: The visit in time bins.
         z: Separation at M samples within each bin [stellar radii].
         used: Bins that the white-light fit kept.
+        white_model: White-light model, baseline times transit.
+        white_transit: Its transit alone.
         k_white: Radius ratio of the white-light fit.
         limb: Quadratic limb darkening u1, u2 of each wavelength.
         config: Section `transit`.
@@ -112,7 +117,8 @@ def fit_depths(
     """
     table = _table(z, k_white)
     solver = _Solver(visit, used, config)
-    flux = visit.airs
+    common = visit.airs_white / white_transit  # baseline and what the model leaves over
+    flux = visit.airs / common[:, None]
     depth, star = np.full(flux.shape[1], k_white**2), np.ones(flux.shape[1])
     drift = np.zeros(solver.prior_precision.shape)
     replaced = 0
@@ -130,15 +136,11 @@ def fit_depths(
     for change in table.limb_slopes(depth, limb):
         moved = solver.solve(change / (1.0 - hidden), -slope / (1.0 - hidden), 0.0 * drift)
         limb_variance += (config.prior.limb_darkening_colour * moved.depth) ** 2
-    sigma, mean_sigma = solver.errors(step)
-    weight = sigma**-2.0
     return Spectrum(
         depth=depth,
-        sigma=sigma,
+        sigma=solver.errors(step),
         limb_sigma=np.sqrt(limb_variance),
-        mean=float(weight @ depth / weight.sum()),
-        mean_sigma=mean_sigma,
-        baseline=star * (1.0 + solver.drift(drift)),
+        baseline=star * (1.0 + solver.drift(drift)) * (white_model / white_transit)[:, None],
         hidden=hidden,
         replaced=replaced,
     )
@@ -163,16 +165,16 @@ class _Solver:
         self, visit: BinnedVisit, used: Bool[np.ndarray, " T"], config: TransitConfig
     ) -> None:
         scatter = np.array(config.baseline.scatter)
-        columns = np.arange(config.baseline.wavelength_order + 1)
+        columns = np.arange(1, config.baseline.wavelength_order + 1)
         self.used, self.lit = used.astype(np.float64), visit.lit
         self.time = np.polynomial.chebyshev.chebvander(visit.tau, scatter.size)[:, 1:]
         xi = np.linspace(-1.0, 1.0, visit.lit.size)
-        self.wavelength = np.polynomial.chebyshev.chebvander(xi, columns[-1])
+        shapes = np.polynomial.chebyshev.chebvander(xi, columns.size)[:, 1:]
+        self.wavelength = shapes - visit.white_share @ shapes
         prior = scatter[:, None] * config.baseline.wavelength_decay**columns
         self.prior_precision = prior**-2.0
         second = np.diff(visit.airs[used], n=2, axis=0)
         self.noise = 1.4826 * np.median(np.abs(second), axis=0) / np.sqrt(6.0)
-        self.excess = 1.0
 
     def drift(self, coefficients: Float64[np.ndarray, "I J"]) -> Float64[np.ndarray, "T 282"]:
         """Drift of each bin and wavelength."""
@@ -193,7 +195,6 @@ class _Solver:
         kept = np.where(outside, 0.0, residual)
         count = self.used @ ~outside
         self.noise = np.sqrt(self.used @ kept**2 / np.maximum(count - 2.0, 1.0))
-        self.excess = correlated_excess(kept[self.used > 0.0][:, self.lit])
         return kept, int(outside.sum())
 
     def solve(
@@ -227,16 +228,10 @@ class _Solver:
         response = np.einsum("wi,wp->wip", answer[:, 1], basis).reshape(-1, size)
         return _Step(own[:, 0], own[:, 1], change, inverse[:, 1, 1], response, covariance)
 
-    def errors(self, step: _Step) -> tuple[Float64[np.ndarray, " 282"], float]:
-        """Error of each depth, and of their inverse-variance mean."""
+    def errors(self, step: _Step) -> Float64[np.ndarray, " 282"]:
+        """Error of each depth."""
         weight = self.weight
-        safe = np.where(weight > 0.0, weight, 1.0)
-        white = np.where(weight > 0.0, step.variance / safe, np.inf) * self.excess
+        lit = weight > 0.0
+        white = np.where(lit, step.variance / np.where(lit, weight, 1.0), np.inf)
         shared = np.einsum("wa,ab,wb->w", step.response, step.drift_covariance, step.response)
-        variance = white + self.excess * shared
-        share = np.where(weight > 0.0, 1.0 / variance, 0.0)
-        share = share / share.sum()
-        pull = share @ step.response
-        mean = self.excess * pull @ step.drift_covariance @ pull
-        mean += np.sum(np.where(weight > 0.0, share**2 * np.where(weight > 0, white, 0.0), 0.0))
-        return np.sqrt(variance), float(np.sqrt(mean))
+        return np.sqrt(white + shared)

@@ -87,6 +87,8 @@ def fit_planet(
             visit,
             z=white.separation(series, series.time_h),
             used=series.used,
+            white_model=white.model(series),
+            white_transit=1.0 - white.hidden(series, series.time_h),
             k_white=white.value(f"k_airs_{visit.visit}"),
             limb=limb[1:],
             config=config,

@@ -121,9 +121,9 @@ def _full_rings(radius: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, "3 N"]
 
 def hidden_share(
     integrals: Float64[np.ndarray, "3 ..."],
-    u1: Float64[np.ndarray, "*T"] | float,
-    u2: Float64[np.ndarray, "*T"] | float,
-) -> Float64[np.ndarray, "*T"]:
+    u1: Float64[np.ndarray, "..."] | float,
+    u2: Float64[np.ndarray, "..."] | float,
+) -> Float64[np.ndarray, "..."]:
     """Share of the star's light that the planet hides, from the integrals and limb darkening."""
     total = np.pi * (1.0 - u1 / 3.0 - u2 / 6.0)
     return (integrals[0] - u1 * integrals[1] - u2 * integrals[2]) / total
@@ -131,6 +131,6 @@ def hidden_share(
 
 def transit_flux(
     z: Float64[np.ndarray, "*T"], k: Float64[np.ndarray, "*K"] | float, u1: float, u2: float
-) -> Float64[np.ndarray, "*N"]:
+) -> Float64[np.ndarray, "..."]:
     """Relative flux at separation `z` for radius ratio `k`; 1 outside the transit."""
     return 1.0 - hidden_share(covered_integrals(z, k), u1, u2)

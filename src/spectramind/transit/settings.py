@@ -9,7 +9,7 @@ class BaselineConfig(Settings):
     """Prior of the gain drift 1 + sum_ij c_ij T_i(time) T_j(wavelength), Chebyshev in both."""
 
     scatter: tuple[float, ...] = Field(min_length=1, max_length=8)  # of c_i0 [relative]
-    wavelength_order: int = Field(ge=0, le=8)  # highest j
+    wavelength_order: int = Field(ge=1, le=8)  # highest j
     wavelength_decay: float = Field(gt=0.0, le=1.0)  # scatter of c_ij over that of c_i,j-1
 
 

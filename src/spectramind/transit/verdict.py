@@ -50,12 +50,13 @@ def widened(
 
 def _depth_reasons(combined: Combined, config: FailureConfig) -> list[str]:
     weight = combined.sigma[1:] ** -2.0
-    weight = weight / weight.sum()
-    airs = float(weight @ combined.depth[1:]), float(np.median(combined.sigma[1:]))
-    fgs1 = float(combined.depth[0]), float(combined.sigma[0])
+    airs = float(weight @ combined.depth[1:] / weight.sum())
+    found = zip(
+        ("FGS1", "AIRS-CH0"), (float(combined.depth[0]), airs), combined.level_sigma, strict=True
+    )
     return [
         f"{channel}: {_NO_TRANSIT}, depth {1e6 * depth:.0f} +- {1e6 * sigma:.0f} ppm."
-        for channel, (depth, sigma) in (("FGS1", fgs1), ("AIRS-CH0", airs))
+        for channel, depth, sigma in found
         if not depth > config.snr * sigma
     ]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
+from scipy.ndimage import median_filter
 from scipy.optimize import OptimizeResult, least_squares
 
 from spectramind.instrument import wavelength_um
@@ -20,6 +21,7 @@ from spectramind.observation import Star
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.flux import covered_gradients, covered_integrals, hidden_share, separation
 from spectramind.transit.limb_darkening import quadratic_coefficients
+from spectramind.transit.noise import Noise, estimate_noise
 from spectramind.transit.settings import TransitConfig
 
 ORBIT = ("period_d", "semi_major_axis_rs", "impact_parameter")
@@ -28,8 +30,8 @@ VISIT = ("t0_h", "clock_h", "k_fgs1", "k_airs")
 _SHARED = len(ORBIT) + len(LIMB)
 _ROUNDS = 4  # fits with re-estimated noise and outliers
 _FIRST_STEPS, _STEPS = 6, 60  # model evaluations of a start, of the final fit
-_BLOCKS = 20  # in which residuals are averaged to find correlated noise
 _MAD = 1.4826
+_FREE_T0_H, _FREE_K, _FREE_LEVEL = 24.0, 1.0, 1.0  # so wide that a prior only keeps a rank
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +50,9 @@ class Series:
     time_h: Float64[np.ndarray, "T M"]  # M samples within each bin
     flux: Float64[np.ndarray, " T"]
     basis: Float64[np.ndarray, "T N"]  # Chebyshev polynomials of time, the first is 1
-    noise: float
+    noise: Noise
     used: Bool[np.ndarray, " T"]
+    whitener: Float64[np.ndarray, "U T"]  # turns the noise of the used bins into unit noise
     limb: Int[np.ndarray, " 2"]  # columns of u1, u2
     clock: Int[np.ndarray, " C"]  # columns whose sum is the mid-transit time
     k: int
@@ -66,7 +69,6 @@ class WhiteFit:
     prior: Prior
     series: tuple[Series, ...]  # FGS1 and AIRS-CH0 of each visit in turn
     reduced_chi2: float  # against the noise measured from differences in time
-    excess: Float64[np.ndarray, " 2V"]  # variance factor of time-correlated noise, a series
     bounded: tuple[str, ...]  # parameters that ended at a bound
 
     def value(self, name: str) -> float:
@@ -88,6 +90,11 @@ class WhiteFit:
     ) -> Float64[np.ndarray, " T"]:
         """Share of the light that the planet hides, averaged over the M samples."""
         return _hidden(self.theta, series, time_h)
+
+    def model(self, series: Series) -> Float64[np.ndarray, " T"]:
+        """Baseline times transit at the bins of a series."""
+        baseline = series.basis @ self.theta[series.baseline]
+        return baseline * (1.0 - self.hidden(series, series.time_h))
 
 
 def star_prior(
@@ -120,7 +127,7 @@ def fit_white(visits: Sequence[BinnedVisit], prior: Prior, config: TransitConfig
     starts = [problem.solve(start, _FIRST_STEPS).x for start in _starts(visits, prior, problem)]
     costs = [float(np.sum(problem.residuals(start) ** 2)) for start in starts]
     theta = starts[int(np.argmin(costs))]
-    measured = [series.noise for series in problem.series]
+    measured = [series.noise.sigma for series in problem.series]
     for _ in range(_ROUNDS):
         result = problem.solve(theta, _STEPS)
         theta, before = result.x, problem.series
@@ -146,7 +153,7 @@ class _Problem:
         for visit in visits:
             names += [f"{name}_{visit.visit}" for name in VISIT]
             centre += [float(visit.airs_time_h.mean()), 0.0, 0.1, 0.1]
-            scatter += [np.inf, config.prior.clock_s / 3600.0, np.inf, np.inf]
+            scatter += [_FREE_T0_H, config.prior.clock_s / 3600.0, _FREE_K, _FREE_K]
             lower += [float(visit.airs_time_h[0]) - margin, -0.5, 1e-4, 1e-4]
             upper += [float(visit.airs_time_h[-1]) + margin, 0.5, 0.5, 0.5]
         self.physical = len(names)
@@ -154,7 +161,7 @@ class _Problem:
             for channel in ("fgs1", "airs"):
                 names += [f"{channel}_c{i}_{visit.visit}" for i in range(order + 1)]
                 centre += [1.0] + [0.0] * order
-                scatter += [np.inf, *config.baseline.scatter]
+                scatter += [_FREE_LEVEL, *config.baseline.scatter]
                 lower += [0.5] + [-1.0] * order
                 upper += [2.0] + [1.0] * order
         self.names = tuple(names)
@@ -170,12 +177,17 @@ class _Problem:
         own = _SHARED + number * len(VISIT)
         first = self.physical + (2 * number + channel) * (order + 1)
         time = visit.airs_time_h if channel else visit.fgs1_time_h
+        centres = visit.scaled(time)
+        flux = visit.airs_white if channel else visit.fgs1
+        noise = Noise(visit.airs_noise if channel else visit.fgs1_noise, 0.0, 1.0)
+        used = np.abs(flux - without_spikes(flux)) <= self.config.outlier_sigma * noise.sigma
         return Series(
             time_h=sample_times(time, visit.width_h, self.config.samples_a_bin),
-            flux=visit.airs_white if channel else visit.fgs1,
-            basis=np.polynomial.chebyshev.chebvander(visit.scaled(time), order),
-            noise=visit.airs_noise if channel else visit.fgs1_noise,
-            used=np.ones(time.size, dtype=bool),
+            flux=flux,
+            basis=np.polynomial.chebyshev.chebvander(centres, order),
+            noise=noise,
+            used=used,
+            whitener=_whitener(noise, time, used),
             limb=len(ORBIT) + 2 * channel + np.arange(2),
             clock=np.array([own]) if channel else np.array([own, own + 1]),
             k=own + (3 if channel else 2),
@@ -193,17 +205,13 @@ class _Problem:
     def residuals(self, theta: Float64[np.ndarray, " K"]) -> Float64[np.ndarray, " R"]:
         """Model minus flux in units of the noise, then parameters minus priors."""
         data = [
-            series.used * (self.model(theta, series) - series.flux) / series.noise
-            for series in self.series
+            series.whitener @ (self.model(theta, series) - series.flux) for series in self.series
         ]
         return np.concatenate([*data, (theta - self.centre) / self.scatter])
 
     def jacobian(self, theta: Float64[np.ndarray, " K"]) -> Float64[np.ndarray, "R K"]:
         """Derivatives of `residuals`."""
-        data = [
-            (series.used / series.noise)[:, None] * self.derivatives(theta, series)
-            for series in self.series
-        ]
+        data = [series.whitener @ self.derivatives(theta, series) for series in self.series]
         return np.concatenate([*data, np.diag(1.0 / self.scatter)])
 
     def model(self, theta: Float64[np.ndarray, " K"], series: Series) -> Float64[np.ndarray, " T"]:
@@ -270,6 +278,11 @@ def _hidden(
     return hidden_share(integrals, *theta[series.limb])
 
 
+def without_spikes(flux: Float64[np.ndarray, " T"]) -> Float64[np.ndarray, " T"]:
+    """Running median of three, also at the ends: monotone parts stay, single spikes go."""
+    return median_filter(flux, size=3, mode="mirror")
+
+
 def sample_times(
     time_h: Float64[np.ndarray, " T"], width_h: float, samples: int
 ) -> Float64[np.ndarray, "T M"]:
@@ -320,7 +333,8 @@ def _scan_visit(
     shape = shape - (shape @ basis) @ basis.T
     power = np.sum(shape**2, axis=1)
     weights = np.array([visit.airs_noise, visit.fgs1_noise]) ** -2.0
-    drop = -(weights[0] * visit.airs_white + weights[1] * visit.fgs1)
+    drop = -weights[0] * without_spikes(visit.airs_white)
+    drop -= weights[1] * without_spikes(visit.fgs1)
     strong = power > 1e-6 * power.max()
     amplitude = np.where(strong, shape @ drop / np.where(strong, power, 1.0), 0.0)
     amplitude = np.maximum(amplitude / weights.sum(), 0.0)
@@ -332,63 +346,56 @@ def _scan_visit(
 def _reweighted(
     problem: _Problem, theta: Float64[np.ndarray, " K"], measured: Sequence[float]
 ) -> tuple[Series, ...]:
-    """Series with bins rejected and the noise measured again, from the residuals."""
+    """Series with bins rejected and the noise estimated again, from the residuals."""
     changed = []
     limit = problem.config.outlier_sigma
-    spent = _spent(problem, theta)
-    for series, floor, parameters in zip(problem.series, measured, spent, strict=True):
-        residual = problem.model(theta, series) - series.flux
-        robust = max(_MAD * float(np.median(np.abs(residual[series.used]))), floor)
+    whole = problem.jacobian(theta)
+    information = whole.T @ whole
+    for series, sigma in zip(problem.series, measured, strict=True):
+        residual = series.flux - problem.model(theta, series)
+        robust = max(_MAD * float(np.median(np.abs(residual[series.used]))), sigma)
         used = np.abs(residual) <= limit * robust
-        freedom = max(used.sum() - parameters, 1.0)
-        noise = float(np.sqrt(np.sum(residual[used] ** 2) / freedom))
-        changed.append(replace(series, used=used, noise=noise))
+        jacobian = problem.derivatives(theta, series)
+        own = series.whitener @ jacobian
+        time = series.time_h.mean(axis=1)[used]
+        noise = estimate_noise(
+            residual[used],
+            jacobian[used],
+            information - own.T @ own,
+            own.T @ (series.whitener @ residual),
+            time_h=time,
+            sigma=sigma,
+        )
+        whitener = _whitener(noise, series.time_h.mean(axis=1), used)
+        changed.append(replace(series, used=used, noise=noise, whitener=whitener))
     return tuple(changed)
 
 
-def _spent(problem: _Problem, theta: Float64[np.ndarray, " K"]) -> list[float]:
-    """Parameters that each series pays for: its part of the trace of the hat matrix."""
-    jacobian = problem.jacobian(theta)
-    covariance = np.linalg.inv(jacobian.T @ jacobian)
-    leverage = np.einsum("rk,kl,rl->r", jacobian, covariance, jacobian)
-    ends = np.cumsum([series.flux.size for series in problem.series])
-    return [float(part.sum()) for part in np.split(leverage, ends)[: len(ends)]]
+def _whitener(
+    noise: Noise, time_h: Float64[np.ndarray, " T"], used: Bool[np.ndarray, " T"]
+) -> Float64[np.ndarray, "U T"]:
+    whitener = np.zeros((int(used.sum()), used.size))
+    whitener[:, used] = noise.whitener(time_h[used])
+    return whitener
 
 
 def _summarise(problem: _Problem, result: OptimizeResult, measured: Sequence[float]) -> WhiteFit:
     theta = result.x
-    spent = _spent(problem, theta)
-    excess, chi2, freedom = [], 0.0, 0.0
-    for series, noise, parameters in zip(problem.series, measured, spent, strict=True):
-        residual = (problem.model(theta, series) - series.flux)[series.used]
-        excess.append(correlated_excess(residual))
-        chi2 += float(np.sum((residual / noise) ** 2))
-        freedom += residual.size - parameters
-    problem.series = tuple(
-        replace(series, noise=series.noise * np.sqrt(factor))
-        for series, factor in zip(problem.series, excess, strict=True)
-    )
     jacobian = problem.jacobian(theta)
+    covariance = np.linalg.inv(jacobian.T @ jacobian)
+    chi2 = 0.0
+    for series, sigma in zip(problem.series, measured, strict=True):
+        residual = (problem.model(theta, series) - series.flux)[series.used]
+        chi2 += float(np.sum((residual / sigma) ** 2))
+    bins = sum(int(series.used.sum()) for series in problem.series)
+    spent = np.trace(covariance @ (jacobian[: -theta.size].T @ jacobian[: -theta.size]))
     bounded = [n for n, hit in zip(problem.names, result.active_mask, strict=True) if hit]
     return WhiteFit(
         names=problem.names,
         theta=theta,
-        covariance=np.linalg.inv(jacobian.T @ jacobian),
+        covariance=covariance,
         prior=problem.prior,
         series=problem.series,
-        reduced_chi2=chi2 / max(freedom, 1.0),
-        excess=np.array(excess),
+        reduced_chi2=chi2 / max(bins - float(spent), 1.0),
         bounded=tuple(bounded),
     )
-
-
-def correlated_excess(residual: Float64[np.ndarray, "T ..."]) -> float:
-    """Variance of block means over that of white noise, at least 1; pooled over columns.
-
-    Source: Pont, Zucker and Queloz 2006 (beta^2), with one block length of T / 20.
-    """
-    length = max(2, residual.shape[0] // _BLOCKS)
-    count = residual.shape[0] // length
-    blocks = residual[: count * length].reshape(count, length, *residual.shape[1:])
-    ratio = length * np.mean(blocks.mean(axis=1) ** 2, axis=0) / np.mean(blocks**2, axis=(0, 1))
-    return max(1.0, float(np.mean(ratio)))

@@ -1,0 +1,91 @@
+"""V50: silent at first, and no part of it idle afterwards."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from spectramind.model.likelihood import loss_terms
+from spectramind.model.network import V50, FeatureSizes, ModelConfig
+
+SIZES = FeatureSizes(nodes=5, series=3, planet=4)
+
+
+def test_untrained_network_is_the_fit(config, batch):
+    posterior = V50(config, SIZES)(batch)
+    assert torch.equal(posterior.mu, batch.depth)
+    assert torch.equal(posterior.sigma, batch.sigma)
+
+
+@pytest.mark.parametrize("gnn_type", ["gat", "rgcn"])
+def test_every_parameter_gets_a_gradient(model_values, batch, gnn_type):
+    model_values["encoders"]["airs"]["gnn_type"] = gnn_type
+    config = ModelConfig.model_validate(model_values)
+    torch.manual_seed(4)
+    network = V50(config, SIZES).eval()
+    for head in (network.mu, network.log_scale):
+        torch.nn.init.normal_(head.last.weight)
+    terms = loss_terms(network(batch), batch.fit, batch.depth + 1e-4, config.loss)
+    terms.total.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("part", ["nodes", "series", "planet"])
+def test_every_input_reaches_the_output(network, batch, part):
+    changed = replace(batch, **{part: getattr(batch, part) + 0.5})
+    before, after = network(batch), network(changed)
+    assert (before.mu - after.mu).abs().max() > 1e-8
+    assert (before.sigma - after.sigma).abs().max() > 1e-8
+
+
+@pytest.mark.parametrize("gnn_type", ["gat", "rgcn"])
+@pytest.mark.parametrize("cut", ["adjacent", "molecule", "detector"])
+def test_every_edge_type_matters(model_values, batch, cut, gnn_type):
+    airs = model_values["encoders"]["airs"]
+    airs["gnn_type"] = gnn_type
+    torch.manual_seed(0)
+    whole = V50(ModelConfig.model_validate(model_values), SIZES).eval()
+    index = 1 + airs["edge_types"].index(cut)
+    airs["edge_types"] = [edge for edge in airs["edge_types"] if edge != cut]
+    less = V50(ModelConfig.model_validate(model_values), SIZES).eval()
+    weights = whole.state_dict()
+    keep = [row for row in range(4) if row != index]
+    for name in weights:
+        if name.endswith(("messages.bias", "messages.weight")):
+            weights[name] = weights[name][keep]
+    less.load_state_dict(weights)
+    assert (whole.airs(batch.nodes) - less.airs(batch.nodes)).abs().max() > 1e-4
+
+
+def test_sigma_stays_within_its_bound(network, batch, config):
+    with torch.no_grad():
+        network.log_scale.last.bias.fill_(-1e4)
+    bound = config.decoders.sigma.max_log_scale
+    ratio = network(batch).sigma / batch.sigma
+    torch.testing.assert_close(ratio, torch.full_like(ratio, -bound).exp())
+
+
+def test_batch_rows_are_independent(network, batch):
+    whole, one = network(batch), network(batch[torch.tensor([1])])
+    torch.testing.assert_close(whole.mu[1:2], one.mu, rtol=0, atol=1e-9)
+
+
+def test_committed_configuration_holds_the_mission_values(model_values):
+    loss = ModelConfig.model_validate(model_values).loss
+    assert (loss.gll_weight, loss.smooth_l2_weight, loss.fft_suppress_weight) == (1.0, 0.1, 0.05)
+
+
+def test_refuses_a_width_that_heads_do_not_divide(model_values):
+    model_values["encoders"]["airs"] |= {"hidden": 9, "heads": 2}
+    with pytest.raises(ValidationError, match=r"hidden \(9\) must be a multiple of heads \(2\)"):
+        ModelConfig.model_validate(model_values)
+
+
+def test_refuses_a_relation_named_twice(model_values):
+    model_values["encoders"]["airs"]["edge_types"] = ["adjacent", "adjacent"]
+    with pytest.raises(ValidationError, match="edge_types names a relation twice: adjacent"):
+        ModelConfig.model_validate(model_values)

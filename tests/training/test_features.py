@@ -1,0 +1,185 @@
+"""Features of a fit by hand, and scaling that knows the training planets only."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from biased_fits import STAR, make_fit
+
+from spectramind.errors import DataError
+from spectramind.observation import Labels
+from spectramind.training.data import Batches, Centre, Scaling, feature_table, truth_of
+from spectramind.training.features import (
+    NODE_FEATURES,
+    PLANET_FEATURES,
+    SERIES_FEATURES,
+    planet_features,
+)
+
+FIT, _ = make_fit(5, bias=0.0)
+
+
+def node(fit, name):
+    return planet_features(fit, STAR).nodes[:, NODE_FEATURES.index(name)]
+
+
+def test_widths_match_the_names():
+    made = planet_features(FIT, STAR)
+    assert made.nodes.shape == (283, len(NODE_FEATURES))
+    assert made.series[0].shape == (len(SERIES_FEATURES), 150)
+    assert made.planet.shape == (len(PLANET_FEATURES),)
+    assert np.isfinite(made.nodes).all()
+    assert np.isfinite(made.planet).all()
+
+
+def test_pull_is_the_way_to_the_smoothed_depth_in_sigma():
+    depth = FIT.white_depth + np.zeros(283)
+    depth[100] += 3e-4
+    flat = replace(FIT, depth=depth, sigma=np.full(283, 1e-4))
+    pull = node(flat, "pull_2")
+    weight = np.exp(-0.5 * (np.arange(-60, 61) / 2.0) ** 2)
+    assert pull[100] == pytest.approx(-3.0 * (1.0 - 1.0 / weight.sum()), rel=1e-5)
+    assert pull[200] == pytest.approx(0.0, abs=1e-6)
+    white = node(flat, "pull_white")
+    assert white[100] == pytest.approx(-3.0 * (1.0 - 1.0 / 282), rel=1e-4)
+
+
+def test_ingress_residual_is_seen_as_ingress_alone():
+    visit = FIT.visits[0]
+    early = (visit.time_h > 2.1) & (visit.time_h < 2.4)
+    bent = visit.flux.copy()
+    bent[early, 40] += 1e-3
+    changed = replace(FIT, visits=(replace(visit, flux=bent),))
+    moved = node(changed, "ingress") - node(FIT, "ingress")
+    assert moved[40] > 1.0
+    np.testing.assert_array_equal(np.delete(moved, 40), 0.0)
+    assert abs(node(changed, "egress")[40]) < 1.5
+
+
+def test_missing_bins_are_left_out():
+    visit = FIT.visits[0]
+    holes, gaps = visit.flux.copy(), visit.fgs1_flux.copy()
+    holes[5, :] = np.nan
+    gaps[:3] = np.nan
+    made = planet_features(
+        replace(FIT, visits=(replace(visit, flux=holes, fgs1_flux=gaps),)), STAR
+    )
+    assert np.isfinite(made.nodes).all()
+    assert made.masks[0].tolist() == [False] * 3 + [True] * 147
+
+
+def test_clock_is_one_at_the_edges_of_the_transit():
+    made = planet_features(FIT, STAR)
+    clock = made.series[0][SERIES_FEATURES.index("clock")]
+    time_h = FIT.visits[0].fgs1_time_h
+    assert np.interp(3.7, time_h, clock) == pytest.approx(0.0, abs=0.03)
+    assert np.interp(3.7 + 1.45, time_h, clock) == pytest.approx(1.0, abs=0.03)
+
+
+def test_lost_transit_has_finite_features():
+    visit = FIT.visits[0]
+    flat = replace(
+        visit, model=np.ones_like(visit.model), fgs1_model=np.ones_like(visit.fgs1_model)
+    )
+    lost = replace(FIT, depth=FIT.depth - 0.1, visits=(flat,), reasons=("no transit",))
+    made = planet_features(lost, STAR)
+    assert np.isfinite(made.nodes).all()
+    assert np.isfinite(made.series[0]).all()
+    assert made.planet[PLANET_FEATURES.index("flagged")] == 1.0
+
+
+def test_star_that_is_not_known_scales_to_the_typical_one():
+    fits = {planet: make_fit(planet, bias=0.0)[0] for planet in (1, 2, 3)}
+    table = feature_table(fits, {1: STAR, 2: None, 3: replace(STAR, radius_rsun=2.0)})
+    column = PLANET_FEATURES.index("log_star_radius")
+    scaled = Scaling.of(table).batch(table).planet[:, column]
+    assert scaled[1] == 0.0
+    assert torch.isfinite(scaled).all()
+    assert scaled[0] != scaled[2]
+
+
+def test_scaling_by_hand():
+    values = np.array([[0.0], [1.0], [2.0], [3.0], [100.0]], dtype=np.float32)
+    centre = Centre.of(values)
+    assert centre.median[0] == 2.0
+    assert centre.spread[0] == pytest.approx(1.4826)
+    scaled = centre.scale(values)
+    assert scaled[3, 0] == pytest.approx(3.0 * np.arcsinh(1.0 / 1.4826 / 3.0), rel=1e-6)
+    assert scaled[4, 0] < 15.0
+
+
+def test_scaling_knows_its_own_planets_only_and_survives_json(archive):
+    fits, stars, _ = archive(6)
+    table = feature_table(fits, stars)
+    some = table.of(table.planet_ids[:4])
+    scaling = Scaling.of(some)
+    far = replace(table, nodes=table.nodes.copy())
+    far.nodes[4:] += 1e6
+    again = Scaling.of(far.of(far.planet_ids[:4]))
+    np.testing.assert_array_equal(again.nodes.median, scaling.nodes.median)
+    back = Scaling.from_json(scaling.to_json())
+    for one, other in zip(vars(back).values(), vars(scaling).values(), strict=True):
+        np.testing.assert_array_equal(one.median, other.median)
+        np.testing.assert_array_equal(one.spread, other.spread)
+
+
+def test_table_pads_visits_and_keeps_the_fit_exact(archive):
+    fits, stars, _ = archive(3)
+    table = feature_table(fits, stars)
+    assert table.mask.shape == (3, 2, 150)
+    assert table.mask.any(-1).sum(1).tolist() == [1, 2, 1]
+    batch = Scaling.of(table).batch(table)
+    np.testing.assert_array_equal(batch.depth.numpy(), [fits[p].depth for p in sorted(fits)])
+
+
+def test_batches_hold_every_planet_once_and_shuffle_by_seed(archive):
+    fits, stars, labels = archive(5)
+    table = feature_table(fits, stars)
+    truth = torch.from_numpy(truth_of(labels, table.planet_ids))
+    features = Scaling.of(table).batch(table)
+
+    def order(seed):
+        batches = Batches(features, truth, table.planet_ids, size=2, seed=seed)
+        assert len(batches) == 3
+        return [planet for _, _, planets in batches for planet in planets]
+
+    assert order(None) == table.planet_ids.tolist()
+    assert sorted(order(1)) == order(None)
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    for part, depth, planets in Batches(features, truth, table.planet_ids, size=2, seed=3):
+        row = np.searchsorted(table.planet_ids, planets)
+        assert torch.equal(part.depth, features.depth[row])
+        assert torch.equal(depth, truth[row])
+
+
+def test_refuses_an_unusable_fit():
+    sigma = FIT.sigma.copy()
+    sigma[7] = 0.0
+    message = r"planet 5: depth or sigma of the fit is not usable at 1 of 283 .*index 7\)"
+    with pytest.raises(DataError, match=message):
+        planet_features(replace(FIT, sigma=sigma), STAR)
+
+
+def test_refuses_a_fit_without_fgs1():
+    visit = replace(FIT.visits[0], fgs1_flux=np.full(150, np.nan, dtype=np.float32))
+    with pytest.raises(DataError, match=r"planet 5: its fit holds no finite bin of the FGS1"):
+        planet_features(replace(FIT, visits=(visit,)), STAR)
+
+
+def test_refuses_no_planets_and_planets_without_a_star_entry():
+    with pytest.raises(DataError, match="there is no fitted planet. Run `spectramind fit`"):
+        feature_table({}, {})
+    with pytest.raises(DataError, match="star table: planet 5 is fitted but not in it"):
+        feature_table({5: FIT}, {})
+
+
+def test_refuses_labels_that_lack_a_planet_or_are_unphysical():
+    ids = np.array([4, 5])
+    labels = Labels(ids, np.full((2, 283), 0.01))
+    with pytest.raises(DataError, match="planet 6 is fitted but without a true spectrum"):
+        truth_of(labels, np.array([5, 6]))
+    labels.depth[1, 2] = 1.5
+    with pytest.raises(DataError, match=r"planet 5 has 1\.5 in wl_3, expected a transit depth"):
+        truth_of(labels, ids)

@@ -1,0 +1,311 @@
+"""Training on fits with a known bias: it helps, resumes, and never makes things worse."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from spectramind.archive.submission import read_spectra
+from spectramind.errors import ArtefactError, ConfigError, DataError
+from spectramind.observation import Labels
+from spectramind.training.data import Scaling, feature_table
+from spectramind.training.device import precision, resolve_device
+from spectramind.training.members import train_members
+from spectramind.training.predict import predict, predict_members
+from spectramind.training.store import read_member
+
+
+@pytest.fixture
+def run(tmp_path, model_config, training_config, provenance):
+    """Train with the small settings and anything that a test changes."""
+
+    def train(data, *, folder="train", model=model_config, epistemic="ensemble", **changes):
+        logger, device = changes.pop("logger", "none"), changes.pop("device", "cpu")
+        return train_members(
+            *data,
+            model=model,
+            training=training_config.model_copy(update=changes),
+            epistemic=epistemic,
+            mc_samples=3,
+            device=device,
+            logger=logger,
+            out=tmp_path / folder,
+            provenance=provenance,
+        )
+
+    return train
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_training_takes_out_a_known_bias(run, archive, capsys):
+    report = run(archive(30, bias=1.5), epochs=8)
+    assert report.v50_nll < report.fit_nll - 0.5
+    assert (report.planets, report.calibration_planets) == (30, 6)
+    assert min(report.best_epochs) > 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("validation likelihood") == 2
+    assert "fold 2 of 2, seed 1 of 1: best epoch" in said.err
+
+
+def test_files_of_a_run(run, archive, tmp_path, provenance):
+    data = archive(15)
+    report = run(data, epochs=1, seeds=2)
+    out = tmp_path / "train"
+    assert report.members == ("fold0_seed0", "fold0_seed1", "fold1_seed0", "fold1_seed1")
+    roles = pl.read_parquet(out / "folds.parquet")
+    aside = roles.filter(pl.col("role") == "calibration")["planet_id"]
+    planets, posterior = read_spectra(out / "oof.parquet")
+    assert posterior.mu.dtype == torch.float64
+    assert sorted([*planets.tolist(), *aside]) == sorted(data[0])
+    assert read_spectra(out / "calibration.parquet")[0].tolist() == sorted(aside)
+    log = pl.read_csv(out / "training_log.csv")
+    assert log["member"].unique().sort().to_list() == list(report.members)
+    assert log.filter(pl.col("epoch") == 0)["training_loss"].is_null().all()
+    facts = json.loads((out / "train.json").read_text())
+    assert facts["config_hash"] == provenance.config_hash
+    assert facts["v50_nll"] == report.v50_nll
+    weights = [(out / "members" / f"{name}.safetensors").read_bytes() for name in report.members]
+    assert len(set(weights)) == 4
+
+
+def test_out_of_fold_spectra_come_from_members_that_never_saw_the_planet(
+    run, archive, tmp_path, model_config
+):
+    data = archive(15)
+    run(data, epochs=2)
+    out = tmp_path / "train"
+    roles = pl.read_parquet(out / "folds.parquet").filter(pl.col("fold") == 1)
+    left_out = roles["planet_id"].to_numpy()
+    table = feature_table(*data[:2]).of(left_out)
+    member = read_member(out / "members", "fold1_seed0", model_config)
+    wanted = predict([member], table, passes=0, device=torch.device("cpu"))
+    planets, posterior = read_spectra(out / "oof.parquet")
+    rows = np.isin(planets, left_out)
+    torch.testing.assert_close(posterior.mu[rows], wanted.mu, rtol=1e-5, atol=1e-9)
+    other = read_member(out / "members", "fold0_seed0", model_config)
+    assert not np.array_equal(other.scaling.nodes.median, member.scaling.nodes.median)
+
+
+def test_scaling_and_weights_ignore_left_out_and_calibration_planets(run, archive, tmp_path):
+    fits, stars, labels = archive(15)
+    run((fits, stars, labels), epochs=1)
+    roles = pl.read_parquet(tmp_path / "train" / "folds.parquet")
+    unseen = roles.filter((pl.col("fold") == 0) | (pl.col("role") == "calibration"))["planet_id"]
+    changed = {
+        planet: replace(fit, depth=fit.depth * 1.3) if planet in set(unseen) else fit
+        for planet, fit in fits.items()
+    }
+    run((changed, stars, labels), folder="other", epochs=1)
+    name = "members/fold0_seed0.safetensors"
+    assert (tmp_path / "train" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+    name = "members/fold1_seed0.safetensors"
+    assert (tmp_path / "train" / name).read_bytes() != (tmp_path / "other" / name).read_bytes()
+
+
+def test_resume_reproduces_the_same_bytes(run, archive, tmp_path):
+    data, out = archive(12), tmp_path / "train"
+    run(data)
+    first = contents(out)
+    (out / "members" / "fold1_seed0.safetensors").unlink()
+    (out / "train.json").unlink()
+    report = run(data)
+    assert report.reused == 1
+    assert contents(out) == first
+    assert run(data).reused == 2
+    assert contents(out) == first
+
+
+def test_other_settings_or_data_train_anew(run, archive, tmp_path):
+    data = archive(12)
+    run(data, epochs=1)
+    first = contents(tmp_path / "train")
+    assert run(data, epochs=1, seed=7).reused == 0
+    assert (
+        contents(tmp_path / "train")["members/fold0_seed0.safetensors"]
+        != (first["members/fold0_seed0.safetensors"])
+    )
+    assert run(archive(12, bias=0.0), epochs=1, seed=7).reused == 0
+
+
+def test_members_of_earlier_runs_go(run, archive, tmp_path):
+    data = archive(12)
+    run(data, epochs=1, folds=3)
+    run(data, epochs=1)
+    names = sorted(path.name for path in (tmp_path / "train" / "members").iterdir())
+    assert names == [f"fold{k}_seed0.{kind}" for k in (0, 1) for kind in ("json", "safetensors")]
+
+
+def test_hopeless_training_leaves_the_fit_exactly(run, archive, tmp_path):
+    """A huge learning rate ruins every epoch: epoch 0, the fit, must win."""
+    fits, stars, _ = archive(12, bias=0.0)
+    exact = Labels(np.array(list(fits)), np.stack([fit.depth for fit in fits.values()]))
+    report = run((fits, stars, exact), lr=1.0, epochs=2)
+    assert report.best_epochs == (0, 0)
+    planets, posterior = read_spectra(tmp_path / "train" / "oof.parquet")
+    np.testing.assert_array_equal(posterior.mu, np.stack([fits[p].depth for p in planets]))
+    assert report.v50_nll == pytest.approx(report.fit_nll)
+
+
+def test_predict_mixes_all_members(run, archive, tmp_path, model_config):
+    data = archive(12)
+    run(data, epochs=3)
+    out = tmp_path / "train"
+    new = {planet + 1: replace(fit, planet_id=planet + 1) for planet, fit in data[0].items()}
+    stars = dict.fromkeys(new)
+    settings = {"model": model_config, "mc_samples": 4, "device": "cpu"}
+    planets, mixed = predict_members(out, new, stars, epistemic="ensemble", **settings)
+    assert planets.tolist() == sorted(new)
+    table = feature_table(new, stars)
+    cpu = torch.device("cpu")
+    members = [read_member(out / "members", f"fold{k}_seed0", model_config) for k in (0, 1)]
+    single = [predict([member], table, passes=0, device=cpu) for member in members]
+    torch.testing.assert_close(mixed.mu, (single[0].mu + single[1].mu) / 2)
+    variance = (single[0].sigma ** 2 + single[1].sigma ** 2) / 2
+    spread = (single[0].mu - single[1].mu) ** 2 / 4
+    torch.testing.assert_close(mixed.sigma, torch.sqrt(variance + spread))
+    draws = [predict_members(out, new, stars, epistemic="mc_dropout", **settings) for _ in "ab"]
+    assert torch.equal(draws[0][1].mu, draws[1][1].mu)
+    assert not torch.equal(draws[0][1].mu, mixed.mu)
+
+
+def test_negative_depths_are_set_to_zero_and_counted(run, archive, tmp_path, model_config, capsys):
+    data = archive(12)
+    run(data, epochs=1)
+    planet, fit = next(iter(data[0].items()))
+    below = {planet: replace(fit, depth=fit.depth - 0.1)}
+    capsys.readouterr()
+    _, posterior = predict_members(
+        tmp_path / "train", below, {planet: None},
+        model=model_config, epistemic="ensemble", mc_samples=1, device="cpu",
+    )  # fmt: skip
+    assert "predict: 283 of 283 depths were below 0 and are set to 0" in capsys.readouterr().err
+    assert (posterior.mu == 0).all()
+
+
+def test_tensorboard_writes_events(run, archive, tmp_path):
+    run(archive(12), epochs=1, logger="tensorboard")
+    events = list((tmp_path / "train" / "logs").rglob("events.out.tfevents.*"))
+    assert len(events) == 2
+
+
+def test_mixed_precision_trains_too(run, archive, monkeypatch):
+    monkeypatch.setattr("spectramind.training.module.precision", lambda *_, **__: "bf16-mixed")
+    report = run(archive(16), epochs=3, amp=True)
+    assert report.v50_nll < report.fit_nll
+
+
+def test_loss_that_is_not_finite_names_fold_epoch_and_planets(run, archive, monkeypatch):
+    data = archive(12)
+    scale = Scaling.batch
+
+    def poisoned(self, table):
+        made = scale(self, table)
+        made.nodes[0] = torch.nan
+        return made
+
+    monkeypatch.setattr(Scaling, "batch", poisoned)
+    message = (
+        r"fold0_seed0, epoch 1: the loss is nan in the batch of planets [\d, ]+\. Look at the "
+        r"fits of these planets, or lower training\.lr \(now 0\.01\)"
+    )
+    with pytest.raises(DataError, match=message):
+        run(data, batch_size=16)
+
+
+def test_predict_without_training_says_what_to_run(archive, tmp_path, model_config):
+    fits, stars, _ = archive(1)
+    with pytest.raises(ArtefactError, match="no finished training run .* Run `spectramind train`"):
+        predict_members(
+            tmp_path, fits, stars,
+            model=model_config, epistemic="ensemble", mc_samples=1, device="cpu",
+        )  # fmt: skip
+
+
+def test_checkpoint_of_another_architecture_names_the_key(run, archive, tmp_path, model_config):
+    data = archive(12)
+    run(data, epochs=1)
+    wider = model_config.encoders.fgs1.model_copy(update={"d_model": 16})
+    encoders = model_config.encoders.model_copy(update={"fgs1": wider})
+    other = model_config.model_copy(update={"encoders": encoders})
+    folder = tmp_path / "train" / "members"
+    message = r"model\.encoders\.fgs1\.d_model is 8 in it and 16 in the configuration \(1 keys"
+    with pytest.raises(ArtefactError, match=message):
+        read_member(folder, "fold0_seed0", other)
+    loss = model_config.loss.model_copy(update={"z_clip": 9.0})
+    read_member(folder, "fold0_seed0", model_config.model_copy(update={"loss": loss}))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "message"),
+    [
+        ("safetensors", b"cut", "its hash is not the recorded one"),
+        ("json", b"{", "it cannot be read"),
+        ("json", b"{}", "it lacks best_epoch, features, key, model, weights_sha256"),
+    ],
+)
+def test_damaged_checkpoint(run, archive, tmp_path, model_config, suffix, content, message):
+    run(archive(12), epochs=1)
+    folder = tmp_path / "train" / "members"
+    (folder / f"fold0_seed0.{suffix}").write_bytes(content)
+    with pytest.raises(ArtefactError, match=f"is not a whole checkpoint, {message}. Remove"):
+        read_member(folder, "fold0_seed0", model_config)
+
+
+def test_dropout_without_dropout_is_refused(run, archive, model_config):
+    encoders = model_config.encoders.model_copy(
+        update={
+            "fgs1": model_config.encoders.fgs1.model_copy(update={"dropout": 0.0}),
+            "airs": model_config.encoders.airs.model_copy(update={"dropout": 0.0}),
+        }
+    )
+    silent = model_config.model_copy(update={"encoders": encoders})
+    with pytest.raises(ConfigError, match="uq.epistemic=mc_dropout: .* are both 0"):
+        run(archive(12), model=silent, epistemic="mc_dropout")
+
+
+def test_unwritable_folder(run, archive, tmp_path):
+    (tmp_path / "train").write_text("a file where the folder should be")
+    with pytest.raises(ArtefactError, match="cannot be written"):
+        run(archive(12), epochs=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_gpu_that_is_absent_is_refused():
+    with pytest.raises(ConfigError, match="runtime.device=cuda: no CUDA device is seen"):
+        resolve_device("cuda")
+    assert resolve_device("auto").type == "cpu"
+
+
+def test_precision_is_full_unless_asked_for():
+    cpu = torch.device("cpu")
+    assert precision(cpu, amp=False) == "32-true"
+    assert precision(cpu, amp=True) in ("32-true", "bf16-mixed")
+
+
+def test_random_state_outside_is_untouched(run, archive):
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    run(archive(12), epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_folders_do_not_leak(run, archive, tmp_path, monkeypatch):
+    """Lightning must leave nothing in the current folder."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    run(archive(12), epochs=1)
+    assert not list(here.iterdir())
+    shutil.rmtree(here)

@@ -1,0 +1,102 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from spectramind.errors import ArtefactError
+from spectramind.observation import TransitFit, VisitFit
+from spectramind.transit.store import fit_path, read_facts, read_fit, read_fits, write_fit
+
+
+@pytest.fixture
+def fit():
+    rng = np.random.default_rng(1)
+    bins, fine = 30, 64
+    visits = tuple(
+        VisitFit(
+            visit=number,
+            time_h=np.linspace(0.0, 7.0, bins),
+            flux=rng.normal(1.0, 1e-3, (bins, 283)).astype(np.float32),
+            model=np.ones((bins, 283), dtype=np.float32),
+            fgs1_time_h=np.linspace(0.0, 7.0, fine),
+            fgs1_flux=rng.normal(1.0, 1e-3, fine).astype(np.float32),
+            fgs1_model=np.ones(fine, dtype=np.float32),
+            fgs1_centroid=rng.normal(size=(fine, 2)).astype(np.float32),
+        )
+        for number in (0, 1)
+    )
+    return TransitFit(
+        planet_id=4294967290,
+        depth=rng.uniform(0.01, 0.02, 283),
+        sigma=rng.uniform(1e-5, 1e-4, 283),
+        parameter_names=("period_d", "t0_h_0"),
+        parameters=np.array([4.0, 3.7]),
+        parameter_covariance=np.array([[1.0, 0.1], [0.1, 2.0]]),
+        limb_darkening=rng.uniform(0.0, 0.4, (283, 2)),
+        reduced_chi2=1.25,
+        reasons=("FGS1: no transit found.",),
+        visits=visits,
+    )
+
+
+def _same(a, b):
+    for field in fields(a):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(left, np.ndarray):
+            assert left.dtype == right.dtype
+            np.testing.assert_array_equal(left, right)
+        elif field.name == "visits":
+            for x, y in zip(left, right, strict=True):
+                _same(x, y)
+        else:
+            assert left == right
+
+
+def test_reading_returns_what_was_written(fit, tmp_path):
+    path = fit_path(tmp_path, "train", fit.planet_id)
+    write_fit(path, fit, {"config_hash": "abc"})
+    _same(read_fit(path), fit)
+    assert read_facts(path) == {"config_hash": "abc"}
+
+
+def test_the_same_fit_gives_the_same_bytes(fit, tmp_path):
+    for name in ("a", "b"):
+        write_fit(tmp_path / name, fit, {"x": "1", "y": "2"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_fits_come_by_planet_in_increasing_order(fit, tmp_path):
+    for planet in (20, 3, 100):
+        write_fit(fit_path(tmp_path, "test", planet), replace(fit, planet_id=planet), {})
+    (tmp_path / "test" / ".100.safetensors.12.tmp").write_bytes(b"torn")
+    assert list(read_fits(tmp_path, "test")) == [3, 20, 100]
+
+
+def test_missing_fits_name_the_command_to_run(tmp_path):
+    with pytest.raises(ArtefactError, match=r"holds no transit fit of the train planets\. Run `s"):
+        read_fits(tmp_path, "train")
+    with pytest.raises(ArtefactError, match=r"5\.safetensors: no transit fit there\. Run `spect"):
+        read_fit(fit_path(tmp_path, "train", 5))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"not a tensor file", r"is no safetensors file .*Delete it and run `spectramind fit` ag"),
+        (save({"depth": np.ones(2)}), r"carries no SpectraMind metadata\. Delete it and run"),
+        (save({"depth": np.ones(2)}, {"spectramind": "{}"}), r"holds no 'visits'\. Delete it"),
+    ],
+)
+def test_a_damaged_file_is_named(content, sentence, tmp_path):
+    path = tmp_path / "7.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError, match=sentence):
+        read_fit(path)
+
+
+def test_a_file_without_facts_is_named(tmp_path):
+    path = tmp_path / "7.safetensors"
+    path.write_bytes(save({"depth": np.ones(2)}, {"spectramind": "{}"}))
+    with pytest.raises(ArtefactError, match=r"holds no 'facts'\. Delete it and run"):
+        read_facts(path)
