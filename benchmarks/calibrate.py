@@ -23,7 +23,7 @@ from spectramind import config as configuration
 from spectramind.archive.layout import open_archive
 from spectramind.calibrate import fused, reference
 from spectramind.calibrate.chain import read_pixels
-from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.instrument import CHANNELS
 from spectramind.provenance import describe, git_state, utc_now, write_json
 from spectramind.simulate.writer import simulate_archive
@@ -35,7 +35,7 @@ import json, resource, sys, time
 from pathlib import Path
 from spectramind.archive.layout import open_archive
 from spectramind.calibrate.chain import calibrate_visit
-from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.calibrate.settings import CalibrationConfig
 root, split, planet_id, visit, section = sys.argv[1:]
 archive, settings = open_archive(Path(root)), CalibrationConfig(**json.loads(section))
 seconds = []

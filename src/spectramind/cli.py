@@ -125,7 +125,7 @@ _stage_command(
     "fit",
     name="fit",
     summary="Fit the transit of each planet: the first estimate of its spectrum.",
-    examples=("spectramind fit", "spectramind fit transit.baseline_order=4"),
+    examples=("spectramind fit", "spectramind fit transit.bin_s=240"),
 )
 _stage_command(
     app,

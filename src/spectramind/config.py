@@ -21,7 +21,7 @@ from pydantic import Field, StrictInt, ValidationError
 from pydantic_core import ErrorDetails
 
 from spectramind.archive.layout import DataConfig
-from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.diagnose.evidence import DiagnosticsConfig
 from spectramind.errors import ConfigError
 from spectramind.model.network import ModelConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.instrument import AIRS, CHANNELS, Channel, detector_wavelength_um, wavelength_um
 from spectramind.observation import DetectorMaps, Frames
 

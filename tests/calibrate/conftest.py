@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.calibrate.settings import CalibrationConfig
 
 
 @pytest.fixture(scope="session")

@@ -56,13 +56,15 @@ def test_no_opacity_leaves_the_bare_disc(config):
 
 
 def test_chord_equals_the_analytic_isothermal_radius(config):
-    # Effective height H (0.577 + ln tau0), tau0 = sigma n0 sqrt(2 pi R H).
-    # Source: Lecavelier des Etangs et al. 2008; de Wit and Seager 2013.
+    # ln(P0/P) at the effective radius is 0.577 + ln tau0, tau0 = sigma n0 sqrt(2 pi r H(r)) with
+    # H growing as r^2. Source: Lecavelier des Etangs et al. 2008; de Wit and Seager 2013.
     sigma = 1e-25
     density = config.bottom_pressure_bar * 1e6 / (1.380649e-16 * 1300.0)
-    tau = sigma * density * math.sqrt(2 * math.pi * BASE_CM * HEIGHT_CM)
-    height = math.sqrt(one_depth(config, sigma)) * STAR_CM - BASE_CM
-    assert height == pytest.approx(HEIGHT_CM * (0.5772 + math.log(tau)), abs=0.35 * HEIGHT_CM)
+    radius = math.sqrt(one_depth(config, sigma)) * STAR_CM
+    scale_heights = BASE_CM / HEIGHT_CM * (1.0 - BASE_CM / radius)
+    height = HEIGHT_CM * (radius / BASE_CM) ** 2
+    tau = sigma * density * math.sqrt(2 * math.pi * radius * height)
+    assert scale_heights == pytest.approx(0.5772 + math.log(tau), abs=0.06)
 
 
 def test_ten_times_the_opacity_lifts_the_radius_by_ln_ten_heights(config):

@@ -115,8 +115,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, write_archive):
         write_archive(blocked / "sim", **SMALL)
 
 
-def test_light_curves_without_frames(tmp_path, write_archive, make_settings):
-    changes = SMALL | {"cadence_factor": 225}
+def test_light_curves_without_frames(tmp_path, write_archive):
+    changes = SMALL | {"cadence_factor": 225, "effects": {"bad_edge_frames": False}}
     assert write_archive(tmp_path, level="lightcurves", **changes).planets == 3
     assert write_archive(tmp_path, level="lightcurves", **changes).reused == 3
     store = LightCurveStore(tmp_path / "lightcurves")

@@ -64,7 +64,7 @@ def test_submission_is_valid_and_scored(finished):
 def test_fresh_stages_are_not_run_again(copy):
     done = spectramind(copy, "predict", *TINY)
     assert "running it first" not in done.stderr
-    stale = spectramind(copy, "predict", *TINY, "transit.baseline_order=2")
+    stale = spectramind(copy, "predict", *TINY, "transit.bin_s=240")
     for stage in ("fit", "train", "calibrate-temp"):
         assert f"{stage}: missing or stale, running it first" in stale.stderr
     assert "calibrate: missing" not in stale.stderr

@@ -37,22 +37,22 @@ SMALL_TRAINING = {
 }  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def model_config() -> ModelConfig:
     return ModelConfig.model_validate(SMALL_MODEL)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def training_config() -> TrainingConfig:
     return TrainingConfig.model_validate(SMALL_TRAINING)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def provenance() -> Provenance:
     return Provenance("train", "c" * 16, "d" * 16, "none", False, "0", 1337, "2026-01-01")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def archive():
     """Fits, stars and labels of as many planets as asked for."""
 

@@ -169,7 +169,7 @@ def test_refuses_a_fit_without_fgs1():
 
 
 def test_refuses_no_planets_and_planets_without_a_star_entry():
-    with pytest.raises(DataError, match="there is no fitted planet. Run `spectramind fit`"):
+    with pytest.raises(DataError, match=r"there is no fitted planet. Run `spectramind fit`"):
         feature_table({}, {})
     with pytest.raises(DataError, match="star table: planet 5 is fitted but not in it"):
         feature_table({5: FIT}, {})

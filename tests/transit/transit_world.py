@@ -84,7 +84,7 @@ def batman_flux(time_h, world, depth, wavelength, *, law="nonlinear", u=None):
     p.t0, p.per, p.a = 0.0, world.star.period_d, world.star.semi_major_axis_rs
     p.inc, p.ecc, p.w, p.rp = world.star.inclination_deg, 0.0, 90.0, float(np.sqrt(depth))
     p.limb_dark = law
-    p.u = u if u is not None else nonlinear_law(wavelength, world.star.temperature_k)
+    p.u = list((u or nonlinear_law)(wavelength, world.star.temperature_k))
     t = np.ascontiguousarray(time_h.ravel() / 24.0)
     options = {} if law == "quadratic" else {"fac": 4e-3}
     flux = batman.TransitModel(p, t, **options).light_curve(p)

@@ -51,9 +51,9 @@ def signal_columns(exposure: Exposure, path: Path) -> list[str]:
             f"holds {len(schema)} columns, expected {channel.pixels} "
             f"({channel.rows} x {channel.columns} pixels) or 1 (flattened)",
         )
-    wrong = {str(dtype) for dtype in schema.values() if dtype != pl.UInt16}
-    if wrong:
-        raise exposure.fault(path, f"holds {', '.join(sorted(wrong))}, expected uint16 counts")
+    found = set(map(str, set(schema.values())))
+    if found != {str(pl.UInt16())}:
+        raise exposure.fault(path, f"holds {', '.join(sorted(found))}, expected uint16 counts")
     return list(schema)
 
 
@@ -80,15 +80,15 @@ def read_pixels(
     names = signal_columns(exposure, path)
     if stored_form(names) == "pixel_rows":
         return _read_flattened(exposure, path, pixels, expected_reads)
-    table = _read(exposure, path, [names[pixel] for pixel in pixels])
-    _check_reads(exposure, path, table.height, expected_reads)
-    return [column.to_numpy(allow_copy=False) for column in table.get_columns()]
+    columns = _read(exposure, path, [names[pixel] for pixel in pixels])
+    _check_reads(exposure, path, len(columns[0]), expected_reads)
+    return [column.to_numpy(allow_copy=False) for column in columns]
 
 
 def _read_flattened(
     exposure: Exposure, path: Path, pixels: Int[np.ndarray, " P"], expected_reads: int
 ) -> list[UInt16[np.ndarray, " R"]]:
-    column = _read(exposure, path, None).to_series()
+    (column,) = _read(exposure, path, None)
     reads, rest = divmod(len(column), exposure.channel.pixels)
     if rest:
         raise exposure.fault(
@@ -101,14 +101,14 @@ def _read_flattened(
     return list(np.ascontiguousarray(frames[:, pixels].T))
 
 
-def _read(exposure: Exposure, path: Path, columns: list[str] | None) -> pl.DataFrame:
+def _read(exposure: Exposure, path: Path, columns: list[str] | None) -> list[pl.Series]:
     try:
         table = pl.read_parquet(path, columns=columns, glob=False, hive_partitioning=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _damaged(exposure, path, error) from error
-    if any(column.null_count() for column in table.get_columns()):
+    if any(table.null_count().row(0)):
         raise exposure.fault(path, "has empty cells, expected a count in each")
-    return table.rechunk()
+    return table.rechunk().get_columns()
 
 
 def _check_reads(exposure: Exposure, path: Path, reads: int, expected: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.errors import DataError
 from spectramind.instrument import AIRS, SCORED_COLUMNS, Channel
 

@@ -11,7 +11,7 @@ import numpy as np
 from spectramind.archive.fingerprint import fingerprint
 from spectramind.archive.layout import Archive, Split
 from spectramind.calibrate.cache import LightCurveStore
-from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.calibrate.curves import ChannelCurves
 from spectramind.calibrate.fused import calibrate_channel
 from spectramind.errors import DataError

@@ -17,7 +17,7 @@ from spectramind.calibrate.background import (
     running_mean,
     smoothing_width,
 )
-from spectramind.calibrate.configuration import CalibrationConfig
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.calibrate.cosmic import sampled_pairs
 from spectramind.calibrate.curves import (
     FULL_SCALE,

@@ -131,7 +131,7 @@ class GraphEncoder(nn.Module):
 
     def forward(self, features: Float[Tensor, "B W F"]) -> Float[Tensor, "B W D"]:
         """Embed the features and pass messages."""
-        nodes = self.embed(features)
+        nodes = self.embed(features).float()  # the residual stream keeps float32 under autocast
         for layer in self.layers:
             nodes = layer(nodes)
         return self.norm(nodes)

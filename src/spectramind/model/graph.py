@@ -5,6 +5,7 @@ boolean matrices; the first one is always the self loop.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal, assert_never
 
 import numpy as np
@@ -50,11 +51,14 @@ def adjacent(neighbours: int) -> Bool[np.ndarray, "283 283"]:
     return (distance > 0) & (distance <= neighbours)
 
 
+@cache
 def molecule() -> Bool[np.ndarray, "283 283"]:
     """Bins that share a vibrational band of any gas of the band tables."""
     grid = wavelength_um()
     members = np.concatenate([bands_of(gas, grid) for gas in GASES])
-    return _without_self(np.any(members[:, :, None] & members[:, None, :], axis=0))
+    shared = _without_self(np.any(members[:, :, None] & members[:, None, :], axis=0))
+    shared.setflags(write=False)  # one matrix for all networks of the process
+    return shared
 
 
 def detector(block: int) -> Bool[np.ndarray, "283 283"]:

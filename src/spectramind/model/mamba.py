@@ -110,7 +110,7 @@ class Fgs1Encoder(nn.Module):
         channels = torch.cat([series.masked_fill(~mask[:, None], 0.0), valid], dim=1)
         tail = -channels.shape[-1] % self.stride
         channels, valid = F.pad(channels, (0, tail)), F.pad(valid, (0, tail))
-        tokens = self.stem(channels).transpose(1, 2)
+        tokens = self.stem(channels).transpose(1, 2).float()  # float32 residuals under autocast
         for block in self.blocks:
             tokens = block(tokens)
         weight = F.max_pool1d(valid, self.stride).transpose(1, 2)

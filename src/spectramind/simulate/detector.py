@@ -104,33 +104,39 @@ def _image(
 ) -> Float64[np.ndarray, "Y X"]:
     if channel == FGS1:
         image = config.fgs1_image
-        rows = _profile(channel.rows, image.centre[0] + dy, width, image)
-        columns = _profile(channel.columns, image.centre[1] + dx, width, image)
-        return rows[:, None] * columns[None, :]
-    image = config.airs_image
-    # The diffraction core widens with wavelength, about the square root once blurred.
+        stretch = np.array([width])
+        rows = _profile(channel.rows, image.centre[0] + dy, stretch, image)
+        columns = _profile(channel.columns, image.centre[1] + dx, stretch, image)
+        return rows * columns.T
+    # The diffraction core widens with wavelength, about as the square root once blurred.
     relative = np.sqrt(detector_wavelength_um() / 2.7)
-    return np.stack(
-        [_profile(channel.rows, image.centre[0] + dy, width * r, image) for r in relative], axis=1
-    )
+    image = config.airs_image
+    return _profile(channel.rows, image.centre[0] + dy, width * relative, image)
 
 
 def _profile(
-    pixels: int, centre: float, width: float, image: ImageConfig
-) -> Float64[np.ndarray, " N"]:
+    pixels: int, centre: float, stretch: Float64[np.ndarray, " C"], image: ImageConfig
+) -> Float64[np.ndarray, "N C"]:
     """Share of each pixel: a Gaussian core and wings (1 + (x/w)^2)^(-3/2), integrated over it.
 
-    Defocus widens the core alone, so that it moves light between rows and hardly out of them.
+    The stretch widens the core alone, so that defocus moves light between rows and hardly out
+    of them. The sum over the detector is 1 for a centred image.
     """
+    core = _shares(pixels, centre, image.core_sigma * stretch, wings=False)
+    middle = (pixels - 1) / 2.0
+    wing_width = np.array([image.wing_width])
+    wing = _shares(pixels, centre, wing_width, wings=True)
+    caught = _shares(pixels, middle, wing_width, wings=True).sum()
+    share = image.wing_share * caught
+    return (1.0 - share) * core + share * wing / caught
 
-    def shares(middle: float, stretch: float) -> Float64[np.ndarray, " N"]:
-        edge = np.arange(pixels + 1) - 0.5 - middle
-        core = np.diff(ndtr(edge / (stretch * image.core_sigma)))
-        reach = edge / image.wing_width
-        wing = np.diff(0.5 * reach / np.sqrt(1.0 + reach**2))
-        return (1.0 - image.wing_share) * core + image.wing_share * wing
 
-    return shares(centre, width) / shares((pixels - 1) / 2.0, 1.0).sum()
+def _shares(
+    pixels: int, centre: float, scale: Float64[np.ndarray, " C"], *, wings: bool
+) -> Float64[np.ndarray, "N C"]:
+    edge = (np.arange(pixels + 1)[:, None] - 0.5 - centre) / scale[None, :]
+    below = 0.5 * edge / np.sqrt(1.0 + edge**2) if wings else ndtr(edge)
+    return np.diff(below, axis=0)
 
 
 def foreground(

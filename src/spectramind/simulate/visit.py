@@ -83,8 +83,10 @@ def _mid_time(
     outside = rng.uniform(*config.partial_share) * planet.duration_h
     slack = (WINDOW_H - planet.duration_h) / 2.0
     if is_partial:
-        return True, WINDOW_H / 2.0 + side * (slack + outside)
-    mid_time = WINDOW_H / 2.0 + offset * min(config.mid_time_scatter_h, max(slack, 0.0) / 2.0)
+        return True, float(WINDOW_H / 2.0 + side * (slack + outside))
+    mid_time = WINDOW_H / 2.0 + float(offset) * min(
+        config.mid_time_scatter_h, max(slack, 0.0) / 2.0
+    )
     return planet.is_partial(mid_time), mid_time
 
 

@@ -74,11 +74,12 @@ class SpectrumModule(LightningModule):
         terms = self._terms(batch)
         if not torch.isfinite(terms.total):
             planets = ", ".join(map(str, batch[2]))
+            loss = float(terms.total.detach())
             raise DataError(
-                f"{self.member}, epoch {self.current_epoch + 1}: the loss is "
-                f"{float(terms.total.detach()):g} in the batch of planets {planets}. Look at the fits of "
-                f"these planets, or lower training.lr (now {self.training_config.lr:g}); members "
-                "already finished are kept."
+                f"{self.member}, epoch {self.current_epoch + 1}: the loss is {loss:g} in the "
+                f"batch of planets {planets}. Look at the fits of these planets, or lower "
+                f"training.lr (now {self.training_config.lr:g}); members already finished are "
+                "kept."
             )
         size = len(batch[0])
         self.log("training_loss", terms.total, on_step=False, on_epoch=True, batch_size=size)

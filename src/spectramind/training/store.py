@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -19,6 +20,7 @@ from spectramind.errors import ArtefactError
 from spectramind.model.network import V50, FeatureSizes, ModelConfig
 from spectramind.provenance import Provenance, write_atomic, write_json
 from spectramind.training.data import Scaling
+from spectramind.training.device import seeded
 from spectramind.training.features import NODE_FEATURES, PLANET_FEATURES, SERIES_FEATURES
 from spectramind.training.module import Epoch, Trained
 
@@ -95,7 +97,8 @@ def read_member(folder: Path, name: str, model: ModelConfig) -> Member:
         raise _damaged(path.with_suffix(".safetensors"), "its hash is not the recorded one")
     _require_same(path, facts, model)
     try:
-        network = V50(ModelConfig.model_validate(facts["model"]), SIZES)
+        with seeded(0, torch.device("cpu")):  # the weights drawn here are overwritten
+            network = V50(ModelConfig.model_validate(facts["model"]), SIZES)
         network.load_state_dict(load(content))
         scaling = Scaling.from_json(facts["scaling"])
         history = tuple(Epoch(**epoch) for epoch in facts["history"])

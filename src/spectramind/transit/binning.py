@@ -73,6 +73,9 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
     airs = _without_spikes(airs[keep_airs], airs_index[keep_airs], mean_airs, config.outlier_sigma)
     airs_binned = mean_airs(airs)[full]
     white_level, fgs1_level = np.median(white), np.median(fgs1)
+    airs_noise, fgs1_noise = _difference_noise(white), _difference_noise(fgs1)
+    _refuse_constant("AIRS-CH0", curves, airs_noise)
+    _refuse_constant("FGS1", curves, fgs1_noise)
     fine = _fine(curves, config)
     return BinnedVisit(
         visit=curves.visit,
@@ -84,8 +87,8 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
         fgs1=mean_fgs1(fgs1[keep_fgs1])[full] / fgs1_level,
         white_share=np.where(lit, level, 0.0) / level[lit].sum(),
         lit=lit,
-        airs_noise=_difference_noise(white) / white_level * np.sqrt(bins / airs_time.size),
-        fgs1_noise=_difference_noise(fgs1) / fgs1_level * np.sqrt(bins / fgs1_time.size),
+        airs_noise=airs_noise / white_level * np.sqrt(bins / airs_time.size),
+        fgs1_noise=fgs1_noise / fgs1_level * np.sqrt(bins / fgs1_time.size),
         fine_time_h=fine[0],
         fine_fgs1=fine[1] / fgs1_level,
         fine_centroid=fine[2],
@@ -101,7 +104,8 @@ def _usable(
         good = np.isfinite(flux)
     else:
         time, flux = curves.airs_time_h, curves.airs_e.astype(np.float64)
-        good = np.isfinite(flux).sum(axis=1) >= 0.5 * np.isfinite(flux).any(axis=0).sum()
+        count = np.isfinite(flux).sum(axis=1)
+        good = count > 0.5 * np.isfinite(flux).any(axis=0).sum()
     rows = np.flatnonzero(good & np.isfinite(time))
     rows = rows[np.argsort(time[rows], kind="stable")]
     rows = rows[edge : rows.size - edge]
@@ -127,6 +131,15 @@ def _refuse_dark(channel: str, curves: LightCurves, has_flux: bool) -> None:
             f"planet {curves.planet_id}, visit {curves.visit}, {channel}: the light curve holds "
             "no positive flux, expected electrons per exposure. Check the calibration of this "
             "visit or leave it out."
+        )
+
+
+def _refuse_constant(channel: str, curves: LightCurves, noise: float) -> None:
+    if noise == 0.0:
+        raise DataError(
+            f"planet {curves.planet_id}, visit {curves.visit}, {channel}: the light curve holds "
+            "no noise, so most of its values are equal; expected measured electrons per "
+            "exposure. Check the calibration of this visit or leave it out."
         )
 
 

@@ -99,13 +99,15 @@ def fit_planet(
     reasons = judge(white, binned, combined, star, config.failure)
     depth, sigma = _filled(combined.depth, combined.sigma, config.failure.depth_scatter)
     physical = len(ORBIT) + len(LIMB) + len(VISIT) * len(binned)
+    sign = np.ones(physical)
+    sign[ORBIT.index("impact_parameter")] = np.copysign(1.0, white.value("impact_parameter"))
     return TransitFit(
         planet_id=visits[0].planet_id,
         depth=depth,
         sigma=widened(sigma, reasons, config.failure),
         parameter_names=white.names[:physical],
-        parameters=white.theta[:physical],
-        parameter_covariance=white.covariance[:physical, :physical],
+        parameters=sign * white.theta[:physical],
+        parameter_covariance=np.outer(sign, sign) * white.covariance[:physical, :physical],
         limb_darkening=limb,
         reduced_chi2=white.reduced_chi2,
         reasons=reasons,

@@ -45,7 +45,7 @@ def separation(
     Returns:
         Separation z [stellar radii].
 
-    Source: Winn 2010, arXiv:1001.2010, equation 5 with e = 0.
+    Source: Seager and Mallen-Ornelas 2003, ApJ 585, 1038, for a circular orbit.
     """
     phase = 2.0 * np.pi * (time_h - t0_h) / (24.0 * period_d)
     sine, cosine = np.sin(phase), np.cos(phase)

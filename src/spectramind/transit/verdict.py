@@ -96,7 +96,8 @@ def _tension_reasons(white: WhiteFit, config: FailureConfig) -> list[str]:
     for number, name in enumerate(names):
         centre, scatter = white.prior.centre[number], white.prior.scatter[number]
         value = white.value(name)
-        if abs(abs(value) - abs(centre)) > config.tension_sigma * scatter:
+        value = abs(value) if name == "impact_parameter" else value  # b and -b are one orbit
+        if abs(value - centre) > config.tension_sigma * scatter:
             reasons.append(
                 f"{name} is {value:.4g}, expected {centre:.4g} +- {scatter:.2g} for this star."
             )
