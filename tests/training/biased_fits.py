@@ -4,6 +4,10 @@ import numpy as np
 
 from spectramind.observation import Star, TransitFit, VisitFit
 
+PARAMETERS = (
+    "semi_major_axis_rs", "impact_parameter", "u1_fgs1", "u1_airs", "k_fgs1_0", "k_airs_0",
+)  # fmt: skip
+
 
 def make_visit(rng: np.random.Generator, visit: int, depth: np.ndarray, bins: int) -> VisitFit:
     def shape(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,9 +43,9 @@ def make_fit(
         planet_id=planet_id,
         depth=depth,
         sigma=sigma,
-        parameter_names=("a_rs", "b"),
-        parameters=np.array([10.0, 0.3]) + rng.normal(0.0, 0.05, 2),
-        parameter_covariance=np.diag([0.01, 0.01]),
+        parameter_names=PARAMETERS,
+        parameters=np.array([10.0, 0.3, 0.4, 0.2, 0.1, 0.1]) + rng.normal(0.0, 0.01, 6),
+        parameter_covariance=np.diag(rng.uniform(0.5e-4, 1e-4, 6)),
         limb_darkening=np.column_stack([np.linspace(0.4, 0.1, 283), np.full(283, 0.2)]),
         reduced_chi2=float(rng.uniform(0.9, 1.1)),
         reasons=(),

@@ -11,11 +11,13 @@ from spectramind.errors import DataError
 from spectramind.observation import Labels
 from spectramind.training.data import Batches, Centre, Scaling, feature_table, truth_of
 from spectramind.training.features import (
+    FIT_SIGMAS,
+    FIT_VALUES,
     NODE_FEATURES,
     PLANET_FEATURES,
     SERIES_FEATURES,
     planet_features,
-)
+)from spectramind.transit.white import LIMB, ORBIT, VISIT
 
 FIT, _ = make_fit(5, bias=0.0)
 
@@ -31,6 +33,23 @@ def test_widths_match_the_names():
     assert made.planet.shape == (len(PLANET_FEATURES),)
     assert np.isfinite(made.nodes).all()
     assert np.isfinite(made.planet).all()
+
+
+def test_fit_parameters_are_named_as_the_fit_names_them():
+    named = {*ORBIT, *LIMB, *(f"{name}_0" for name in VISIT)}
+    assert {*FIT_VALUES, *FIT_SIGMAS} <= named
+    told = dict(zip(PLANET_FEATURES, planet_features(FIT, STAR).planet, strict=True))
+    assert told["impact_parameter"] == pytest.approx(FIT.parameters[1])
+    sigma = FIT.parameter_covariance[5, 5] ** 0.5
+    assert told["log_sigma_k_airs_0"] == pytest.approx(np.log10(sigma))
+
+
+def test_parameters_that_the_fit_lacks_are_unknown():
+    bare = replace(
+        FIT, parameter_names=(), parameters=np.zeros(0), parameter_covariance=np.zeros((0, 0))
+    )
+    told = dict(zip(PLANET_FEATURES, planet_features(bare, STAR).planet, strict=True))
+    assert all(np.isnan(told[name]) for name in FIT_VALUES)
 
 
 def test_pull_is_the_way_to_the_smoothed_depth_in_sigma():

@@ -17,7 +17,9 @@ _SMOOTHING_BINS = (2.0, 6.0, 20.0)  # standard deviations of the smoothing kerne
 _OCTAVES = (1, 2, 4)  # waves over the AIRS band in the wavelength encoding
 _BOTTOM = 0.8  # share of the deepest model flux at which the bottom of the transit begins
 _EDGE = 0.02  # share at which ingress begins
-_FIT_PARAMETERS = ("a_rs", "b")  # of the fit, where it has them
+# Parameters of the fit whose value, and whose standard deviation, the network is told.
+FIT_VALUES = ("semi_major_axis_rs", "impact_parameter", "u1_fgs1", "u1_airs")
+FIT_SIGMAS = ("impact_parameter", "k_fgs1_0", "k_airs_0")
 
 NODE_FEATURES = (
     *(f"pull_{width:g}" for width in _SMOOTHING_BINS), "pull_white", "log_sigma",
@@ -30,7 +32,7 @@ PLANET_FEATURES = (
     "log_depth", "log_depth_sigma", "fgs1_contrast", "log_fgs1_sigma", "log_spectrum_spread",
     "log_chi2", "flagged", "visits", "star_known", "log_star_radius", "log_star_mass",
     "temperature", "log_planet_mass", "eccentricity", "log_period", "log_axis", "cos_inclination",
-    *_FIT_PARAMETERS,
+    *FIT_VALUES, *(f"log_sigma_{name}" for name in FIT_SIGMAS),
 )  # fmt: skip
 
 
@@ -195,5 +197,12 @@ def _star_facts(star: Star | None) -> tuple[float, ...]:
 
 
 def _parameters(fit: TransitFit) -> tuple[float, ...]:
-    values = dict(zip(fit.parameter_names, fit.parameters.tolist(), strict=True))
-    return tuple(values.get(name, np.nan) for name in _FIT_PARAMETERS)
+    values = dict(zip(fit.parameter_names, fit.parameters, strict=True))
+    sigmas = dict(
+        zip(fit.parameter_names, np.sqrt(fit.parameter_covariance.diagonal()), strict=True)
+    )
+    logs = {name: np.log10(sigma) for name, sigma in sigmas.items() if sigma > 0}
+    return (
+        *(values.get(name, np.nan) for name in FIT_VALUES),
+        *(logs.get(name, np.nan) for name in FIT_SIGMAS),
+    )

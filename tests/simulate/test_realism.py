@@ -1,0 +1,49 @@
+"""A small sample stays within the ranges that benchmarks/realism.py states."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def realism():
+    spec = importlib.util.spec_from_file_location("realism", ROOT / "benchmarks" / "realism.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["realism"] = module  # its dataclass looks its module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["realism"]
+
+
+def outside(realism, found, slack):
+    """Rows whose value leaves the accepted range, widened by a share of the real value."""
+    return [
+        (row.key, row.low, found[row.key], row.high)
+        for row in realism.ROWS
+        if row.low is not None
+        and not row.low - slack * row.real <= found[row.key] <= row.high + slack * row.real
+    ]
+
+
+def test_a_small_sample_resembles_the_challenge(realism):
+    # 200 planets: medians scatter by 1.25 / sqrt(200) = 9 % of a standard deviation.
+    assert outside(realism, realism.measure(200), slack=0.06) == []
+
+
+def test_the_committed_table_is_within_its_ranges(realism):
+    stored = json.loads((ROOT / "docs" / "results" / "realism.json").read_bytes())
+    assert stored["planets"] == realism.FULL
+    assert outside(realism, stored, slack=0.0) == []
+    table = (ROOT / "docs" / "results" / "realism.md").read_text()
+    assert realism.as_table(stored) in table
+
+
+def test_a_wrong_population_is_noticed(realism):
+    stored = json.loads((ROOT / "docs" / "results" / "realism.json").read_bytes())
+    stored["label_mean_ppm"] /= 2
+    assert [key for key, *_ in outside(realism, stored, slack=0.06)] == ["label_mean_ppm"]
