@@ -31,13 +31,11 @@ from spectramind.artefacts import (
 from spectramind.assessment import fit_posterior, gather_evidence, score_facts
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.config import STAGES, Config, Stage, dump, freeze
-from spectramind.diagnose.report import write_dashboard
 from spectramind.diagnose.scoring import challenge_score, depths_of
 from spectramind.errors import DataError
 from spectramind.observation import Star
 from spectramind.provenance import write_atomic, write_json, write_sidecar
 from spectramind.simulate.writer import simulate_archive
-from spectramind.training.members import train_members
 from spectramind.training.predict import predict_members
 from spectramind.transit.fit import fit_archive
 from spectramind.transit.store import read_fits
@@ -163,6 +161,8 @@ def fit(config: Config, folder: Path) -> Result:
 
 def train(config: Config, folder: Path) -> Result:
     """Train the network in folds; score what it predicts out of fold against the fit alone."""
+    from spectramind.training.members import train_members  # Lightning takes seconds to import
+
     archive = open_archive(config.data.root)
     fits = read_fits(stage_folder(config, "fit"), "train")
     labels = archive.labels("train")
@@ -269,6 +269,8 @@ def publish_submission(config: Config, path: Path) -> None:
 
 def diagnose(config: Config, folder: Path) -> Result:
     """Score what can be scored and write the dashboard."""
+    from spectramind.diagnose.report import write_dashboard  # so does Plotly
+
     params = folder / "params.yaml"
     write_atomic(params, freeze(config).encode())
     evidence = gather_evidence(config, command=f"spectramind run --params {params}")

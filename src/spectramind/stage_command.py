@@ -35,6 +35,10 @@ from spectramind.provenance import utc_now, write_json
 from spectramind.uq.calibration import NOT_RELATIONAL
 
 METRICS = "metrics.json"  # in the folder of each job of a sweep
+_HYDRA_LOG = tuple(  # Hydra reports its jobs on stdout otherwise, where our table goes
+    f"hydra.{logger}.handlers.console.stream=ext://sys.stderr"
+    for logger in ("hydra_logging", "job_logging")
+)
 
 
 def run_stage_command(stage: Stage, overrides: Sequence[str], options: Options) -> None:
@@ -195,7 +199,7 @@ def _hydra_jobs(
         write_json(here / METRICS, report)
 
     arguments = sys.argv
-    sys.argv = [arguments[0], "--multirun", *overrides, f"hydra.sweep.dir={folder}"]
+    sys.argv = [arguments[0], "--multirun", *overrides, f"hydra.sweep.dir={folder}", *_HYDRA_LOG]
     try:
         job()
     finally:

@@ -57,7 +57,7 @@ def test_no_opacity_leaves_the_bare_disc(config):
 
 def test_chord_equals_the_analytic_isothermal_radius(config):
     # ln(P0/P) at the effective radius is 0.577 + ln tau0, tau0 = sigma n0 sqrt(2 pi r H(r)) with
-    # H growing as r^2. Source: Lecavelier des Etangs et al. 2008; de Wit and Seager 2013.
+    # H growing as r^2. Source: Lecavelier des Etangs et al. 2008.
     sigma = 1e-25
     density = config.bottom_pressure_bar * 1e6 / (1.380649e-16 * 1300.0)
     radius = math.sqrt(one_depth(config, sigma)) * STAR_CM

@@ -17,7 +17,8 @@ from spectramind.training.features import (
     PLANET_FEATURES,
     SERIES_FEATURES,
     planet_features,
-)from spectramind.transit.white import LIMB, ORBIT, VISIT
+)
+from spectramind.transit.white import LIMB, ORBIT, VISIT
 
 FIT, _ = make_fit(5, bias=0.0)
 

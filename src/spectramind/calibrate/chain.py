@@ -11,9 +11,9 @@ import numpy as np
 from spectramind.archive.fingerprint import fingerprint
 from spectramind.archive.layout import Archive, Split
 from spectramind.calibrate.cache import LightCurveStore
-from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.calibrate.curves import ChannelCurves
 from spectramind.calibrate.fused import calibrate_channel
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.errors import DataError
 from spectramind.instrument import AIRS, FGS1, SCORED_COLUMNS, Channel
 from spectramind.observation import LightCurves

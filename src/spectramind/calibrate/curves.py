@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from spectramind.calibrate.background import Aperture
-from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.calibrate.masks import hot_pixels, inpaint
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.errors import DataError
 from spectramind.observation import DetectorMaps, Frames
 

@@ -17,7 +17,6 @@ from spectramind.calibrate.background import (
     running_mean,
     smoothing_width,
 )
-from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.calibrate.cosmic import sampled_pairs
 from spectramind.calibrate.curves import (
     FULL_SCALE,
@@ -30,6 +29,7 @@ from spectramind.calibrate.curves import (
 )
 from spectramind.calibrate.kernel import extract, survey
 from spectramind.calibrate.masks import required_donors
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.observation import DetectorMaps, Frames
 
 

@@ -16,7 +16,6 @@ from spectramind.calibrate.background import (
     running_mean,
     smoothing_width,
 )
-from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.calibrate.cosmic import noise, reject, sampled_pairs
 from spectramind.calibrate.curves import (
     FULL_SCALE,
@@ -28,6 +27,7 @@ from spectramind.calibrate.curves import (
     usable_pixels,
 )
 from spectramind.calibrate.masks import inpaint
+from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.observation import DetectorMaps, Frames
 
 Cube = Float64[np.ndarray, "Y X T"]

@@ -35,7 +35,7 @@ def _ziggurat() -> tuple[Float64[np.ndarray, " E"], Float64[np.ndarray, " R"]]:
 _EDGE, _RATIO = _ziggurat()
 
 
-@numba.njit(cache=True, inline="always")
+@numba.njit(cache=True, error_model="numpy", inline="always")
 @no_type_check
 def _bits(stream: np.ndarray) -> np.uint64:
     stream[0] += _GOLDEN
@@ -45,14 +45,14 @@ def _bits(stream: np.ndarray) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(cache=True, inline="always")
+@numba.njit(cache=True, error_model="numpy", inline="always")
 @no_type_check
 def uniform(stream: np.ndarray) -> float:
     """Uniform in (0, 1)."""
     return (np.float64(_bits(stream) >> np.uint64(12)) + 0.5) * _UNIT
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def normal(stream: np.ndarray) -> float:
     """Standard normal by the ziggurat with 128 blocks.
@@ -74,7 +74,7 @@ def normal(stream: np.ndarray) -> float:
             return x
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _tail(stream: np.ndarray, sign: float) -> float:
     while True:
@@ -83,7 +83,7 @@ def _tail(stream: np.ndarray, sign: float) -> float:
             return x - _TAIL if sign < 0.0 else _TAIL - x
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def poisson(stream: np.ndarray, mean: float) -> float:
     """Poisson draw: by inversion up to a mean of 50, a normal (not rounded) above it."""
@@ -99,7 +99,7 @@ def poisson(stream: np.ndarray, mean: float) -> float:
     return float(count)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def fill(kind: int, seed: np.uint64, values: np.ndarray, mean: float) -> None:
     """Fill an array with draws: kind 0 uniform, 1 normal, 2 Poisson of the given mean."""

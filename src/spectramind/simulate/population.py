@@ -52,7 +52,7 @@ class Planet:
     def duration_h(self) -> float:
         """Transit duration from first to fourth contact [h].
 
-        Source: Winn 2010, equation 14 (circular orbit).
+        Source: Seager and Mallen-Ornelas 2003, equation 3 (circular orbit).
         """
         chord = math.sqrt((1.0 + math.sqrt(self.depth)) ** 2 - self.impact_parameter**2)
         inclination = math.radians(self.star.inclination_deg)

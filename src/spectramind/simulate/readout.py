@@ -13,8 +13,10 @@ from jaxtyping import Float32, Float64, Int64, UInt16, UInt64
 
 from spectramind.simulate.generator import normal, poisson, uniform
 
-_NEWTON_STEP_E = 1e-3  # [e-]; the step after it is below 1e-9 e-
-_NEWTON_STEPS = 12
+_CHORD_STEP_E = 1e-4  # [e-]; far below one count
+_CHORD_STEPS = 60
+
+Coefficients = tuple[float, float, float, float, float, float]  # c0..c5, ascending
 
 
 class PixelPhysics(NamedTuple):
@@ -45,41 +47,44 @@ class Converter(NamedTuple):
     offset_e: float  # [e-]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", inline="always")
 @no_type_check
-def linear_signal(measured: float, c: np.ndarray) -> float:
+def linear_signal(measured: float, c: Coefficients) -> float:
     """c0 + c1 m + ... + c5 m^5."""
     m = measured
     return c[0] + m * (c[1] + m * (c[2] + m * (c[3] + m * (c[4] + m * c[5]))))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", inline="always")
 @no_type_check
-def measured_signal(linear: float, c: np.ndarray) -> float:
-    """Signal that the correction polynomial maps to `linear`, by Newton's method."""
-    m = (linear - c[0]) / c[1]
-    for _ in range(_NEWTON_STEPS):
-        slope = c[1] + m * (2 * c[2] + m * (3 * c[3] + m * (4 * c[4] + m * 5 * c[5])))
-        step = (linear_signal(m, c) - linear) / slope
+def measured_signal(linear: float, c: Coefficients) -> float:
+    """Signal that the correction polynomial maps to `linear`, by the chord method.
+
+    The slope c1 stands for the derivative, which is near it, so that no step divides.
+    """
+    inverse = 1.0 / c[1]
+    m = (linear - c[0]) * inverse
+    for _ in range(_CHORD_STEPS):
+        step = (linear_signal(m, c) - linear) * inverse
         m -= step
-        if abs(step) < _NEWTON_STEP_E:
+        if abs(step) < _CHORD_STEP_E:
             break
     return m
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", inline="always")
 @no_type_check
 def _counts(
-    charge: float, limit: float, c: np.ndarray, noise: float, how: Converter, stream: np.ndarray
+    charge: float, limit: float, c: Coefficients, noise: float, how: Converter, stream: np.ndarray
 ) -> np.uint16:
     signal = how.full_well_e if charge >= limit else measured_signal(charge, c)
     if noise > 0.0:
         signal += noise * normal(stream)
-    count = np.rint((signal - how.offset_e) * how.gain)
+    count = (signal - how.offset_e) * how.gain + 0.5  # the cast to an integer rounds down
     return np.uint16(min(max(count, 0.0), 65535.0))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", inline="always")
 @no_type_check
 def _charge(rate: float, how: Converter, stream: np.ndarray) -> tuple[float, float]:
     """Charge at the first read and that gathered from there to the second [e-]."""
@@ -92,7 +97,7 @@ def _charge(rate: float, how: Converter, stream: np.ndarray) -> tuple[float, flo
     return first, between
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _cosmic_charge(how: Converter, stream: np.ndarray) -> tuple[float, float]:
     """Charge of one hit as the first read and the time after it see it [e-]."""
@@ -102,14 +107,14 @@ def _cosmic_charge(how: Converter, stream: np.ndarray) -> tuple[float, float]:
     return (charge, 0.0) if early else (0.0, charge)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _waiting(chance: float, stream: np.ndarray) -> float:
     """Read pairs until the next cosmic-ray hit."""
     return -np.log(uniform(stream)) / chance if chance > 0.0 else np.inf
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _pixel(
     counts: np.ndarray, star: np.ndarray, drift: np.ndarray, modes: np.ndarray,
@@ -117,7 +122,8 @@ def _pixel(
 ) -> int:  # fmt: skip
     stream = np.empty(1, np.uint64)
     stream[0] = pixels.seed[p]
-    c, weights = pixels.linear_corr[p], pixels.weights[p]
+    weights, corr = pixels.weights[p], pixels.linear_corr[p]
+    c = (corr[0], corr[1], corr[2], corr[3], corr[4], corr[5])  # no reference counting in calls
     noise = pixels.read_noise[p] / np.sqrt(how.merged)
     limit = linear_signal(how.full_well_e, c) if how.full_well_e < np.inf else np.inf
     chance = how.cosmic_rate_s * how.second_s * how.merged
@@ -141,7 +147,7 @@ def _pixel(
     return hits
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _all_pixels(
     counts: np.ndarray, star: np.ndarray, drift: np.ndarray, modes: np.ndarray,

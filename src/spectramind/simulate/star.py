@@ -123,7 +123,9 @@ def separation(
 ) -> Float64[np.ndarray, " T"]:
     """Projected distance of the centres in stellar radii; inf while the planet is behind.
 
-    z = a sqrt(sin^2 phi + cos^2 i cos^2 phi), phi = 2 pi (t - t0) / P. Source: Winn 2010.
+    z = a sqrt(sin^2 phi + cos^2 i cos^2 phi), phi = 2 pi (t - t0) / P.
+
+    Source: Mandel and Agol 2002.
     """
     phase = 2.0 * np.pi * (time_h - mid_time_h) / (24.0 * star.period_d)
     cos_i = math.cos(math.radians(star.inclination_deg))

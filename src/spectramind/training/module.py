@@ -4,9 +4,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,30 +18,13 @@ from spectramind.model.network import V50, Batch
 from spectramind.training.data import Batches
 from spectramind.training.device import precision
 from spectramind.training.settings import TrainingConfig
+from spectramind.training.store import Epoch, Trained, Weights
 
 Sample = tuple[Batch, Tensor, list[int]]
-Weights = dict[str, Tensor]
 
 _LIGHTNING_LOGS = ("lightning.pytorch", "lightning.fabric")
 # Lightning 2.6 on torch 2.13.
 _LIGHTNING_PYTREE = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
-
-
-class Epoch(NamedTuple):
-    """One line of the training log; epoch 0 is the untrained network, which is the fit."""
-
-    epoch: int
-    training_loss: float | None  # mean over the epoch's batches
-    validation_nll: float  # robust likelihood, see `robust_nll` [nat]
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """The best weights of one member and how they were reached."""
-
-    weights: Weights
-    best_epoch: int
-    history: tuple[Epoch, ...]
 
 
 class SpectrumModule(LightningModule):

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -22,7 +22,6 @@ from spectramind.provenance import Provenance, write_atomic, write_json
 from spectramind.training.data import Scaling
 from spectramind.training.device import seeded
 from spectramind.training.features import NODE_FEATURES, PLANET_FEATURES, SERIES_FEATURES
-from spectramind.training.module import Epoch, Trained
 
 FEATURES = {
     "nodes": list(NODE_FEATURES),
@@ -30,6 +29,24 @@ FEATURES = {
     "planet": list(PLANET_FEATURES),
 }
 SIZES = FeatureSizes(len(NODE_FEATURES), len(SERIES_FEATURES), len(PLANET_FEATURES))
+Weights = dict[str, torch.Tensor]
+
+
+class Epoch(NamedTuple):
+    """One line of the training log; epoch 0 is the untrained network, which is the fit."""
+
+    epoch: int
+    training_loss: float | None  # mean over the epoch's batches
+    validation_nll: float  # robust likelihood, see `robust_nll` [nat]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The best weights of one member and how they were reached."""
+
+    weights: Weights
+    best_epoch: int
+    history: tuple[Epoch, ...]
 
 
 @dataclass(frozen=True, eq=False)
