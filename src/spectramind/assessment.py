@@ -135,10 +135,10 @@ def score_submission(
 def fit_posterior(
     fits: Mapping[int, TransitFit], planets: Int[np.ndarray, " B"]
 ) -> SpectrumPosterior:
-    """What the fit alone says of these planets, in their order."""
+    """What the fit alone would submit for these planets, in their order: depths of at least 0."""
     chosen = [fits[int(planet)] for planet in planets]
     return SpectrumPosterior(
-        torch.from_numpy(np.stack([fit.depth for fit in chosen])),
+        torch.from_numpy(np.stack([fit.depth for fit in chosen]).clip(min=0.0)),
         torch.from_numpy(np.stack([fit.sigma for fit in chosen])),
     )
 

@@ -35,7 +35,6 @@ from spectramind.diagnose.scoring import challenge_score, depths_of
 from spectramind.errors import DataError
 from spectramind.observation import Star
 from spectramind.provenance import write_atomic, write_json, write_sidecar
-from spectramind.simulate.writer import simulate_archive
 from spectramind.training.predict import predict_members
 from spectramind.transit.fit import fit_archive
 from spectramind.transit.store import read_fits
@@ -77,6 +76,8 @@ def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
 
 def simulate(config: Config, _folder: Path) -> Result:
     """Write an archive in the challenge's layout to `data.root`."""
+    from spectramind.simulate.writer import simulate_archive  # SciPy's signal package is slow
+
     report = simulate_archive(
         config.simulate,
         root=config.data.root,
