@@ -34,7 +34,7 @@ from spectramind.config import STAGES, Config, Stage, dump, freeze
 from spectramind.diagnose.scoring import challenge_score, depths_of
 from spectramind.errors import DataError
 from spectramind.observation import Star
-from spectramind.provenance import write_atomic, write_json, write_sidecar
+from spectramind.provenance import unwritable, write_atomic, write_json, write_sidecar
 from spectramind.training.predict import predict_members
 from spectramind.transit.fit import fit_archive
 from spectramind.transit.store import read_fits
@@ -58,6 +58,7 @@ class Result:
 def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
     """Run one stage into a folder and seal it with `stage.json`."""
     start = time.monotonic()
+    _unseal(folder)
     result = _FUNCTIONS[stage](config, folder)
     if stage == "simulate":
         forget_data_hash()
@@ -72,6 +73,14 @@ def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
     if stage in _SCORED:
         write_json(folder.with_name(f"{stage}-metrics.json"), result.facts)
     return result
+
+
+def _unseal(folder: Path) -> None:
+    """Remove the mark of an earlier run, so that a run that fails leaves no stage called done."""
+    try:
+        (folder / SIDECAR).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(folder / SIDECAR, error) from error
 
 
 def simulate(config: Config, _folder: Path) -> Result:
@@ -165,8 +174,10 @@ def train(config: Config, folder: Path) -> Result:
     from spectramind.training.members import train_members  # Lightning takes seconds to import
 
     archive = open_archive(config.data.root)
-    fits = read_fits(stage_folder(config, "fit"), "train")
     labels = archive.labels("train")
+    known = set(labels.planet_ids.tolist())
+    everyone = read_fits(stage_folder(config, "fit"), "train")
+    fits = {planet: fit for planet, fit in everyone.items() if planet in known}
     stars, _ = _stars(archive, "train", fits)
     report = train_members(
         fits,
@@ -200,6 +211,12 @@ def train(config: Config, folder: Path) -> Result:
         ),
         outputs=(folder,),
         facts=facts,
+        failures=tuple(
+            f"train planet {planet}: has no label, so nothing was learned from it. Add it to the "
+            "archive's table of labels."
+            for planet in everyone
+            if planet not in known
+        ),
     )
 
 

@@ -111,14 +111,18 @@ def test_dry_run_writes_nothing(copy):
     assert sorted(copy.rglob("*")) == before
 
 
-def test_one_damaged_planet_does_not_stop_the_others(copy):
+def test_damaged_and_unlabelled_planets_do_not_stop_the_others(copy):
     shutil.rmtree(copy / "artefacts/calibrate")
+    labels = copy / "artefacts/simulate/train.csv"
+    *kept, unlabelled = labels.read_text().splitlines()
+    labels.write_text("\n".join(kept) + "\n")
     test = copy / "artefacts/simulate/test"
     bad = sorted(path for path in test.iterdir() if path.is_dir())[0]
     signal = next(bad.glob("AIRS-CH0_signal_*.parquet"))
     signal.write_bytes(signal.read_bytes()[:1000])
     done = spectramind(copy, "predict", *TINY)
     assert f"test planet {bad.name}" in done.stderr
+    assert f"train planet {unlabelled.split(',')[0]}: has no label" in done.stderr
     table = pl.read_csv(copy / "artefacts/predict/submission.csv")
     assert int(bad.name) in table["planet_id"].to_list()
     strict = spectramind(copy, "calibrate", *TINY, "--strict", check=False)
