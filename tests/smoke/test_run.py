@@ -128,3 +128,9 @@ def test_damaged_and_unlabelled_planets_do_not_stop_the_others(copy):
     strict = spectramind(copy, "calibrate", *TINY, "--strict", check=False)
     assert strict.returncode == 1
     assert bad.name in strict.stderr
+
+
+def test_light_curve_level_needs_no_frames(tmp_path):
+    run_tiny(tmp_path, ["data.level=lightcurves"])
+    assert not list(tmp_path.rglob("*_signal_*.parquet"))
+    assert json.loads((tmp_path / "artefacts/diagnose-metrics.json").read_text())["planets"] == 2
