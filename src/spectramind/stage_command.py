@@ -77,6 +77,7 @@ def run_all_command(overrides: Sequence[str], options: Options) -> None:
         outputs: list[Path] = []
 
         def conclude(stage: Stage, result: Result) -> None:
+            call.data_hash = data_hash(config)
             call.say(f"{stage}: {result.summary}; {call.seconds():.0f} s so far")
             _report_failures(call, result.failures)
             failures.extend(result.failures)
