@@ -19,3 +19,7 @@ class DataError(SpectraMindError):
 
 class ArtefactError(SpectraMindError):
     """An artefact of an earlier stage is missing, stale or cannot be written."""
+
+
+class WriteError(ArtefactError):
+    """Nothing more can be written (full disk, no permission): the whole run ends, not a planet."""

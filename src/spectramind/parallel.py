@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Generic, TypeVar
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spectramind.errors import SpectraMindError
+from spectramind.errors import ArtefactError, SpectraMindError, WriteError
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -40,7 +41,10 @@ def each(
         label: Word for the progress display, for example "calibrate".
 
     Yields:
-        One `Outcome` an item. An error other than `SpectraMindError` ends the run.
+        One `Outcome` an item. `WriteError` and errors of other kinds end the run.
+
+    Raises:
+        ArtefactError: If a worker process is killed.
     """
     with _progress(label, len(items)) as advance:
         if workers == 1 or len(items) < 2:
@@ -50,14 +54,24 @@ def each(
             return
         with _pool(min(workers, len(items))) as pool:
             futures = [pool.submit(_attempt, function, item) for item in items]
-            for future in as_completed(futures):
-                yield future.result()
-                advance()
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+                    advance()
+            except BrokenProcessPool as error:
+                raise ArtefactError(
+                    f"{label}: a worker process was killed, most likely for want of memory. Lower "
+                    "runtime.workers; finished work is kept and the next run goes on from it."
+                ) from error
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _attempt(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:
     try:
         return Outcome(item, function(item), None)
+    except WriteError:
+        raise
     except SpectraMindError as error:
         return Outcome(item, None, error)
 

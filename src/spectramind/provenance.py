@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spectramind import __version__
-from spectramind.errors import ArtefactError
+from spectramind.errors import WriteError
 
 LOG_MARKDOWN = Path("v50_debug_log.md")
 LOG_EVENTS = Path("v50_debug_log.jsonl")
@@ -58,6 +58,22 @@ def digest(value: Any) -> str:  # noqa: ANN401 - anything JSON can hold
 
 
 @cache
+def code_hash(*parts: str) -> str:
+    """Hash of the sources of packages and modules of this project, such as "calibrate".
+
+    Part of the origin of cached results: other code, other result.
+    """
+    package = Path(__file__).resolve().parent
+    seen = hashlib.sha256()
+    for part in parts:
+        place = package / part
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            seen.update(f"{path.relative_to(package)}\0".encode())
+            seen.update(path.read_bytes())
+    return seen.hexdigest()[:16]
+
+
+@cache
 def git_state() -> tuple[str, bool]:
     """Commit of the code and whether tracked files differ from it; ("none", False) without git."""
     folder = Path(__file__).resolve().parent
@@ -79,7 +95,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the whole new one, even after a kill.
 
     Raises:
-        ArtefactError: If the disk is full or the folder cannot be written.
+        WriteError: If the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -96,9 +112,9 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise unwritable(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> ArtefactError:
+def unwritable(path: Path, error: OSError) -> WriteError:
     """The sentence for a file that cannot be written."""
-    return ArtefactError(
+    return WriteError(
         f"{path}: cannot be written ({error.strerror}). Free disk space or point runtime.out "
         "at a folder you may write to; finished work is kept and the next run goes on from it."
     )
