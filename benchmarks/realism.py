@@ -51,6 +51,8 @@ SAMPLE = "two public 2025 planets"
 ROWS = (
     Row("label_mean_ppm", 14_689, LABELS_2025, 13_500, 15_900),
     Row("label_std_ppm", 10_661, LABELS_2025, 8_700, 12_600),
+    Row("label_mean_ppm", 2_552, LABELS_2024),
+    Row("label_std_ppm", 1_724, LABELS_2024),
     Row("within_planet_std_p50_ppm", 90, PLOT_2025, 40, 130),
     Row("within_planet_std_p95_ppm", 166, LABELS_2024),
     Row("peak_to_peak_p50_ppm", 94, LABELS_2024),

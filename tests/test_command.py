@@ -8,8 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from spectramind.artefacts import read_sidecar, stage_code_hash
 from spectramind.cli import app
 from spectramind.command import execute
+from spectramind.config import load, stage_hash
 from spectramind.errors import ConfigError, DataError
 
 COMMANDS = [
@@ -83,6 +85,59 @@ def test_no_archive_names_what_is_expected(invoke):
     done = invoke("calibrate", "data=kaggle", "data.root=nowhere")
     assert done.exit_code == 1
     assert "data=sim" in done.stderr
+
+
+def test_no_archive_after_an_earlier_run(invoke, tmp_path):
+    folder = tmp_path / "artefacts" / "calibrate"
+    folder.mkdir(parents=True)
+    config = load(["data=kaggle", "data.root=nowhere"])
+    sidecar = {
+        "config_hash": stage_hash(config, "calibrate"),
+        "code_hash": stage_code_hash("calibrate"),
+        "data_hash": "x",
+    }
+    (folder / "stage.json").write_text(json.dumps(sidecar))
+    done = invoke("train", "data=kaggle", "data.root=nowhere", "--dry-run")
+    assert done.exit_code == 1
+    assert "data=sim" in done.stderr
+
+
+def test_damaged_sidecar_means_not_finished(tmp_path):
+    config = load([f"runtime.out={tmp_path}"])
+    (tmp_path / "fit").mkdir()
+    (tmp_path / "fit" / "stage.json").write_text("{")
+    assert read_sidecar(config, "fit") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["training.lr"], "Overrides read KEY=VALUE"),
+        (["training.lr=1e-4,"], "Overrides read KEY=VALUE"),
+        (["model=v50,nope"], "model=nope: no such choice"),
+        (["training.lr=1e-4,-1"], "training.lr: got -1"),
+        (["training.lr=1,2", "--dry-run"], "--multirun cannot be combined with --dry-run"),
+        (["--params", "p.yaml"], "it cannot read --params"),
+    ],
+)
+def test_sweeps_are_checked_before_the_first_job(invoke, tmp_path, words, sentence):
+    done = invoke("train", "-m", *words)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_simulate_never_writes_into_the_challenge_archive(invoke):
+    done = invoke("simulate", "data=kaggle", "data.root=real")
+    assert done.exit_code == 2
+    assert "`simulate` writes simulated archives only. Use data=sim." in done.stderr
+
+
+def test_log_that_cannot_be_written_is_an_error_in_words(invoke, tmp_path):
+    (tmp_path / "v50_debug_log.jsonl").mkdir()
+    done = invoke("config", "hash")
+    assert done.exit_code == 1
+    assert "error: v50_debug_log.jsonl: cannot be written (Is a directory)." in done.stderr
 
 
 def test_gpu_that_is_not_there(invoke, monkeypatch):

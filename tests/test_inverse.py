@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from spectramind.archive.layout import open_archive
@@ -46,7 +47,14 @@ def written(root, on, **changes):
     values["detector"] |= changes
     config = SimulateConfig(**values)
     provenance = describe(stage="simulate", config_hash="-", data_hash="", seed=config.seed)
-    simulate_archive(config, root=root, level="frames", workers=1, provenance=provenance)
+    simulate_archive(
+        config,
+        root=root,
+        level="frames",
+        workers=1,
+        device=torch.device("cpu"),
+        provenance=provenance,
+    )
     return config
 
 

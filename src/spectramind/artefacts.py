@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from spectramind.archive.fingerprint import archive_hash
+from spectramind.archive.layout import open_archive
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.config import STAGES, Config, Stage, dump, stage_hash
 from spectramind.errors import ArtefactError
-from spectramind.provenance import Provenance, describe, digest
+from spectramind.provenance import Provenance, code_hash, describe, digest
 
 SIDECAR = "stage.json"  # of each stage's folder, written last
 OUT_OF_FOLD = "oof.parquet"  # train: spectra of training planets by members that never saw them
@@ -19,6 +20,18 @@ SPECTRA = "spectra.parquet"  # predict
 INTERVALS = "intervals.parquet"  # predict
 SUBMISSION = "submission.csv"  # predict
 HIDDEN_LABELS = "truth/test.csv"  # of a simulated archive
+
+# Packages and modules whose code a stage's result depends on, beyond those of earlier stages.
+# The `deps` of dvc.yaml are the same.
+STAGE_CODE: dict[Stage, tuple[str, ...]] = {
+    "simulate": ("simulate", "spectroscopy.py", "instrument.py"),
+    "calibrate": ("archive", "calibrate", "instrument.py", "observation.py"),
+    "fit": ("transit",),
+    "train": ("model", "posterior.py", "spectroscopy.py", "training"),
+    "calibrate-temp": ("uq",),
+    "predict": ("archive", "model", "training", "uq"),
+    "diagnose": ("assessment.py", "diagnose"),
+}
 
 
 def stage_folder(config: Config, stage: Stage) -> Path:
@@ -50,8 +63,20 @@ def _archive_hash(root: Path) -> str:
     return archive_hash(root)
 
 
+def stage_code_hash(stage: Stage) -> str:
+    """Hash of the code that a stage's result depends on, earlier stages included."""
+    first = 0 if stage == "simulate" else 1
+    stages = STAGES[first : STAGES.index(stage) + 1]
+    return code_hash(*sorted({part for name in stages for part in STAGE_CODE[name]}))
+
+
 def data_hash(config: Config) -> str:
-    """Hash of the archive at `data.root`; see `archive.fingerprint`."""
+    """Hash of the archive at `data.root`; see `archive.fingerprint`.
+
+    Raises:
+        DataError: If there is no archive.
+    """
+    open_archive(config.data.root)
     return _archive_hash(config.data.root)
 
 
@@ -76,17 +101,20 @@ def provenance_of(config: Config, stage: Stage) -> Provenance:
 
 
 def read_sidecar(config: Config, stage: Stage) -> dict[str, Any] | None:
-    """What `stage.json` of a stage says; None where the stage has not finished."""
-    path = stage_folder(config, stage) / SIDECAR
-    return json.loads(path.read_text()) if path.is_file() else None
+    """What `stage.json` of a stage says; None where it is missing or damaged: run it again."""
+    try:
+        return json.loads((stage_folder(config, stage) / SIDECAR).read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
 
 
 def up_to_date(config: Config, stage: Stage) -> bool:
-    """Whether the stage's folder was made with this configuration from this archive."""
+    """Whether this code made the stage's folder with this configuration from this archive."""
     made = read_sidecar(config, stage)
-    if made is None or made["config_hash"] != stage_hash(config, stage):
+    wanted = {"config_hash": stage_hash(config, stage), "code_hash": stage_code_hash(stage)}
+    if made is None or any(made.get(key) != value for key, value in wanted.items()):
         return False
-    return stage == "simulate" or made["data_hash"] == data_hash(config)
+    return stage == "simulate" or made.get("data_hash") == data_hash(config)
 
 
 def stages_before(config: Config, stage: Stage) -> tuple[Stage, ...]:

@@ -29,7 +29,7 @@ from spectramind.observation import Labels, TransitFit
 from spectramind.posterior import SpectrumPosterior
 from spectramind.transit.store import read_fits
 from spectramind.uq.calibration import read_calibration
-from spectramind.uq.intervals import read_intervals
+from spectramind.uq.intervals import read_intervals, with_unmeasured
 
 _BULKY = ("config", "facts", "failures")  # parts of a sidecar that a table of provenance omits
 
@@ -49,7 +49,7 @@ def gather_evidence(config: Config, *, command: str) -> Evidence:
         planet_ids=planets,
         wavelength_um=archive.wavelength_um(),
         predicted=posterior,
-        fit=fit_posterior(fits, planets),
+        fit=completed_fit(fits, planets, labels),
         intervals=read_intervals(predicted / INTERVALS),
         calibration_planets=calibration.conformal_planets if config.uq.corel else None,
         truth=hidden_truth(archive, planets),
@@ -59,7 +59,7 @@ def gather_evidence(config: Config, *, command: str) -> Evidence:
         oof_labels=Labels(oof_ids, depths_of(labels, oof_ids)),
         provenance=[_without_bulk(made) for made in sidecars],
         stage_seconds={made["stage"]: made["seconds"] for made in sidecars},
-        fits=[fits[int(planet)] for planet in planets],
+        fits=[fits[int(planet)] for planet in planets if int(planet) in fits],
         command=command,
     )
 
@@ -87,6 +87,7 @@ def score_facts(config: Config, evidence: Evidence) -> dict[str, Any]:
         **scored,
         "fit_score": base["score"],
         "gain": scored["score"] - base["score"],
+        "metric": archive.year,
         "planets": len(known.planet_ids),
         "held_out": evidence.truth is not None,
     }
@@ -104,7 +105,7 @@ def score_submission(
         year: 2024 or 2025; None takes that of the archive.
 
     Raises:
-        DataError: If there is no solution, or it lacks a planet of the submission.
+        DataError: If there is no solution, or its planets are not those of the submission.
         ConfigError: If there is no metric of this year.
     """
     archive = open_archive(config.data.root)
@@ -118,6 +119,7 @@ def score_submission(
         )
     truth = read_labels(path)
     planets, posterior = read_submission(submission)
+    _require_same_planets(submission, planets, path, truth.planet_ids)
     facts = challenge_score(
         config.diagnostics.metric,
         year or archive.year,
@@ -130,6 +132,34 @@ def score_submission(
         f"FGS1 {facts['fgs1']:.4f}, AIRS-CH0 {facts['airs']:.4f}"
     )
     return {**facts, "planets": len(planets), "summary": summary}
+
+
+def _require_same_planets(
+    submission: Path,
+    given: Int[np.ndarray, " B"],
+    solution: Path,
+    wanted: Int[np.ndarray, " C"],
+) -> None:
+    missing, extra = (
+        set(wanted.tolist()) - set(given.tolist()),
+        set(given.tolist()) - set(wanted.tolist()),
+    )
+    if missing or extra:
+        raise DataError(
+            f"{submission}: lacks {len(missing)} planets of {solution} {sorted(missing)[:3]} and "
+            f"holds {len(extra)} that are not in it {sorted(extra)[:3]}. A score counts every "
+            "planet of the solution once: predict them all."
+        )
+
+
+def completed_fit(
+    fits: Mapping[int, TransitFit], planets: Int[np.ndarray, " B"], labels: Labels
+) -> SpectrumPosterior:
+    """What the fit alone would submit: planets without a fit get the spread of the labels."""
+    fitted = np.array([planet for planet in planets if int(planet) in fits], dtype=planets.dtype)
+    missing = [int(planet) for planet in planets if int(planet) not in fits]
+    _, complete = with_unmeasured(fitted, fit_posterior(fits, fitted), missing, labels)
+    return complete
 
 
 def fit_posterior(

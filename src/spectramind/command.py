@@ -101,4 +101,13 @@ def execute(name: str, body: Callable[[Call], None], *, debug: bool) -> None:
             call.say(f"error: {line}")
         raise typer.Exit(error.exit_code) from error
     finally:
+        _log(call)
+
+
+def _log(call: Call) -> None:
+    """Write the debug log; a folder that cannot be written is said aloud and is an error."""
+    try:
         append_event(call.event())
+    except SpectraMindError as error:
+        call.say(f"error: {error}")
+        raise typer.Exit(error.exit_code) from error

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -40,7 +42,7 @@ STAGE_KEYS: dict[Stage, tuple[str, ...]] = {
     "simulate": ("data.level", "simulate"),
     "calibrate": ("calibration", "data.level"),
     "fit": ("transit",),
-    "train": ("model", "training", "uq.epistemic", "uq.mc_samples"),
+    "train": ("diagnostics.metric", "model", "training", "uq.epistemic", "uq.mc_samples"),
     "calibrate-temp": ("uq.levels", "uq.temp_scale"),
     "predict": ("uq.corel",),
     "diagnose": ("diagnostics",),
@@ -102,6 +104,31 @@ def from_tree(tree: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"configuration: {str(error).splitlines()[0]}.") from error
     return validate(values)
+
+
+def load_sweep(overrides: Sequence[str]) -> None:
+    """Check every value of a sweep, the other overrides at their first value.
+
+    Raises:
+        ConfigError: If an override cannot be parsed, or a value is not usable.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        values = [_values(override) for override in parsed]
+    except HydraException as error:
+        raise _bad_override(error) from error
+    first = [choices[0] for choices in values]
+    for index, choices in enumerate(values):
+        for choice in choices[1:] if index else choices:
+            load([*first[:index], choice, *first[index + 1 :]])
+
+
+def _values(override: Override) -> list[str]:
+    """The overrides that a sweep over this one consists of."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    key = override.get_key_element()
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
 def load_params(path: Path) -> Config:

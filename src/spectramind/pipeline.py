@@ -4,8 +4,10 @@ A stage reads the artefacts of earlier stages under `runtime.out`, writes its ow
 last of all, `stage.json` with its provenance.
 """
 
+import fcntl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,12 @@ from spectramind.artefacts import (
     SIDECAR,
     SPECTRA,
     SUBMISSION,
+    command_of,
     forget_data_hash,
     light_curve_store,
     provenance_of,
+    read_sidecar,
+    stage_code_hash,
     stage_folder,
     store_folder,
 )
@@ -32,9 +37,10 @@ from spectramind.assessment import fit_posterior, gather_evidence, score_facts
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.config import STAGES, Config, Stage, dump, freeze
 from spectramind.diagnose.scoring import challenge_score, depths_of
-from spectramind.errors import DataError
+from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.observation import Star
 from spectramind.provenance import unwritable, write_atomic, write_json, write_sidecar
+from spectramind.training.device import resolve_device
 from spectramind.training.predict import predict_members
 from spectramind.transit.fit import fit_archive
 from spectramind.transit.store import read_fits
@@ -58,21 +64,63 @@ class Result:
 def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
     """Run one stage into a folder and seal it with `stage.json`."""
     start = time.monotonic()
-    _unseal(folder)
-    result = _FUNCTIONS[stage](config, folder)
+    with _alone(stage, folder):
+        _unseal(folder)
+        result = _FUNCTIONS[stage](config, folder)
+        _seal(config, stage, folder, result, seconds=round(time.monotonic() - start, 3))
+    return result
+
+
+def _seal(config: Config, stage: Stage, folder: Path, result: Result, *, seconds: float) -> None:
+    """Write what the stage leaves beside its products: metrics, then `stage.json`."""
     if stage == "simulate":
         forget_data_hash()
+    provenance = provenance_of(config, stage)
+    if stage in _SCORED:
+        write_sidecar(folder.with_name(f"{stage}-metrics.json"), provenance, **result.facts)
     write_sidecar(
         folder / SIDECAR,
-        provenance_of(config, stage),
-        seconds=round(time.monotonic() - start, 3),
+        provenance,
+        code_hash=stage_code_hash(stage),
+        command=command_of(stage),
+        device=config.runtime.device,
+        seconds=seconds,
+        outputs=[str(path) for path in result.outputs],
         facts=dict(result.facts),
         failures=list(result.failures),
+        state="done",
         config=dump(config),
     )
-    if stage in _SCORED:
-        write_json(folder.with_name(f"{stage}-metrics.json"), result.facts)
-    return result
+
+
+@contextmanager
+def _alone(stage: Stage, folder: Path) -> Iterator[None]:
+    """Hold the stage's folder for this process; the lock vanishes with it.
+
+    `calibrate` needs none: its store locks single visits, so several processes may share it.
+
+    Raises:
+        ArtefactError: If another process is writing there.
+        WriteError: If the folder above cannot be written.
+    """
+    if stage == "calibrate":
+        yield
+        return
+    path = folder.with_name(f".{stage}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("w")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtefactError(
+                f"{folder}: another process is running `spectramind {command_of(stage)}` there. "
+                "Wait for it, or give this run its own runtime.out."
+            ) from error
+        yield
 
 
 def _unseal(folder: Path) -> None:
@@ -87,11 +135,16 @@ def simulate(config: Config, _folder: Path) -> Result:
     """Write an archive in the challenge's layout to `data.root`."""
     from spectramind.simulate.writer import simulate_archive  # SciPy's signal package is slow
 
+    if config.data.name != "sim":
+        raise ConfigError(
+            f"data={config.data.name}: `simulate` writes simulated archives only. Use data=sim."
+        )
     report = simulate_archive(
         config.simulate,
         root=config.data.root,
         level=config.data.level,
         workers=config.runtime.workers,
+        device=resolve_device(config.runtime.device),
         provenance=provenance_of(config, "simulate"),
     )
     return Result(
@@ -147,7 +200,8 @@ def fit(config: Config, folder: Path) -> Result:
     archive, store = open_archive(config.data.root), light_curve_store(config)
     reports, failures = [], []
     for split in SPLITS:
-        stars, starless = _stars(archive, split, store.planets(split))
+        here = sorted(set(archive.planets(split)) & set(store.planets(split)))
+        stars, starless = _stars(archive, split, here)
         report = fit_archive(
             store,
             stars,
@@ -258,15 +312,17 @@ def predict(config: Config, folder: Path) -> Result:
         model=config.model,
         epistemic=config.uq.epistemic,
         mc_samples=config.uq.mc_samples,
+        seed=config.training.seed,
         device=config.runtime.device,
     )
     calibration = read_calibration(stage_folder(config, "calibrate-temp") / CALIBRATION)
-    posterior = calibration.apply(posterior)
-    intervals = calibration.intervals(posterior, corel=config.uq.corel)
-    missing = [planet for planet in archive.listed("test") if planet not in fits]
-    everyone, complete = with_unmeasured(planets, posterior, missing, archive.labels("train"))
-    write_spectra(folder / SPECTRA, planets, posterior)
-    write_intervals(folder / INTERVALS, planets, intervals)
+    missing = sorted(_expected(archive) - set(fits))
+    everyone, complete = with_unmeasured(
+        planets, calibration.apply(posterior), missing, archive.labels("train")
+    )
+    write_spectra(folder / SPECTRA, everyone, complete)
+    intervals = calibration.intervals(complete, corel=config.uq.corel)
+    write_intervals(folder / INTERVALS, everyone, intervals)
     write_submission(folder / SUBMISSION, everyone, complete)
     return Result(
         summary=f"predicted {len(planets)} planets -> {folder / SUBMISSION}",
@@ -280,9 +336,16 @@ def predict(config: Config, folder: Path) -> Result:
     )
 
 
+def _expected(archive: Archive) -> set[int]:
+    """Test planets that a submission must hold: those of tables, folders and the sample."""
+    return {*archive.planets("test"), *archive.listed("test"), *archive.sample_planets()}
+
+
 def publish_submission(config: Config, path: Path) -> None:
-    """Copy the submission of the `predict` stage to where the user wants it."""
+    """Copy the submission of the `predict` stage, and its provenance, to where the user wants."""
+    made = read_sidecar(config, "predict") or {}
     write_atomic(path, (stage_folder(config, "predict") / SUBMISSION).read_bytes())
+    write_json(path.with_name(f"{path.name}.json"), made)
 
 
 def diagnose(config: Config, folder: Path) -> Result:
@@ -297,7 +360,8 @@ def diagnose(config: Config, folder: Path) -> Result:
     where = "held-out planets" if evidence.truth is not None else "training planets, out of fold"
     return Result(
         summary=(
-            f"score {facts['score']:.4f} on {facts['planets']} {where} (the fit alone "
+            f"score {facts['score']:.4f} ({facts['metric']} metric) on {facts['planets']} {where} "
+            f"(the fit alone "
             f"{facts['fit_score']:.4f}) -> {report.html or report.json}"
         ),
         outputs=report.outputs,

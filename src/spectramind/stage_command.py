@@ -8,7 +8,6 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from spectramind.artefacts import (
@@ -25,7 +24,7 @@ from spectramind.config import (
     Stage,
     configs_folder,
     from_tree,
-    load,
+    load_sweep,
     stage_hash,
     stage_values,
 )
@@ -52,7 +51,7 @@ def run_stage_command(stage: Stage, overrides: Sequence[str], options: Options) 
         if options.dry_run:
             _dry_run(call, config, stage, options)
             return
-        _bring_up_to_date(call, config, stage, options)
+        earlier = _bring_up_to_date(call, config, stage, options)
         result = _announced(call, config, stage, stage_folder(config, stage))
         if options.out_csv is not None:
             publish_submission(config, options.out_csv)
@@ -63,7 +62,7 @@ def run_stage_command(stage: Stage, overrides: Sequence[str], options: Options) 
             {**result.facts, "outputs": [str(path) for path in call.outputs]},
             as_json=options.as_json,
         )
-        _strict(result.failures, options)
+        _strict([*earlier, *result.failures], options)
 
     execute(command_of(stage), body, debug=options.debug)
 
@@ -113,16 +112,25 @@ def _announced(call: Call, config: Config, stage: Stage, folder: Path) -> Result
     return result
 
 
-def _bring_up_to_date(call: Call, config: Config, stage: Stage, options: Options) -> None:
-    """Run stale stages before this one; with frozen parameters DVC does that, so refuse."""
+def _bring_up_to_date(
+    call: Call, config: Config, stage: Stage, options: Options
+) -> tuple[str, ...]:
+    """Run stale stages before this one; with frozen parameters DVC does that, so refuse.
+
+    Returns:
+        A sentence for each planet that these stages left out.
+    """
+    failures: tuple[str, ...] = ()
     if options.params is not None:
         require_stages_before(config, stage)
-        return
+        return failures
     for earlier in stages_before(config, stage):
         call.say(f"{command_of(earlier)}: missing or stale, running it first")
         result = _announced(call, config, earlier, stage_folder(config, earlier))
         call.say(f"{command_of(earlier)}: {result.summary}")
         _report_failures(call, result.failures)
+        failures += result.failures
+    return failures
 
 
 def _dry_run(call: Call, config: Config, stage: Stage, options: Options) -> None:
@@ -156,7 +164,9 @@ def _sweep(call: Call, stage: Stage, overrides: Sequence[str], options: Options)
     """Hand the overrides to Hydra's own sweeper and rank what its jobs report."""
     if options.params is not None:
         raise ConfigError("--multirun sweeps over KEY=VALUE overrides; it cannot read --params.")
-    load(_first_of_each(overrides))  # our sentence for a wrong key, before Hydra's own
+    if options.dry_run or options.out_csv is not None:
+        raise ConfigError("--multirun cannot be combined with --dry-run or --out-csv.")
+    load_sweep(overrides)
     folder = Path("multirun") / f"{stage}-{utc_now().replace(':', '').replace('+0000', '')}"
     _hydra_jobs(call, stage, overrides, folder, options)
     rows = [
@@ -167,20 +177,9 @@ def _sweep(call: Call, stage: Stage, overrides: Sequence[str], options: Options)
     call.outputs = (folder,)
     call.finish(_table(rows), {"jobs": rows, "folder": str(folder)}, as_json=options.as_json)
     failed = [row for row in rows if "error" in row]
+    _strict([failure for row in rows for failure in row.get("failures", ())], options)
     if failed:
         raise DataError(f"{len(failed)} of {len(rows)} jobs failed; see the table above.")
-
-
-def _first_of_each(overrides: Sequence[str]) -> list[str]:
-    """The overrides of the first job of a sweep."""
-    first = []
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        if override.is_sweep_override():
-            value = next(iter(override.sweep_string_iterator()))
-            first.append(f"{override.get_key_element()}={value}")
-        else:
-            first.append(str(override.input_line))
-    return first
 
 
 def _hydra_jobs(
@@ -193,8 +192,9 @@ def _hydra_jobs(
         report: dict[str, Any] = {"overrides": list(runtime.overrides.task)}
         try:
             config = from_tree(tree)
-            _bring_up_to_date(call, config, stage, options)
-            report |= _announced(call, config, stage, here / stage).facts
+            earlier = _bring_up_to_date(call, config, stage, options)
+            result = _announced(call, config, stage, here / stage)
+            report |= {**result.facts, "failures": [*earlier, *result.failures]}
         except SpectraMindError as error:
             report["error"] = str(error)
         write_json(here / METRICS, report)
@@ -211,7 +211,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Jobs as lines, best first."""
     lines = [f"{'rank':>4s}  {'job':>3s}  {'score':>8s}  overrides"]
     for rank, row in enumerate(rows, start=1):
-        value = f"{row['score']:8.4f}" if "score" in row else "  failed"
+        unscored = "  failed" if "error" in row else "       -"
+        value = f"{row['score']:8.4f}" if "score" in row else unscored
         words = " ".join(row["overrides"]) + (f"  ({row['error']})" if "error" in row else "")
         lines.append(f"{rank:4d}  {row['job']:>3s}  {value}  {words}")
     return "\n".join(lines)

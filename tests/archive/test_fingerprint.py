@@ -3,12 +3,16 @@ from pathlib import Path
 from shutil import copytree
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from tiny_archive import write_columns
 
 from spectramind.archive.fingerprint import archive_hash, fingerprint
 from spectramind.errors import DataError
+from spectramind.simulate.tables import write_parquet
+
+LARGE = 5 * 2**20  # bytes
 
 
 @pytest.fixture
@@ -47,15 +51,29 @@ def test_name_and_size_and_text_count(tmp_path):
     assert fingerprint([first], tmp_path) != before
 
 
-def test_only_the_footer_of_parquet_is_read(tmp_path):
+@pytest.mark.parametrize("rows", [32, 6 * 32])
+def test_one_changed_pixel_of_a_simulated_map_changes_the_fingerprint(tmp_path, rows):
+    """The simulator stores no statistics: two such maps may have the same footer and size."""
+    path = tmp_path / "dark.parquet"
+    values = np.random.default_rng(0).random((rows, 356))
+    names = [f"column_{i}" for i in range(356)]
+    write_parquet(path, pl.DataFrame(values, schema=names))
+    before, size = fingerprint([path], tmp_path), path.stat().st_size
+    values[3, 200] *= 2.0
+    write_parquet(path, pl.DataFrame(values, schema=names))
+    assert path.stat().st_size == size
+    assert fingerprint([path], tmp_path) != before
+
+
+def test_only_the_footer_of_a_large_parquet_file_is_read(tmp_path):
     path = tmp_path / "signal.parquet"
     footer = b"F" * 100
     trailer = footer + (100).to_bytes(4, "little") + b"PAR1"
-    path.write_bytes(b"a" * 500 + trailer)
+    path.write_bytes(b"a" * LARGE + trailer)
     before = fingerprint([path], tmp_path)
-    path.write_bytes(b"b" * 500 + trailer)
+    path.write_bytes(b"b" * LARGE + trailer)
     assert fingerprint([path], tmp_path) == before
-    path.write_bytes(b"b" * 500 + trailer.replace(b"F", b"G"))
+    path.write_bytes(b"b" * LARGE + trailer.replace(b"F", b"G"))
     assert fingerprint([path], tmp_path) != before
 
 

@@ -1,6 +1,8 @@
 """A small archive from disk to the store."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -11,7 +13,7 @@ from spectramind.archive.layout import open_archive
 from spectramind.calibrate import chain
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.calibrate.chain import calibrate_archive, calibrate_visit
-from spectramind.errors import ArtefactError, DataError
+from spectramind.errors import DataError, WriteError
 from spectramind.instrument import AIRS, FGS1
 from spectramind.provenance import describe
 
@@ -82,6 +84,36 @@ def test_a_changed_source_file_is_calibrated_again(archive, config, tmp_path):
     assert (again.done, again.cached) == (1, 1)
 
 
+def test_other_code_calibrates_anew(archive, config, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    run(archive, config, store)
+    monkeypatch.setattr(chain, "code_hash", lambda *parts: f"changed {parts}")
+    again = run(archive, config, store)
+    assert (again.done, again.cached) == (2, 0)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_store_holds_what_the_archive_holds(archive, config, tmp_path, cache):
+    config = with_keys(config, cache=cache)
+    store = LightCurveStore(tmp_path / "store")
+    run(archive, config, store.folder)
+    foreign = replace(store.read("train", 11, 0), planet_id=99)
+    store.write("train", foreign, store.facts("train", 11, 0))
+    shutil.rmtree(archive.root / "train" / "12")
+    run(archive, config, store.folder)
+    assert store.planets("train") == [11]
+    assert pl.read_parquet(store.folder / "index.parquet")["planet_id"].to_list() == [11]
+
+
+@pytest.mark.parametrize("change", [None, lambda t: t[:-1]])
+def test_a_planet_that_fails_later_leaves_the_store(archive, config, tmp_path, change):
+    store = LightCurveStore(tmp_path / "store")
+    run(archive, config, store.folder)
+    damage(archive, "FGS1_signal_0.parquet", change)
+    assert len(run(archive, config, store.folder).failures) == 1
+    assert store.planets("train") == [12]
+
+
 def damage(archive, name, change):
     path = archive.root / "train" / "11" / name
     if change is None:
@@ -119,10 +151,13 @@ def test_one_bad_planet_is_named_and_the_other_goes_on(
     assert LightCurveStore(tmp_path / "store").planets("train") == [12]
 
 
-def test_a_store_that_cannot_be_written_ends_the_run(archive, config, tmp_path):
+def test_a_store_that_cannot_be_written_ends_the_run(archive, config, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtefactError, match=r"cannot be written \(Not a directory\)"):
+    tried = []
+    monkeypatch.setattr(chain, "fingerprint", lambda *_: tried.append(1) or "f")
+    with pytest.raises(WriteError, match=r"cannot be written \(Not a directory\)"):
         run(archive, config, tmp_path / "file" / "store")
+    assert len(tried) == 1
 
 
 def test_dark_frames_have_no_star(archive, config):

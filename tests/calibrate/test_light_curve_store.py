@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from spectramind.calibrate.cache import LightCurveStore
-from spectramind.errors import ArtefactError
+from spectramind.errors import ArtefactError, DataError, WriteError
 from spectramind.observation import LightCurves
 
 ORIGIN = {"config_hash": "c", "source": "s"}
@@ -138,6 +138,62 @@ def test_full_disk_is_a_sentence_and_loses_nothing(tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize(
+    ("limit", "facts"),
+    [(8192, {}), (35000, {"long": 50000 * "x"})],  # no room for an array; for the mark alone
+)
+def test_full_disk_keeps_the_old_visit(tmp_path, limit, facts):
+    store = LightCurveStore(tmp_path)
+    store.write("train", make_curves(), {"old": 1}, ORIGIN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(WriteError, match=r"cannot be written \(File too large\)"):
+            store.write("train", make_curves(level=2.0), facts, ORIGIN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert same(store.read("train", 5, 0), make_curves())
+    assert store.facts("train", 5, 0) == {"old": 1}
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_remake_that_fails_leaves_no_visit_of_another_origin(tmp_path, damaged):
+    store = LightCurveStore(tmp_path)
+    store.write("train", make_curves(), {}, ORIGIN)
+    origin = ORIGIN if damaged else {**ORIGIN, "source": "other"}
+    if damaged:
+        (tmp_path / "train" / "5" / "visit_0.airs.npy").write_bytes(b"torn")
+
+    def fail():
+        raise DataError("no star")
+
+    with pytest.raises(DataError, match="no star"):
+        store.ensure("train", 5, 0, origin, fail)
+    assert store.visits("train", 5) == []
+    assert store.size() == 0
+
+
+def test_keep_removes_all_other_visits_of_the_split(tmp_path):
+    store = LightCurveStore(tmp_path)
+    for planet_id, visit in ((5, 0), (5, 1), (2, 0)):
+        store.write("train", make_curves(planet_id, visit), {})
+    store.write("test", make_curves(9), {})
+    store.keep("train", {(5, 1)})
+    assert (store.planets("train"), store.visits("train", 5)) == ([5], [1])
+    assert store.planets("test") == [9]
+    assert len(list(tmp_path.rglob("visit_*.npy"))) == 4
+
+
+def test_a_visit_that_cannot_be_removed_is_a_sentence(tmp_path):
+    (tmp_path / "train" / "5" / "visit_0.json").mkdir(parents=True)
+    store = LightCurveStore(tmp_path)
+    with pytest.raises(WriteError, match=r"visit_0.json: cannot be written \(Is a directory\)"):
+        store.ensure("train", 5, 0, ORIGIN, lambda: (make_curves(), {}))
+    with pytest.raises(WriteError, match=r"visit_0: cannot be written \(Is a directory\)"):
+        store.write("train", make_curves(), {})
+
+
 def test_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     store = LightCurveStore(tmp_path / "file" / "store")
@@ -181,10 +237,12 @@ def test_kill_in_mid_write_loses_one_visit_at_most(tmp_path):
         for planet_id, visit in visits:
             assert same(store.read("train", planet_id, visit), make_curves(planet_id, visit))
     # the next run takes the lock of the dead one at once and cleans up behind it
-    left = tmp_path / "train" / "0" / ".visit_0.airs.npy.1.tmp"
-    left.write_bytes(b"half")
+    folder = tmp_path / "train" / "0"
+    left = [folder / ".visit_0.fgs1.npy.tmp", folder / "..visit_0.airs.npy.tmp.1.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
     store.write("train", make_curves(0, 0), {})
-    assert not left.exists()
+    assert not any(path.exists() for path in left)
 
 
 def test_a_second_process_waits_and_finds_the_work_done(tmp_path):

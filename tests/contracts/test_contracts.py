@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spectramind.artefacts import STAGE_CODE
 from spectramind.config import (
     STAGE_KEYS,
     STAGES,
@@ -46,6 +47,14 @@ def test_dvc_params_are_the_stage_keys():
     assert tuple(stages) == STAGES
     for stage, entry in stages.items():
         assert tuple(entry["params"]) == STAGE_KEYS[stage]
+
+
+def test_dvc_code_is_that_of_the_stages():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage, entry in stages.items():
+        code = {dep.removeprefix("src/spectramind/") for dep in entry["deps"] if "src/" in dep}
+        assert code == set(STAGE_CODE[stage])
+        assert all((ROOT / dep).exists() for dep in entry["deps"] if "src/" in dep)
 
 
 def test_dvc_outs_are_the_stage_folders():

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from spectramind.provenance import describe
@@ -32,6 +33,13 @@ def write_archive():
     def write(root, config=None, level="frames", **changes):
         config = config or settings(**changes)
         provenance = describe(stage="simulate", config_hash="-", data_hash="", seed=config.seed)
-        return simulate_archive(config, root=root, level=level, workers=1, provenance=provenance)
+        return simulate_archive(
+            config,
+            root=root,
+            level=level,
+            workers=1,
+            device=torch.device("cpu"),
+            provenance=provenance,
+        )
 
     return write

@@ -125,6 +125,17 @@ def test_damaged_and_unlabelled_planets_do_not_stop_the_others(copy):
     assert f"train planet {unlabelled.split(',')[0]}: has no label" in done.stderr
     table = pl.read_csv(copy / "artefacts/predict/submission.csv")
     assert int(bad.name) in table["planet_id"].to_list()
+    spectramind(copy, "diagnose", "dashboard", *TINY)
+    submission = "artefacts/predict/submission.csv"
+    scored = json.loads(spectramind(copy, "score", submission, *TINY, "--json").stdout)
+    diagnosed = json.loads((copy / "artefacts/diagnose-metrics.json").read_text())
+    assert diagnosed["score"] == pytest.approx(scored["score"], abs=1e-9)
+    assert diagnosed["planets"] == scored["planets"] == 2
+    rows = (copy / submission).read_text().splitlines()
+    (copy / "partial.csv").write_text("\n".join(rows[:-1]) + "\n")
+    partial = spectramind(copy, "score", "partial.csv", *TINY, check=False)
+    assert partial.returncode == 1
+    assert "lacks 1 planets of" in partial.stderr
     strict = spectramind(copy, "calibrate", *TINY, "--strict", check=False)
     assert strict.returncode == 1
     assert bad.name in strict.stderr

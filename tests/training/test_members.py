@@ -13,6 +13,7 @@ import torch
 from spectramind.archive.submission import read_spectra
 from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.observation import Labels
+from spectramind.training import members
 from spectramind.training.data import Scaling, feature_table
 from spectramind.training.device import precision, resolve_device
 from spectramind.training.members import train_members
@@ -109,7 +110,7 @@ def test_out_of_fold_spectra_come_from_members_that_never_saw_the_planet(trained
     left_out = roles["planet_id"].to_numpy()
     table = feature_table(*data[:2]).of(left_out)
     own = [read_member(out / "members", f"fold1_seed{k}", model_config) for k in (0, 1)]
-    wanted = predict(own, table, passes=0, device=torch.device("cpu"))
+    wanted = predict(own, table, passes=0, device=torch.device("cpu"), seed=1)
     planets, posterior = read_spectra(out / "oof.parquet")
     rows = np.isin(planets, left_out)
     torch.testing.assert_close(posterior.mu[rows], wanted.mu, rtol=1e-5, atol=1e-9)
@@ -158,6 +159,45 @@ def test_other_settings_or_data_train_anew(run, archive, tmp_path):
     assert run(archive(12, bias=0.0), epochs=1, seed=7).reused == 0
 
 
+def test_other_code_trains_anew(run, archive, monkeypatch):
+    data = archive(12)
+    run(data, epochs=1)
+    monkeypatch.setattr(members, "code_hash", lambda *parts: f"changed {parts}")
+    assert run(data, epochs=1).reused == 0
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff"])
+def test_a_damaged_member_is_trained_anew(run, archive, tmp_path, content):
+    data, out = archive(12), tmp_path / "train"
+    run(data, epochs=1)
+    first = contents(out)
+    (out / "members" / "fold0_seed0.json").write_bytes(content)
+    assert run(data, epochs=1).reused == 1
+    assert contents(out) == first
+
+
+def test_weights_of_another_run_are_not_sealed(run, archive, tmp_path, monkeypatch):
+    """A second run writes its member into the folder after the first has trained its own."""
+    data = archive(12)
+    run(data, folder="other", epochs=1, seed=7)
+    train = members._train_missing
+
+    def train_then_lose(of):
+        reused = train(of)
+        for path in (tmp_path / "other" / "members").glob("fold1_seed0.*"):
+            shutil.copy(path, of.out / "members")
+        return reused
+
+    monkeypatch.setattr(members, "_train_missing", train_then_lose)
+    message = (
+        r"fold1_seed0.json: was written by another training run meanwhile, with key \w{16} "
+        r"instead of \w{16}. Wait until that run has ended, then run `spectramind train` again"
+    )
+    with pytest.raises(ArtefactError, match=message):
+        run(data, epochs=1)
+    assert not (tmp_path / "train" / "train.json").exists()
+
+
 def test_members_of_earlier_runs_go(run, archive, tmp_path):
     data = archive(12)
     run(data, epochs=1, folds=3)
@@ -181,13 +221,13 @@ def test_predict_mixes_all_members(trained, model_config):
     data, out, report = trained
     new = {planet + 1: replace(fit, planet_id=planet + 1) for planet, fit in data[0].items()}
     stars = dict.fromkeys(new)
-    settings = {"model": model_config, "mc_samples": 4, "device": "cpu"}
+    settings = {"model": model_config, "mc_samples": 4, "device": "cpu", "seed": 1}
     planets, mixed = predict_members(out, new, stars, epistemic="ensemble", **settings)
     assert planets.tolist() == sorted(new)
     table = feature_table(new, stars)
     cpu = torch.device("cpu")
-    members = [read_member(out / "members", name, model_config) for name in report.members]
-    single = [predict([member], table, passes=0, device=cpu) for member in members]
+    each = [read_member(out / "members", name, model_config) for name in report.members]
+    single = [predict([member], table, passes=0, device=cpu, seed=2) for member in each]
     mu = np.stack([one.mu.numpy() for one in single])
     variance = np.mean([one.sigma.numpy() ** 2 for one in single], axis=0) + mu.var(0)
     np.testing.assert_allclose(mixed.mu, mu.mean(0), rtol=1e-9)
@@ -195,6 +235,9 @@ def test_predict_mixes_all_members(trained, model_config):
     draws = [predict_members(out, new, stars, epistemic="mc_dropout", **settings) for _ in "ab"]
     assert torch.equal(draws[0][1].mu, draws[1][1].mu)
     assert not torch.equal(draws[0][1].mu, mixed.mu)
+    settings["seed"] = 2
+    other = predict_members(out, new, stars, epistemic="mc_dropout", **settings)[1]
+    assert not torch.equal(draws[0][1].mu, other.mu)
 
 
 def test_negative_depths_are_set_to_zero_and_counted(trained, model_config, capsys):
@@ -205,6 +248,7 @@ def test_negative_depths_are_set_to_zero_and_counted(trained, model_config, caps
     _, posterior = predict_members(
         out, below, {planet: None},
         model=model_config, epistemic="ensemble", mc_samples=1, device="cpu",
+        seed=1,
     )  # fmt: skip
     assert "predict: 283 of 283 depths were below 0 and are set to 0" in capsys.readouterr().err
     assert (posterior.mu == 0).all()
@@ -246,6 +290,7 @@ def test_predict_without_training_says_what_to_run(archive, tmp_path, model_conf
         predict_members(
             tmp_path, fits, stars,
             model=model_config, epistemic="ensemble", mc_samples=1, device="cpu",
+        seed=1,
         )  # fmt: skip
 
 
@@ -266,6 +311,7 @@ def test_checkpoint_of_another_architecture_names_the_key(trained, model_config)
     [
         ("safetensors", b"cut", "its hash is not the recorded one"),
         ("json", b"{", "it cannot be read"),
+        ("json", b"[]", "it holds no JSON object"),
         ("json", b"{}", "it lacks best_epoch, features, key, model, weights_sha256"),
     ],
 )

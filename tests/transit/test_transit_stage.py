@@ -9,7 +9,9 @@ pytest.importorskip("batman")
 from transit_world import default_config, draw_world, make_curves
 
 from spectramind.calibrate.cache import LightCurveStore
+from spectramind.errors import WriteError
 from spectramind.provenance import describe
+from spectramind.transit import fit as stage
 from spectramind.transit.fit import FitReport, fit_archive
 from spectramind.transit.store import fit_path, read_facts, read_fits
 
@@ -62,8 +64,40 @@ def test_a_changed_star_setting_or_damaged_file_is_fitted_again(planets, tmp_pat
     assert _run(planets, tmp_path, stars=moved, config_hash="two").cached == 1
 
 
-def test_a_planet_without_light_curves_is_named(planets, tmp_path):
-    report = _run(planets, tmp_path, stars={77: None})
-    assert report.done == 0
-    assert report.failures[0].startswith("planet 77 (train): ")
-    assert "holds no light curves of it. Run `spectramind calibrate`" in report.failures[0]
+def test_other_code_fits_again(planets, tmp_path, monkeypatch):
+    only = {1001: planets.stars[1001]}
+    _run(planets, tmp_path, stars=only)
+    monkeypatch.setattr(stage, "code_hash", lambda *parts: f"changed {parts}")
+    assert _run(planets, tmp_path, stars=only).done == 1
+
+
+def test_only_fits_of_this_run_remain(planets, tmp_path):
+    """Planet 5 fails, 77 has no light curves, 1002 is not in the archive any more."""
+    stars = {1001: planets.stars[1001], 5: planets.stars[5], 77: None}
+    _run(planets, tmp_path, stars={1001: stars[1001]})
+    made = fit_path(tmp_path, "train", 1001)
+    for planet in (5, 77, 1002):
+        fit_path(tmp_path, "train", planet).write_bytes(made.read_bytes())
+    other = fit_path(tmp_path, "test", 1002)
+    other.parent.mkdir()
+    other.write_bytes(made.read_bytes())
+    report = _run(planets, tmp_path, stars=stars)
+    assert (report.done, report.cached, len(report.failures)) == (0, 1, 1)
+    assert list(made.parent.iterdir()) == [made]
+    assert other.exists()
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run(planets, tmp_path, monkeypatch):
+    tried = []
+    fit = stage.fit_planet
+    monkeypatch.setattr(stage, "fit_planet", lambda *a: tried.append(1) or fit(*a))
+    (tmp_path / "train").write_text("")
+    with pytest.raises(WriteError, match=r"cannot be written \(File exists\)"):
+        _run(planets, tmp_path, stars={k: planets.stars[k] for k in (1001, 1002)})
+    assert len(tried) == 1
+
+
+def test_a_fit_that_cannot_be_removed_is_a_sentence(planets, tmp_path):
+    fit_path(tmp_path, "train", 3).mkdir(parents=True)
+    with pytest.raises(WriteError, match=r"3.safetensors: cannot be written \(Is a directory\)"):
+        _run(planets, tmp_path, stars={77: None})

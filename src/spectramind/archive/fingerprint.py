@@ -1,8 +1,11 @@
 """What data a result was made from, without reading 250 GB.
 
-The footer of a parquet file lists the offset, size and (as most writers do) the least and
-largest value of every column, so that two files that differ in any but a contrived way have
-different footers.
+Files below 5 MiB (maps, tables, time axes) and texts are read whole: every change is seen. Of a
+larger parquet file, a signal, only the footer is. It lists offset and size of every column, and
+the least and largest value where the writer stored statistics: the files of the challenge have
+them, signals of our simulator have not. Other values in a column of the same encoded size and,
+if stored, the same extremes are not seen; nor is a change in any other large file before its
+last 64 KiB. Light-curve arrays are such files, but their JSON marks hold the hash of the whole.
 """
 
 import hashlib
@@ -18,6 +21,7 @@ from spectramind.errors import DataError
 _MAGIC = b"PAR1"
 _TRAILER = 8  # bytes: length of the footer (4, little endian), then the magic
 _WHOLE = (".csv", ".json", ".yaml", ".txt")  # hashed from the first byte to the last
+_SMALL = 5 * 2**20  # bytes: smaller files are hashed whole; the axis table has 4.3 MB
 _TAIL = 65536  # bytes of any other file, and of a parquet file without a valid trailer
 _SUBFOLDERS = ("train", "test", "lightcurves")
 
@@ -25,8 +29,8 @@ _SUBFOLDERS = ("train", "test", "lightcurves")
 def fingerprint(paths: Sequence[Path], root: Path) -> str:
     """Hash of files by their path below `root`, size and content, first 16 hex digits.
 
-    The content is the footer of a parquet file, the whole of a csv, json, yaml or txt file, the
-    last 64 KiB of any other. A truncated parquet file has a fingerprint, too.
+    The content is the whole of a file below 5 MiB and of a csv, json, yaml or txt file, else the
+    footer of a parquet file or the last 64 KiB. A truncated parquet file has a fingerprint, too.
 
     Raises:
         DataError: If a file is missing or cannot be read.
@@ -48,7 +52,7 @@ def fingerprint(paths: Sequence[Path], root: Path) -> str:
 
 
 def _content(path: Path, size: int) -> bytes:
-    if path.suffix in _WHOLE:
+    if size < _SMALL or path.suffix in _WHOLE:
         return path.read_bytes()
     with path.open("rb") as handle:
         handle.seek(max(size - _TRAILER, 0))

@@ -85,6 +85,13 @@ class Archive:
             return []
         return sorted(planet_ids(read_table(path), path).tolist())
 
+    def sample_planets(self) -> list[int]:
+        """Planets that a submission must hold by the sample; [] where there is no sample."""
+        path = self.root / "sample_submission.csv"
+        if not path.exists():
+            return []
+        return sorted(planet_ids(read_table(path), path).tolist())
+
     def visits(self, split: Split, planet_id: int) -> list[int]:
         """Visits of which a signal file is there; [0] where none is, so that reading says so."""
         if self.year == 2024:

@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ _INDEX = {
     "airs_sha256": pl.String,
     "fgs1_sha256": pl.String,
 }
+_MARK = ".json"
+_SUFFIXES = (_MARK, ".fgs1.npy", ".airs.npy")  # removed in this order, written in the other
 _MEND = "Delete this file and run `spectramind calibrate` again; other visits are kept."
 
 
@@ -56,6 +58,8 @@ class LightCurveStore:
     ) -> None:
         """Write one visit; a kill at any moment leaves the old visit, none, or the whole new one.
 
+        A full disk leaves the old one: all is on disk under other names before that goes.
+
         Args:
             split: "train" or "test".
             curves: Light curves of the visit.
@@ -63,7 +67,7 @@ class LightCurveStore:
             origin: Hashes of what the curves were made from; `ensure` compares them.
 
         Raises:
-            ArtefactError: If the disk is full or the folder cannot be written.
+            WriteError: If the disk is full or the folder cannot be written.
         """
         with self._locked(split, curves.planet_id, curves.visit):
             self._write(split, curves, facts, origin or {})
@@ -78,15 +82,30 @@ class LightCurveStore:
     ) -> bool:
         """Write the visit unless a whole one of the same origin is there; True if it was.
 
+        One of another origin, or a damaged one, is removed before `make` is called: if that
+        fails, nothing is left that could pass for its result.
         A second process that asks for the same visit waits for the first and then finds it.
         The lock belongs to the process and vanishes with it.
         """
         with self._locked(split, planet_id, visit):
             if self._holds(split, planet_id, visit, origin):
                 return True
+            self._remove(split, planet_id, visit)
             curves, facts = make()
             self._write(split, curves, facts, origin)
             return False
+
+    def keep(self, split: str, visits: Container[tuple[int, int]]) -> None:
+        """Remove every visit of the split that is not among these (planet, visit).
+
+        Raises:
+            WriteError: If a file cannot be removed.
+        """
+        for planet_id in self.planets(split):
+            for visit in self.visits(split, planet_id):
+                if (planet_id, visit) not in visits:
+                    with self._locked(split, planet_id, visit):
+                        self._remove(split, planet_id, visit)
 
     def read(self, split: str, planet_id: int, visit: int) -> LightCurves:
         """Light curves of one visit; the arrays are views of memory-mapped files.
@@ -176,14 +195,9 @@ class LightCurveStore:
         self, split: str, curves: LightCurves, facts: Mapping[str, Any], origin: Mapping[str, str]
     ) -> None:
         stem = self._stem(split, curves.planet_id, curves.visit)
-        mark_path = stem.with_suffix(".json")
-        mark_path.unlink(missing_ok=True)
-        for stale in stem.parent.glob(
-            f".{stem.name}.*.tmp"
-        ):  # of a killed process: we hold its lock
-            stale.unlink()
-        airs = np.column_stack([curves.airs_e, curves.airs_centroid])
-        fgs1 = np.column_stack([curves.fgs1_e, curves.fgs1_centroid])
+        airs = np.column_stack([curves.airs_e, curves.airs_centroid]).astype(np.float32)
+        fgs1 = np.column_stack([curves.fgs1_e, curves.fgs1_centroid]).astype(np.float32)
+        airs_npy, fgs1_npy = _npy(airs), _npy(fgs1)
         mark = {
             "split": split,
             "planet_id": curves.planet_id,
@@ -193,11 +207,40 @@ class LightCurveStore:
             "fgs1_shape": list(fgs1.shape),
             "airs_time": self._write_axis(curves.airs_time_h),
             "fgs1_time": self._write_axis(curves.fgs1_time_h),
-            "airs_sha256": _write_array(stem.with_suffix(".airs.npy"), airs),
-            "fgs1_sha256": _write_array(stem.with_suffix(".fgs1.npy"), fgs1),
+            "airs_sha256": hashlib.sha256(airs_npy).hexdigest(),
+            "fgs1_sha256": hashlib.sha256(fgs1_npy).hexdigest(),
             "facts": dict(facts),
         }
-        write_json(mark_path, mark)
+        self._commit(stem, airs_npy, fgs1_npy, mark)
+
+    def _commit(self, stem: Path, airs_npy: bytes, fgs1_npy: bytes, mark: dict[str, Any]) -> None:
+        """Write all files under other names, then put them in place, the mark last."""
+        new = {suffix: stem.with_name(f".{stem.name}{suffix}.tmp") for suffix in _SUFFIXES}
+        try:
+            for stale in stem.parent.glob(f".*{stem.name}.*.tmp"):  # of a killed process
+                stale.unlink()
+            write_atomic(new[".airs.npy"], airs_npy)
+            write_atomic(new[".fgs1.npy"], fgs1_npy)
+            write_json(new[_MARK], mark)
+            stem.with_suffix(_MARK).unlink(missing_ok=True)
+            for suffix in reversed(_SUFFIXES):
+                new[suffix].replace(stem.with_suffix(suffix))
+        except OSError as error:
+            raise unwritable(stem, error) from error
+        finally:
+            self._discard(new.values())
+
+    def _remove(self, split: str, planet_id: int, visit: int) -> None:
+        stem = self._stem(split, planet_id, visit)
+        self._discard(stem.with_suffix(suffix) for suffix in _SUFFIXES)
+
+    @staticmethod
+    def _discard(paths: Iterable[Path]) -> None:
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise unwritable(path, error) from error
 
     def _write_axis(self, time_h: np.ndarray) -> str:
         content = _npy(np.asarray(time_h, dtype=np.float64))
@@ -241,12 +284,6 @@ def _npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _write_array(path: Path, array: np.ndarray) -> str:
-    content = _npy(np.asarray(array, dtype=np.float32))
-    write_atomic(path, content)
-    return hashlib.sha256(content).hexdigest()
 
 
 def _mapped(path: Path, shape: list[int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from spectramind.errors import DataError
 from spectramind.instrument import AIRS, FGS1, SCORED_COLUMNS, Channel
 from spectramind.observation import LightCurves
 from spectramind.parallel import Outcome, each
-from spectramind.provenance import Provenance, write_sidecar
+from spectramind.provenance import Provenance, code_hash, write_sidecar
 
 Facts = dict[str, Any]
 
@@ -65,7 +65,8 @@ def calibrate_archive(
     """Light curves of all planets; what is there and made of the same files is kept.
 
     A visit that fails is listed in the report and the others go on. Killed at any moment, the
-    next run resumes; two runs at once share the work.
+    next run resumes; two runs at once share the work. A store belongs to one archive: at the end
+    it holds the visits that this run made or found, and of these splits no others.
 
     Raises:
         ArtefactError: If the store cannot be written (every visit would fail alike).
@@ -80,9 +81,9 @@ def calibrate_archive(
     ]
     task = partial(_calibrate_into, archive, config, curves, provenance.config_hash)
     outcomes = list(each(task, visits, workers=workers, label="calibrate"))
-    for outcome in outcomes:
-        if outcome.error is not None and not isinstance(outcome.error, DataError):
-            raise outcome.error
+    good = {outcome.item for outcome in outcomes if outcome.error is None}
+    for split in splits:
+        curves.keep(split, {(one.planet_id, one.visit) for one in good if one.split == split})
     curves.write_index()
     report = _report(outcomes, curves, time.monotonic() - start)
     write_sidecar(store / "provenance.json", provenance, **asdict(report))
@@ -174,7 +175,11 @@ def _calibrate_into(
 ) -> tuple[bool, Facts]:
     """Whether the visit was there already, and its facts."""
     files = [*archive.visit_files(*visit), *archive.shared_files(visit.split)]
-    origin = {"config_hash": config_hash, "source": fingerprint(files, archive.root)}
+    origin = {
+        "config_hash": config_hash,
+        "code": code_hash("calibrate", "archive"),
+        "source": fingerprint(files, archive.root),
+    }
     make = partial(calibrate_visit, archive, *visit, config)
     if config.cache:
         cached = store.ensure(*visit, origin, make)

@@ -60,6 +60,7 @@ def depths(
     """Transit depth of each planet at the scored wavelengths, by the chord integral.
 
     The radius at the bottom pressure is set so that the mean over AIRS-CH0 is `Planet.depth`.
+    Computed in batches on torch's default device.
     """
     parts = [
         _batch(planets[i : i + _BATCH], atmospheres[i : i + _BATCH], config)
@@ -72,8 +73,8 @@ def _batch(
     planets: Sequence[Planet], atmospheres: Sequence[Atmosphere], config: AtmosphereConfig
 ) -> Float64[np.ndarray, "B 283"]:
     pairs = list(zip(planets, atmospheres, strict=True))
-    opacity = torch.from_numpy(np.array([_opacity(p, a) for p, a in pairs]))
-    cia = torch.from_numpy(
+    opacity = torch.tensor(np.array([_opacity(p, a) for p, a in pairs]))
+    cia = torch.tensor(
         np.array([collision_induced(wavelength_um(), p.temperature_k) for p in planets])
     )
     target = torch.tensor([p.depth for p in planets], dtype=torch.float64)
@@ -90,7 +91,7 @@ def _batch(
             base_cm, fall, star_cm, heat, opacity, cia, torch.tensor(clouds).double(), config
         )
         base_cm = base_cm * torch.sqrt(target / depth[:, 1:].mean(1))
-    return depth.numpy()
+    return depth.cpu().numpy()
 
 
 def chord_depth(

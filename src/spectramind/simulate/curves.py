@@ -12,6 +12,8 @@ from spectramind.simulate.settings import SimulateConfig
 from spectramind.simulate.systems import System
 from spectramind.simulate.visit import Visit
 
+# Of the shape calibration.airs_rows and fgs1_aperture have by default; a copy, since the truth of
+# an archive must not change with the settings of a calibration that reads it.
 APERTURE = {AIRS.name: slice(8, 24), FGS1.name: slice(4, 28)}  # rows (FGS1: and columns) summed
 _CENTROID_PIXEL = 1.2  # image radius that turns photons into a centroid error [pixel]
 

@@ -9,7 +9,7 @@ ROOT/lightcurves/...                    instead of the planets' folders at level
 ROOT/truth/test.csv                     the hidden labels
 ROOT/truth/<split>/<planet>_<visit>.npz pointing modes and noiseless transit of each channel
 ROOT/truth/<split>/<planet>.json        written last: the planet is complete when this exists
-ROOT/simulation.json                    hash of the settings and provenance
+ROOT/simulation.json                    hash of settings and code, provenance
 ```
 """
 
@@ -22,12 +22,20 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+import torch
 
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import ArtefactError
 from spectramind.instrument import AIRS, FGS1, Channel
 from spectramind.parallel import each
-from spectramind.provenance import Provenance, digest, write_atomic, write_json, write_sidecar
+from spectramind.provenance import (
+    Provenance,
+    code_hash,
+    digest,
+    write_atomic,
+    write_json,
+    write_sidecar,
+)
 from spectramind.simulate.curves import draw_curves
 from spectramind.simulate.detector import Pixels, converter, draw_pixels, foreground, raw_counts
 from spectramind.simulate.population import SPLITS, stream
@@ -52,9 +60,15 @@ class SimulationReport:
 
 
 def simulate_archive(
-    config: SimulateConfig, *, root: Path, level: Level, workers: int, provenance: Provenance
+    config: SimulateConfig,
+    *,
+    root: Path,
+    level: Level,
+    workers: int,
+    device: torch.device,
+    provenance: Provenance,
 ) -> SimulationReport:
-    """Write an archive; complete planets of the same settings are kept.
+    """Write an archive; complete planets of the same settings and code are kept.
 
     A planet depends on (seed, split, index) and the settings, not on how many planets or
     workers there are.
@@ -64,19 +78,23 @@ def simulate_archive(
         root: Folder of the archive.
         level: Raw frames, or calibrated light curves in the store `root/lightcurves`.
         workers: Processes.
+        device: Where the chord integral of all spectra is computed.
         provenance: Written to `simulation.json`.
 
     Raises:
-        ArtefactError: If `root` holds an archive of other settings or cannot be written.
+        ArtefactError: If `root` holds an archive of other settings or code, or cannot be written.
     """
     settings = config.model_dump(mode="json", exclude={"train_planets", "test_planets"})
-    made_from = digest({"level": level, **settings})
-    _claim(root, made_from, config)
-    systems = {split: draw_systems(config, split) for split in SPLITS}
+    code = code_hash("simulate", "spectroscopy.py", "instrument.py")
+    made_from = digest({"level": level, "code": code, **settings})
+    _claim(root, made_from, code, config)
+    with device:
+        systems = {split: draw_systems(config, split) for split in SPLITS}
     write_sidecar(
         root / MARKER,
         provenance,
         made_from=made_from,
+        code=code,
         train_planets=config.train_planets,
         test_planets=config.test_planets,
     )
@@ -94,8 +112,8 @@ def simulate_archive(
     return SimulationReport(planets=len(everyone), visits=visits, reused=reused)
 
 
-def _claim(root: Path, made_from: str, config: SimulateConfig) -> None:
-    """Check that `root` is empty or holds an archive of these settings, not of more planets."""
+def _claim(root: Path, made_from: str, code: str, config: SimulateConfig) -> None:
+    """Check that `root` is empty or holds an archive made alike, not of more planets."""
     marker = root / MARKER
     if not marker.exists():
         if (root / "train.csv").exists() or (root / "train_labels.csv").exists():
@@ -114,9 +132,11 @@ def _claim(root: Path, made_from: str, config: SimulateConfig) -> None:
     wanted = (config.train_planets, config.test_planets)
     fewer = any(want < have for want, have in zip(wanted, planets, strict=True))
     if found != made_from or fewer:
-        reason = "more planets" if found == made_from else "other settings"
+        reason = "of more planets" if found == made_from else "of other settings"
+        if known.get("code") != code:
+            reason = "made by other code of the simulator"
         raise ArtefactError(
-            f"{root}: holds an archive of {reason} (hash {found}, {planets[0]} + {planets[1]} "
+            f"{root}: holds an archive {reason} (hash {found}, {planets[0]} + {planets[1]} "
             f"planets; asked for hash {made_from}, {wanted[0]} + {wanted[1]}). Remove the folder "
             "or point data.root at another one."
         )

@@ -14,11 +14,19 @@ import torch
 from jaxtyping import Float64, Int64
 
 from spectramind.archive.submission import write_spectra
+from spectramind.errors import ArtefactError
 from spectramind.model.likelihood import robust_nll
 from spectramind.model.network import V50, ModelConfig
 from spectramind.observation import Labels, Star, TransitFit
 from spectramind.posterior import SpectrumPosterior
-from spectramind.provenance import Provenance, digest, unwritable, write_atomic, write_json
+from spectramind.provenance import (
+    Provenance,
+    code_hash,
+    digest,
+    unwritable,
+    write_atomic,
+    write_json,
+)
 from spectramind.training.data import Batches, FeatureTable, Scaling, feature_table, truth_of
 from spectramind.training.device import resolve_device, seeded
 from spectramind.training.folds import Folds, assign_folds
@@ -73,7 +81,23 @@ class _Run:
     def key(self, fold: int, seed: int) -> str:
         """Hash of all that the weights of a member depend on."""
         settings = [part.model_dump(mode="json") for part in (self.model, self.training)]
-        return digest([*settings, self.data, fold, seed])
+        return digest([*settings, code_hash("model", "training"), self.data, fold, seed])
+
+    def read(self, fold: int, seed: int) -> Member:
+        """A member that this run trained or found.
+
+        Raises:
+            ArtefactError: If it is damaged, or another run has written it since.
+        """
+        folder, name = self.out / "members", _name(fold, seed)
+        member = read_member(folder, name, self.model)
+        if member.key != self.key(fold, seed):
+            raise ArtefactError(
+                f"{folder / name}.json: was written by another training run meanwhile, with key "
+                f"{member.key} instead of {self.key(fold, seed)}. Wait until that run has ended, "
+                "then run `spectramind train` again, or point runtime.out at another folder."
+            )
+        return member
 
 
 def train_members(
@@ -95,7 +119,7 @@ def train_members(
     Writes into `out`: members/*.safetensors and *.json, oof.parquet (each planet by the members
     of the fold that left it out), calibration.parquet (the calibration planets by all members),
     folds.parquet, training_log.csv and, last, train.json. Members that are there already with
-    the same settings and data are kept.
+    the same settings, code and data are kept; damaged ones are trained anew.
 
     Args:
         fits: Fit of each training planet.
@@ -113,7 +137,7 @@ def train_members(
     Raises:
         DataError: If planets are too few or data cannot be trained on.
         ConfigError: If the device is absent or the settings contradict each other.
-        ArtefactError: If `out` cannot be written or holds a damaged member.
+        ArtefactError: If `out` cannot be written, or another run writes into it.
     """
     started = time.monotonic()
     passes = dropout_passes(model, epistemic, mc_samples)
@@ -130,7 +154,7 @@ def train_members(
         out / "logs" if logger == "tensorboard" else None, out, provenance, _hash(table, truth),
     )  # fmt: skip
     reused = _train_missing(run)
-    members = [read_member(out / "members", _name(*slot), model) for slot in run.slots]
+    members = [run.read(*slot) for slot in run.slots]
     nlls = _write_results(run, members, passes)
     report = TrainingReport(
         members=tuple(member.name for member in members),
@@ -153,7 +177,11 @@ _NOT_RESULT = ("reused", "seconds")
 def _train_missing(run: _Run) -> int:
     """Train the members that are not there yet; returns how many were."""
     folder = run.out / "members"
-    missing = [slot for slot in run.slots if not is_finished(folder, _name(*slot), run.key(*slot))]
+    missing = [
+        slot
+        for slot in run.slots
+        if not is_finished(folder, _name(*slot), run.model, run.key(*slot))
+    ]
     try:
         if missing:
             (run.out / "train.json").unlink(missing_ok=True)
@@ -223,7 +251,7 @@ def _write_results(run: _Run, members: list[Member], passes: int) -> tuple[float
     planets, posterior = _out_of_fold(run, members, passes)
     write_spectra(run.out / "oof.parquet", planets, posterior)
     aside = run.table.of(folds.calibration)
-    calibration = predict(members, aside, passes=passes, device=run.device)
+    calibration = predict(members, aside, passes=passes, device=run.device, seed=run.training.seed)
     write_spectra(run.out / "calibration.parquet", aside.planet_ids, calibration)
     roles = pl.DataFrame(
         {
@@ -259,7 +287,8 @@ def _out_of_fold(
         own = [m for m, slot in zip(members, run.slots, strict=True) if slot[0] == fold]
         left_out = run.folds.out_of_fold(fold)
         planets.append(left_out)
-        parts.append(predict(own, run.table.of(left_out), passes=passes, device=run.device))
+        table, seed = run.table.of(left_out), run.training.seed
+        parts.append(predict(own, table, passes=passes, device=run.device, seed=seed))
     order = np.argsort(np.concatenate(planets))
     return np.concatenate(planets)[order], SpectrumPosterior(
         torch.cat([part.mu for part in parts])[order],

@@ -20,7 +20,6 @@ from spectramind.training.store import Member, member_names, read_member
 Epistemic = Literal["ensemble", "mc_dropout"]
 
 _BATCH = 64  # planets predicted at once; does not change the result
-_DROPOUT_SEED = 50  # of the dropout masks at prediction
 
 
 def predict_members(
@@ -32,6 +31,7 @@ def predict_members(
     epistemic: Epistemic,
     mc_samples: int,
     device: str,
+    seed: int,
 ) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior]:
     """Spectra of all fitted planets, mixed over all members of a training run.
 
@@ -43,6 +43,7 @@ def predict_members(
         epistemic: ensemble: one pass a member; mc_dropout: `mc_samples` passes with dropout.
         mc_samples: Passes a member.
         device: auto | cpu | cuda.
+        seed: Of the dropout masks; `training.seed`.
 
     Returns:
         Planet ids in increasing order and their float64 posterior.
@@ -59,7 +60,8 @@ def predict_members(
     table = feature_table(fits, stars)
     members = [read_member(out / "members", name, model) for name in names]
     passes = dropout_passes(model, epistemic, mc_samples)
-    return table.planet_ids, predict(members, table, passes=passes, device=resolve_device(device))
+    posterior = predict(members, table, passes=passes, device=resolve_device(device), seed=seed)
+    return table.planet_ids, posterior
 
 
 def dropout_passes(model: ModelConfig, epistemic: Epistemic, mc_samples: int) -> int:
@@ -80,11 +82,19 @@ def dropout_passes(model: ModelConfig, epistemic: Epistemic, mc_samples: int) ->
 
 
 def predict(
-    members: Sequence[Member], table: FeatureTable, *, passes: int, device: torch.device
+    members: Sequence[Member],
+    table: FeatureTable,
+    *,
+    passes: int,
+    device: torch.device,
+    seed: int,
 ) -> SpectrumPosterior:
     """Equal mixture over members and passes; depths below 0 become 0 and are counted aloud."""
     mixed = SpectrumPosterior.mixture(
-        [_predict_member(member, table, passes=passes, device=device) for member in members]
+        [
+            _predict_member(member, table, passes=passes, device=device, seed=seed)
+            for member in members
+        ]
     )
     below = int((mixed.mu < 0.0).sum())
     if below:
@@ -96,12 +106,12 @@ def predict(
 
 
 def _predict_member(
-    member: Member, table: FeatureTable, *, passes: int, device: torch.device
+    member: Member, table: FeatureTable, *, passes: int, device: torch.device, seed: int
 ) -> SpectrumPosterior:
     network = member.network.to(device).train(passes > 0)
     batch = member.scaling.batch(table)
     parts = []
-    with seeded(_DROPOUT_SEED, device), torch.inference_mode():
+    with seeded(seed, device), torch.inference_mode():
         for rows in torch.arange(len(batch)).split(_BATCH):
             part = batch[rows].to(device)
             draws = [network(part) for _ in range(max(passes, 1))]

@@ -54,6 +54,7 @@ class Member:
     """One trained network with the scaling of its fold."""
 
     name: str
+    key: str  # hash of all that its weights depend on
     network: V50
     scaling: Scaling
     best_epoch: int
@@ -85,13 +86,12 @@ def write_member(
     write_json(folder / f"{name}.json", facts)
 
 
-def is_finished(folder: Path, name: str, key: str) -> bool:
-    """Whether a whole member with this key is there."""
-    path, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
-    if not (path.is_file() and weights.is_file()):
+def is_finished(folder: Path, name: str, model: ModelConfig, key: str) -> bool:
+    """Whether a whole member with this key is there; a missing or damaged one is not."""
+    try:
+        return read_member(folder, name, model).key == key
+    except ArtefactError:
         return False
-    facts = _facts(path)
-    return facts["key"] == key and facts["weights_sha256"] == _sha256(_weights(folder, name))
 
 
 def remove_others(folder: Path, names: Sequence[str]) -> None:
@@ -121,7 +121,7 @@ def read_member(folder: Path, name: str, model: ModelConfig) -> Member:
         history = tuple(Epoch(**epoch) for epoch in facts["history"])
     except (SafetensorError, ValidationError, RuntimeError, TypeError, KeyError) as error:
         raise _damaged(path, "it does not describe a network of this version") from error
-    return Member(name, network.eval(), scaling, facts["best_epoch"], history)
+    return Member(name, facts["key"], network.eval(), scaling, facts["best_epoch"], history)
 
 
 def _require_same(path: Path, facts: Mapping[str, Any], model: ModelConfig) -> None:
@@ -155,6 +155,8 @@ def _facts(path: Path) -> dict[str, Any]:
         facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise _damaged(path, "it cannot be read") from error
+    if not isinstance(facts, dict):
+        raise _damaged(path, "it holds no JSON object")
     lost = {"key", "weights_sha256", "model", "features", "best_epoch"} - set(facts)
     if lost:
         raise _damaged(path, f"it lacks {', '.join(sorted(lost))}")

@@ -13,12 +13,12 @@ from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import ArtefactError, DataError
 from spectramind.observation import LightCurves, Star, TransitFit, VisitFit
 from spectramind.parallel import each
-from spectramind.provenance import Provenance, digest
+from spectramind.provenance import Provenance, code_hash, digest
 from spectramind.transit.binning import BinnedVisit, bin_visit
 from spectramind.transit.combine import combine_visits
 from spectramind.transit.depths import Spectrum, fit_depths
 from spectramind.transit.settings import TransitConfig
-from spectramind.transit.store import fit_path, read_facts, read_fit, write_fit
+from spectramind.transit.store import fit_path, read_facts, read_fit, remove_others, write_fit
 from spectramind.transit.verdict import judge, widened
 from spectramind.transit.white import LIMB, ORBIT, VISIT, Series, WhiteFit, fit_white, star_prior
 
@@ -43,21 +43,27 @@ def fit_archive(
     workers: int,
     provenance: Provenance,
 ) -> FitReport:
-    """Fit every planet in `stars`; a planet that cannot be fitted does not stop the others.
+    """Fit every planet of both `stars` and `store`; one that fails does not stop the others.
+
+    At the end `OUT/SPLIT` holds the fits that this run made or found, and no others.
 
     Args:
         store: Calibrated light curves.
-        stars: Planets to fit with their rows of the star table; None for a star in no table.
+        stars: Rows of the star table by planet; None for a star in no table.
         config: Section `transit`.
         split: "train" or "test".
         out: Folder of the stage; files go to `OUT/SPLIT/PLANET.safetensors`.
         workers: Processes.
         provenance: Stored with each fit.
+
+    Raises:
+        WriteError: If `out` cannot be written.
     """
     task = partial(_fit_stored, store, config, split, out, provenance)
+    planets = [(planet, stars[planet]) for planet in store.planets(split) if planet in stars]
     done = cached = flagged = 0
     failures = []
-    for outcome in each(task, sorted(stars.items()), workers=workers, label=f"fit {split}"):
+    for outcome in each(task, planets, workers=workers, label=f"fit {split}"):
         if outcome.value is None:
             failures.append((outcome.item[0], str(outcome.error)))
             continue
@@ -65,6 +71,8 @@ def fit_archive(
         cached += found
         done += not found
         flagged += suspicious
+    failed = {planet for planet, _ in failures}
+    remove_others(out, split, [planet for planet, _ in planets if planet not in failed])
     return FitReport(done, cached, flagged, tuple(text for _, text in sorted(failures)))
 
 
@@ -176,13 +184,7 @@ def _fit_stored(
 ) -> tuple[bool, bool]:
     """Fit one planet unless its file is up to date; (was it there, is it flagged)."""
     planet_id, star = item
-    numbers = store.visits(split, planet_id)
-    if not numbers:
-        raise DataError(
-            f"planet {planet_id} ({split}): {store.folder} holds no light curves of it. "
-            "Run `spectramind calibrate`, or see there why it failed."
-        )
-    visits = [store.read(split, planet_id, number) for number in numbers]
+    visits = [store.read(split, planet_id, number) for number in store.visits(split, planet_id)]
     path = fit_path(out, split, planet_id)
     origin = _origin(visits, star, provenance)
     if path.exists() and _holds(path, origin):
@@ -193,7 +195,7 @@ def _fit_stored(
 
 
 def _origin(visits: Sequence[LightCurves], star: Star | None, provenance: Provenance) -> str:
-    """Hash of all that a fit depends on: settings, code version, star and light curves."""
+    """Hash of all that a fit depends on: settings, code, star and light curves."""
     curves = hashlib.sha256()
     for visit in visits:
         for array in (visit.airs_time_h, visit.airs_e, visit.fgs1_time_h, visit.fgs1_e,
@@ -202,7 +204,7 @@ def _origin(visits: Sequence[LightCurves], star: Star | None, provenance: Proven
     return digest(
         {
             "config": provenance.config_hash,
-            "version": provenance.version,
+            "code": code_hash("transit"),
             "star": None if star is None else asdict(star),
             "visits": [visit.visit for visit in visits],
             "light_curves": curves.hexdigest(),

@@ -4,7 +4,7 @@ The arrays are tensors; names, reasons and provenance are one JSON text in the m
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from spectramind.errors import ArtefactError
 from spectramind.observation import TransitFit, VisitFit
-from spectramind.provenance import write_atomic
+from spectramind.provenance import unwritable, write_atomic
 
 _SUFFIX = ".safetensors"
 _KEY = "spectramind"  # the one metadata key: several have no fixed order in the file
@@ -49,6 +49,20 @@ def write_fit(path: Path, fit: TransitFit, facts: Mapping[str, str]) -> None:
     }
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     write_atomic(path, save(contiguous, {_KEY: json.dumps(described, sort_keys=True)}))
+
+
+def remove_others(folder: Path, split: str, planets: Container[int]) -> None:
+    """Remove the fits of all planets of the split but these.
+
+    Raises:
+        WriteError: If a file cannot be removed.
+    """
+    for path in _fits(folder, split):
+        if int(path.stem) not in planets:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise unwritable(path, error) from error
 
 
 def read_fit(path: Path) -> TransitFit:
@@ -96,14 +110,20 @@ def read_fits(folder: Path, split: str) -> dict[int, TransitFit]:
     Raises:
         ArtefactError: If the folder holds no fit of this split, or a file is damaged.
     """
-    paths = [path for path in (folder / split).glob(f"*{_SUFFIX}") if path.stem.isdigit()]
+    paths = _fits(folder, split)
     if not paths:
         raise ArtefactError(
             f"{folder / split}: holds no transit fit of the {split} planets. "
             "Run `spectramind fit` first."
         )
-    fits = [read_fit(path) for path in sorted(paths, key=lambda path: int(path.stem))]
+    fits = [read_fit(path) for path in paths]
     return {fit.planet_id: fit for fit in fits}
+
+
+def _fits(folder: Path, split: str) -> list[Path]:
+    """Files of a split, by planet number in increasing order."""
+    paths = [path for path in (folder / split).glob(f"*{_SUFFIX}") if path.stem.isdigit()]
+    return sorted(paths, key=lambda path: int(path.stem))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
