@@ -9,12 +9,12 @@ neighbours on one side only and are not tested.
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-_SAMPLES = 256  # pairs on which the noise of a pixel is measured
+_SAMPLES = 128  # pairs on which the noise of a pixel is measured
 MAD_TO_SIGMA = 1.482602218505602  # of a Gaussian
 
 
 def sampled_pairs(pairs: int) -> Int[np.ndarray, " N"]:
-    """At most 256 pairs spread evenly over a visit, each with a following one if there is any."""
+    """At most 128 pairs spread evenly over a visit, each with a following one if there is any."""
     count = max(min(_SAMPLES, pairs - 1), 1)
     return np.arange(count) * max(pairs - 1, 1) // count
 

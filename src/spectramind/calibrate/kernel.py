@@ -18,7 +18,7 @@ from numba.np.numpy_support import carray
 
 from spectramind.calibrate.cosmic import MAD_TO_SIGMA
 
-_BLOCK = 4096  # read pairs calibrated at a time; keeps the work in the level-2 cache
+_BLOCK = 2048  # read pairs calibrated at a time; keeps the work in the level-2 cache
 
 
 @intrinsic
