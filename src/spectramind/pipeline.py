@@ -28,7 +28,6 @@ from spectramind.artefacts import (
     forget_data_hash,
     light_curve_store,
     provenance_of,
-    read_sidecar,
     stage_code_hash,
     stage_folder,
     store_folder,
@@ -39,7 +38,7 @@ from spectramind.config import STAGES, Config, Stage, dump, freeze
 from spectramind.diagnose.scoring import challenge_score, depths_of
 from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.observation import Star
-from spectramind.provenance import unwritable, write_atomic, write_json, write_sidecar
+from spectramind.provenance import unwritable, write_atomic, write_sidecar
 from spectramind.training.device import resolve_device
 from spectramind.training.predict import predict_members
 from spectramind.transit.fit import fit_archive
@@ -343,9 +342,9 @@ def _expected(archive: Archive) -> set[int]:
 
 def publish_submission(config: Config, path: Path) -> None:
     """Copy the submission of the `predict` stage, and its provenance, to where the user wants."""
-    made = read_sidecar(config, "predict") or {}
-    write_atomic(path, (stage_folder(config, "predict") / SUBMISSION).read_bytes())
-    write_json(path.with_name(f"{path.name}.json"), made)
+    folder = stage_folder(config, "predict")
+    write_atomic(path, (folder / SUBMISSION).read_bytes())
+    write_atomic(path.with_name(f"{path.name}.json"), (folder / SIDECAR).read_bytes())
 
 
 def diagnose(config: Config, folder: Path) -> Result:

@@ -86,6 +86,7 @@ def test_six_lines_of_the_mission(copy):
         if "corel" in line:
             assert "relational" in done.stderr
     assert (copy / "outputs/submission.csv").is_file()
+    assert json.loads((copy / "outputs/submission.csv.json").read_text())["stage"] == "predict"
     assert (copy / "artefacts/diagnose/dashboard.html").is_file()
     ranks = [row.split() for row in done.stdout.splitlines() if "training.lr=" in row]
     scores = [float(row[2]) for row in ranks]
