@@ -110,9 +110,9 @@ def _calibrate_block(
 def _reject_block(series, count, threshold):
     """`cosmic.reject` on series[2 : 2 + count], in place; two neighbours stand on each side."""
     found = 0
-    for k in range(2, count + 2):
-        level = max(min(series[k - 2], series[k - 1]), min(series[k + 1], series[k + 2]))
-        found += series[k] - level > threshold
+    for k in range(count):  # no index below zero: else numba's wrap-around keeps it scalar
+        level = max(min(series[k], series[k + 1]), min(series[k + 3], series[k + 4]))
+        found += series[k + 2] - level > threshold
     if found == 0:
         return 0
     second, first = series[0], series[1]  # the values before, as they were
