@@ -76,7 +76,12 @@ def data_hash(config: Config) -> str:
     Raises:
         DataError: If there is no archive.
     """
-    open_archive(config.data.root)
+    if config.data.name == "lightcurves":
+        from spectramind.archive.foreign import open_foreign  # xarray takes a second to import
+
+        open_foreign(config.data.root)
+    else:
+        open_archive(config.data.root)
     return _archive_hash(config.data.root)
 
 

@@ -7,7 +7,7 @@ Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # both before torch loads: two OpenMP pools
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # spin, and large temporaries page-fault
@@ -224,6 +224,59 @@ def score(
         call.finish(facts["summary"], facts, as_json=as_json)
 
     execute("score", body, debug=debug)
+
+
+@app.command(
+    context_settings=_FREE,
+    epilog=_examples(
+        "spectramind export --out spectra.nc",
+        "spectramind export --out spectra --stage predict",
+    ),
+)
+def export(
+    overrides: Overrides = None,
+    out: Annotated[
+        Path, typer.Option(help="FILE.nc for all planets, or a folder for one ECSV a planet.")
+    ] = Path("outputs/spectra.nc"),
+    stage: Annotated[
+        Literal["fit", "predict"],
+        typer.Option(help="fit: the transit fit's, with covariance; predict: the network's."),
+    ] = "fit",
+    debug: Debug = False,
+) -> None:
+    """Write spectra for retrieval codes, as netCDF or ECSV."""
+
+    def body(call: Call) -> None:
+        from spectramind.products import export_spectra
+
+        config = call.load_config(overrides or [])
+        call.outputs = export_spectra(config, out, stage=stage)
+        call.finish(f"{len(call.outputs)} files -> {out}", {"out": str(out)}, as_json=False)
+
+    execute("export", body, debug=debug)
+
+
+@app.command(
+    context_settings=_FREE,
+    epilog=_examples("spectramind inspect 1016721840", "spectramind inspect 1016721840 --json"),
+)
+def inspect(
+    planet_id: Annotated[int, typer.Argument(help="Planet of either split.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Figure to write: .png, .pdf or .svg.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show one planet's fit: parameters, noise, verdict, and a figure."""
+
+    def body(call: Call) -> None:
+        from spectramind.products import inspect_planet
+
+        table, facts, figure = inspect_planet(call.load_config(overrides or []), planet_id, out)
+        call.outputs = (figure,)
+        call.finish(f"{table}\n{figure}", facts | {"figure": str(figure)}, as_json=as_json)
+
+    execute("inspect", body, debug=debug)
 
 
 @submission_app.command(

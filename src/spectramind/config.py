@@ -41,7 +41,7 @@ Stage = Literal["simulate", "calibrate", "fit", "train", "calibrate-temp", "pred
 STAGE_KEYS: dict[Stage, tuple[str, ...]] = {
     "simulate": ("data.level", "simulate"),
     "calibrate": ("calibration", "data.level"),
-    "fit": ("transit",),
+    "fit": ("prior", "transit"),
     "train": ("diagnostics.metric", "model", "training", "uq.epistemic", "uq.mc_samples"),
     "calibrate-temp": ("uq.levels", "uq.temp_scale"),
     "predict": ("uq.corel",),
@@ -64,6 +64,7 @@ class Config(Settings):
     """The whole configuration; it ends at `pipeline.py`, stages receive their own section."""
 
     data: DataConfig
+    prior: Path | None  # trained priors of another `fit`, in place of own ones
     simulate: SimulateConfig
     calibration: CalibrationConfig
     transit: TransitConfig

@@ -73,6 +73,13 @@ def wavelength_um() -> NDArray[np.float64]:
     return np.concatenate([[FGS1_WAVELENGTH_UM], to_scored(detector_wavelength_um())])
 
 
+def airs_edges_um() -> NDArray[np.float64]:
+    """Edges of the 282 scored AIRS-CH0 bins, shape (283,): midway between columns [um]."""
+    column = detector_wavelength_um()
+    between = 0.5 * (column[1:] + column[:-1])
+    return between[SCORED_COLUMNS.start - 1 : SCORED_COLUMNS.stop][::-1]
+
+
 def to_scored(detector_columns: NDArray) -> NDArray:
     """Crop the last axis (356 detector columns) to the 282 scored ones, wavelength increasing."""
     return detector_columns[..., SCORED_COLUMNS][..., ::-1]

@@ -87,6 +87,7 @@ class VisitFit:
     time_h: Float64[np.ndarray, " T"]
     flux: Float32[np.ndarray, "T 283"]  # divided by star and baseline; 1 outside the transit
     model: Float32[np.ndarray, "T 283"]  # fitted transit
+    electrons: Float32[np.ndarray, " 283"]  # of one time bin; 0: dark [e-]
     fgs1_time_h: Float64[np.ndarray, " L"]
     fgs1_flux: Float32[np.ndarray, " L"]  # FGS1 in finer bins, divided by star and baseline
     fgs1_model: Float32[np.ndarray, " L"]
@@ -102,8 +103,10 @@ class TransitFit:
     """
 
     planet_id: int
-    depth: Float64[np.ndarray, " 283"]  # (Rp/Rs)^2
-    sigma: Float64[np.ndarray, " 283"]
+    depth: Float64[np.ndarray, " 283"]  # posterior mean of (Rp/Rs)^2
+    sigma: Float64[np.ndarray, " 283"]  # square root of the covariance's diagonal
+    covariance: Float32[np.ndarray, "283 283"]  # of the posterior
+    measured_sigma: Float64[np.ndarray, " 283"]  # error by the wavelength alone; NaN: dark
     parameter_names: tuple[str, ...]
     parameters: Float64[np.ndarray, " K"]
     parameter_covariance: Float64[np.ndarray, "K K"]

@@ -6,7 +6,7 @@ last of all, `stage.json` with its provenance.
 
 import fcntl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,17 +36,17 @@ from spectramind.assessment import fit_posterior, gather_evidence, score_facts
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.config import STAGES, Config, Stage, dump, freeze
 from spectramind.diagnose.scoring import challenge_score, depths_of
-from spectramind.errors import ArtefactError, ConfigError, DataError
-from spectramind.observation import Star
+from spectramind.errors import ArtefactError, ConfigError
 from spectramind.provenance import unwritable, write_atomic, write_sidecar
+from spectramind.sources import SPLITS, open_source, stars_of
 from spectramind.training.device import resolve_device
 from spectramind.training.predict import predict_members
-from spectramind.transit.fit import fit_archive
+from spectramind.transit.learning import Priors, prior_path, read_priors
+from spectramind.transit.stage import Work, fit_split, learn_folds
 from spectramind.transit.store import read_fits
 from spectramind.uq.calibration import fit_calibration, read_calibration
 from spectramind.uq.intervals import with_unmeasured, write_intervals
 
-SPLITS: tuple[Split, ...] = ("train", "test")
 _SCORED: tuple[Stage, ...] = ("train", "diagnose")  # stages whose facts DVC shows as metrics
 
 
@@ -155,6 +155,14 @@ def simulate(config: Config, _folder: Path) -> Result:
 
 def calibrate(config: Config, folder: Path) -> Result:
     """Turn frames into light curves in the content-addressed store."""
+    if config.data.name == "lightcurves":
+        source = open_source(config)
+        planets = sum(len(own) for own in source.visits.values())
+        return Result(
+            summary=f"data=lightcurves holds light curves of {planets} planets already",
+            outputs=(config.data.root,),
+            facts={"planets": planets},
+        )
     archive = open_archive(config.data.root)
     problems = tuple(text for split in SPLITS for text in archive.problems(split))
     if config.data.level == "lightcurves":
@@ -195,31 +203,53 @@ def calibrate(config: Config, folder: Path) -> Result:
 
 
 def fit(config: Config, folder: Path) -> Result:
-    """Fit the transit of every planet that has light curves."""
-    archive, store = open_archive(config.data.root), light_curve_store(config)
-    reports, failures = [], []
-    for split in SPLITS:
-        here = sorted(set(archive.planets(split)) & set(store.planets(split)))
-        stars, starless = _stars(archive, split, here)
-        report = fit_archive(
-            store,
-            stars,
-            config.transit,
-            split=split,
-            out=folder,
-            workers=config.runtime.workers,
-            provenance=provenance_of(config, "fit"),
-        )
-        reports.append(report)
-        failures += [*starless, *report.failures]
+    """Learn priors from labelled planets, then fit every planet that has light curves."""
+    source = open_source(config)
+    device = resolve_device(config.runtime.device)
+    workers = 1 if device.type == "cuda" else config.runtime.workers
+
+    def work(split: Split) -> Work:
+        return Work(
+            source.read, source.stars[split], config.transit, folder,
+            provenance_of(config, "fit"), str(device),
+        )  # fmt: skip
+
+    everyone = prior_path(folder, None) if config.prior is None else config.prior
+    own: dict[int, Path] = {}
+    if config.prior is None:
+        own = learn_folds(work("train"), source.labels, source.visits["train"], workers=workers)
+    reports = [
+        fit_split(work(split), split, source.visits[split], own, everyone, workers=workers)
+        for split in SPLITS
+    ]
+    priors = read_priors(everyone)
     done = sum(report.done + report.cached for report in reports)
     flagged = sum(report.flagged for report in reports)
+    outputs = [folder]
+    if config.data.name == "lightcurves" and done:
+        from spectramind.products import spectra_of_fits, write_spectra  # xarray is slow to import
+
+        path = folder / "spectra.nc"
+        outputs += write_spectra(spectra_of_fits(folder), provenance_of(config, "fit"), path)
     return Result(
-        summary=f"fitted {done} planets -> {folder}; {flagged} flagged, their sigma inflated",
-        outputs=(folder,),
-        facts={"planets": done, "flagged": flagged},
-        failures=tuple(failures),
+        summary=(
+            f"fitted {done} planets -> {folder}; {flagged} flagged, their sigma inflated; "
+            f"{_prior_words(priors)}"
+        ),
+        outputs=tuple(outputs),
+        facts={"planets": done, "flagged": flagged, "labels": _labels_behind(priors)},
+        failures=(*source.problems, *[text for report in reports for text in report.failures]),
     )
+
+
+def _labels_behind(priors: Priors) -> int:
+    return 0 if priors.spectrum is None else priors.spectrum.planets
+
+
+def _prior_words(priors: Priors) -> str:
+    if priors.spectrum is None:
+        return "too few labels for a prior over spectra, so each wavelength stands alone"
+    return f"prior over spectra from {priors.spectrum.planets} labels"
 
 
 def train(config: Config, folder: Path) -> Result:
@@ -231,7 +261,7 @@ def train(config: Config, folder: Path) -> Result:
     known = set(labels.planet_ids.tolist())
     everyone = read_fits(stage_folder(config, "fit"), "train")
     fits = {planet: fit for planet, fit in everyone.items() if planet in known}
-    stars, _ = _stars(archive, "train", fits)
+    stars, _ = stars_of(archive, "train", fits)
     report = train_members(
         fits,
         stars,
@@ -303,7 +333,7 @@ def predict(config: Config, folder: Path) -> Result:
     """Predict the test planets; a planet without a fit gets the spread of the training labels."""
     archive = open_archive(config.data.root)
     fits = read_fits(stage_folder(config, "fit"), "test")
-    stars, _ = _stars(archive, "test", fits)
+    stars, _ = stars_of(archive, "test", fits)
     planets, posterior = predict_members(
         stage_folder(config, "train"),
         fits,
@@ -366,20 +396,6 @@ def diagnose(config: Config, folder: Path) -> Result:
         outputs=report.outputs,
         facts=facts,
     )
-
-
-def _stars(
-    archive: Archive, split: Split, planets: Iterable[int]
-) -> tuple[dict[int, Star | None], tuple[str, ...]]:
-    """Star of each planet, and a sentence for each planet that the table lacks."""
-    stars: dict[int, Star | None] = {}
-    failures = []
-    for planet in planets:
-        try:
-            stars[planet] = archive.star(split, planet)
-        except DataError as error:
-            failures.append(str(error))
-    return stars, tuple(failures)
 
 
 def run_all(

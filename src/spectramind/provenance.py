@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -97,13 +98,23 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises:
         WriteError: If the disk is full or the folder cannot be written.
     """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Hand out a temporary name beside `path`; what was written there takes its place at the end.
+
+    Raises:
+        WriteError: If the disk is full or the folder cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("wb") as handle:
-                handle.write(content)
-                handle.flush()
+            yield temporary
+            with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())
             temporary.replace(path)
         finally:
@@ -115,8 +126,9 @@ def write_atomic(path: Path, content: bytes) -> None:
 def unwritable(path: Path, error: OSError) -> WriteError:
     """The sentence for a file that cannot be written."""
     return WriteError(
-        f"{path}: cannot be written ({error.strerror}). Free disk space or point runtime.out "
-        "at a folder you may write to; finished work is kept and the next run goes on from it."
+        f"{path}: cannot be written ({error.strerror or error}). Free disk space or point "
+        "runtime.out at a folder you may write to; finished work is kept and the next run goes on "
+        "from it."
     )
 
 

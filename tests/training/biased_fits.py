@@ -5,7 +5,7 @@ import numpy as np
 from spectramind.observation import Star, TransitFit, VisitFit
 
 PARAMETERS = (
-    "semi_major_axis_rs", "impact_parameter", "u1_fgs1", "u1_airs", "k_fgs1_0", "k_airs_0",
+    "semi_major_axis_rs", "impact_parameter", "u1_fgs1", "u1_airs", "t0_h_0", "clock_h_0",
 )  # fmt: skip
 
 
@@ -24,6 +24,7 @@ def make_visit(rng: np.random.Generator, visit: int, depth: np.ndarray, bins: in
         time_h=time_h,
         flux=model + noise,
         model=model,
+        electrons=np.full(283, 1e8, np.float32),
         fgs1_time_h=fine_h,
         fgs1_flux=fgs1_model + rng.normal(0.0, 1e-4, bins).astype(np.float32),
         fgs1_model=fgs1_model,
@@ -43,8 +44,10 @@ def make_fit(
         planet_id=planet_id,
         depth=depth,
         sigma=sigma,
+        covariance=np.diag(sigma**2).astype(np.float32),
+        measured_sigma=1.5 * sigma,
         parameter_names=PARAMETERS,
-        parameters=np.array([10.0, 0.3, 0.4, 0.2, 0.1, 0.1]) + rng.normal(0.0, 0.01, 6),
+        parameters=np.array([10.0, 0.3, 0.4, 0.2, 3.7, 0.0]) + rng.normal(0.0, 0.01, 6),
         parameter_covariance=np.diag(rng.uniform(0.5e-4, 1e-4, 6)),
         limb_darkening=np.column_stack([np.linspace(0.4, 0.1, 283), np.full(283, 0.2)]),
         reduced_chi2=float(rng.uniform(0.9, 1.1)),

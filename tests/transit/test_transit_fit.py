@@ -6,10 +6,18 @@ from pydantic import ValidationError
 
 pytest.importorskip("batman")
 
-from transit_world import default_config, draw_world, make_curves
+from transit_world import (
+    default_config,
+    draw_world,
+    fit_alone,
+    level_error,
+    make_curves,
+    named,
+)
 
 from spectramind.errors import DataError
-from spectramind.transit.fit import fit_planet
+from spectramind.transit.fit import fit_planets, prepare
+from spectramind.transit.learning import first_priors
 from spectramind.transit.limb_darkening import quadratic_coefficients
 
 
@@ -30,74 +38,118 @@ def curves(world):
 
 @pytest.fixture(scope="module")
 def fit(world, curves, config):
-    return fit_planet([curves], world.table, config)
+    return fit_alone([curves], world.table, config)
 
 
 def _own_law(wavelength, temperature):
     return quadratic_coefficients(temperature, np.array([wavelength]))[0]
 
 
-def test_the_depths_of_its_own_limb_law_with_little_noise_are_found(world):
+def _error(fit, world):
+    return (fit.depth - world.depth) / fit.sigma
+
+
+def test_the_depths_of_its_own_limb_law_with_little_noise_are_found(world, config):
     clean = make_curves(world, noise=0.03, drift_amplitude=0.002, law="quadratic", u=_own_law)
-    fit = fit_planet([clean], world.star, default_config())
+    fit = fit_alone([clean], world.star, config)
     error_ppm = 1e6 * (fit.depth - world.depth)
     assert fit.reasons == ()
     assert np.abs(error_ppm[1:].mean()) < 10.0
     assert np.sqrt(np.mean(error_ppm[1:] ** 2)) < 25.0
     assert abs(error_ppm[0]) < 25.0
-    assert fit.parameters[0] == pytest.approx(world.star.period_d, rel=0.02)
-    assert dict(zip(fit.parameter_names, fit.parameters, strict=True))["t0_h_0"] == pytest.approx(
-        world.t0_h, abs=1e-3
-    )
+    assert named(fit)["period_d"] == pytest.approx(world.star.period_d, rel=0.02)
+    assert named(fit)["t0_h_0"] == pytest.approx(world.t0_h, abs=1e-3)
+    assert named(fit)["clock_h_0"] == pytest.approx(world.clock_h, abs=1e-3)
+    law = _own_law(0.7, world.star.temperature_k)
+    np.testing.assert_allclose(fit.limb_darkening[0], law, atol=0.03)
 
 
-def test_depths_lie_within_their_errors_and_products_are_whole(world, fit, config):
-    z = (fit.depth - world.depth) / fit.sigma
-    assert fit.reasons == ()
-    assert np.mean(z[1:] ** 2) < 3.0
-    assert abs(z[0]) < 4.0
-    assert np.median(fit.sigma[1:]) < 400e-6
+def test_levels_of_planets_fitted_side_by_side_are_unbiased(config):
+    worlds = [draw_world(seed) for seed in (2, 3, 4, 5)]
+    planets = [prepare([make_curves(w)], w.table, config) for w in worlds]
+    fits = fit_planets(planets, first_priors(config), config)
+    errors = np.stack([_error(fit, w) for fit, w in zip(fits, worlds, strict=True)])
+    level = [level_error(fit, w.depth) for fit, w in zip(fits, worlds, strict=True)]
+    assert [fit.planet_id for fit in fits] == [1002, 1003, 1004, 1005]
+    assert all(fit.reasons == () for fit in fits)
+    assert 0.75 < np.mean(errors[:, 1:] ** 2) < 1.5
+    assert np.abs(errors[:, 0]).max() < 4.0
+    assert abs(np.mean(level)) < 1.2  # 0.5 is the error of such a mean
+    assert np.abs(level).max() < 3.5
+
+
+def test_a_planet_is_fitted_as_if_it_were_alone(world, curves, fit, config):
+    other = draw_world(6)
+    planets = [prepare([make_curves(other)], other.table, config)]
+    planets += [prepare([curves], world.table, config)]
+    beside = fit_planets(planets, first_priors(config), config)[1]
+    np.testing.assert_allclose(beside.depth, fit.depth, rtol=0.0, atol=1e-9)
+
+
+def test_products_are_whole(world, fit, config):
     (visit,) = fit.visits
     assert visit.flux.shape == visit.model.shape == (visit.time_h.size, 283)
     assert visit.fgs1_time_h.size == min(config.fgs1_bins, 1498)
     outside = visit.model[:, 100] == 1.0
     assert np.mean(visit.flux[outside, 1:]) == pytest.approx(1.0, abs=2e-4)
     assert visit.model.min() == pytest.approx(1.0 - 1.1 * world.depth.max(), abs=3e-3)
-    residual = visit.flux - visit.model
-    assert np.abs(residual.mean(axis=0)).max() < 3e-3
+    assert np.abs((visit.flux - visit.model).mean(axis=0)).max() < 3e-3
+    assert np.std(visit.fgs1_flux - visit.fgs1_model) == pytest.approx(3.1e-4, rel=0.15)
     np.testing.assert_allclose(np.median(visit.fgs1_centroid, axis=0), 0.0, atol=1e-6)
+    assert visit.electrons[1] == pytest.approx(130e3, rel=0.02)  # one exposure a bin
     assert (np.linalg.eigvalsh(fit.parameter_covariance) > 0.0).all()
+    assert (np.linalg.eigvalsh(fit.covariance.astype(float)) > 0.0).all()
+    np.testing.assert_allclose(np.diag(fit.covariance) ** 0.5, fit.sigma, rtol=1e-5)
+    assert (fit.measured_sigma <= 1.02 * fit.sigma).all()  # what wavelengths share comes on top
 
 
 def test_the_depth_is_free_of_the_flux_unit(world, curves, fit, config):
     scaled = replace(curves, airs_e=2 * curves.airs_e, fgs1_e=np.float32(0.5) * curves.fgs1_e)
-    again = fit_planet([scaled], world.table, config)
+    again = fit_alone([scaled], world.table, config)
     np.testing.assert_allclose(again.depth, fit.depth, rtol=1e-6)
     np.testing.assert_allclose(again.sigma, fit.sigma, rtol=1e-4)
 
 
-def test_two_visits_with_own_times_narrow_sigma(world, fit, config):
+def test_two_visits_with_own_times_narrow_sigma(world, curves, fit, config):
     second = make_curves(world, visit=1, t0_h=world.t0_h + 0.4)
-    both = fit_planet([make_curves(world), second], world.table, config)
-    values = dict(zip(both.parameter_names, both.parameters, strict=True))
+    both = fit_alone([curves, second], world.table, config)
+    values = named(both)
+    assert both.reasons == ()
     assert values["t0_h_1"] - values["t0_h_0"] == pytest.approx(0.4, abs=0.02)
-    assert np.median(both.sigma[200:] / fit.sigma[200:]) < 0.9
+    assert np.median(both.sigma[200:] / fit.sigma[200:]) == pytest.approx(0.5**0.5, abs=0.06)
+    assert both.sigma[0] < fit.sigma[0]
     assert [visit.visit for visit in both.visits] == [0, 1]
-    assert np.mean(((both.depth - world.depth) / both.sigma) ** 2) < 3.0
+    assert np.mean(_error(both, world)[1:] ** 2) < 1.4
 
 
-def test_a_partial_transit_is_found(config):
-    world = draw_world(3, partial=True)
-    fit = fit_planet([make_curves(world)], world.table, config)
-    error = (fit.depth - world.depth) / fit.sigma
-    assert np.mean(error**2) < 4.0
-    values = dict(zip(fit.parameter_names, fit.parameters, strict=True))
-    assert values["t0_h_0"] == pytest.approx(world.t0_h, abs=0.1)
+def test_visits_that_disagree_are_named(world, curves, config):
+    deeper = replace(world, depth=1.15 * world.depth)
+    both = fit_alone([curves, make_curves(deeper, visit=1)], world.table, config)
+    assert any("sigma from that of all visits" in reason for reason in both.reasons)
+    assert np.abs(_error(both, world)[1:]).mean() < 3.0
+
+
+@pytest.mark.parametrize("t0_h", [0.6, 6.9])
+def test_a_partial_transit_is_found(config, t0_h):
+    world = replace(draw_world(4), t0_h=t0_h)
+    fit = fit_alone([make_curves(world)], world.table, config)
+    assert np.mean(_error(fit, world)[1:] ** 2) < 2.5
+    assert named(fit)["t0_h_0"] == pytest.approx(t0_h, abs=0.2)
+
+
+def test_a_transit_across_the_centre_settles(config):
+    """Its b^2 would fall below 0; what depends on it must be told that it stays there."""
+    world = replace(draw_world(7), t0_h=6.9)
+    fit = fit_alone([make_curves(world)], world.table, config)
+    assert fit.reasons == ()
+    assert named(fit)["impact_parameter"] == 0.0
+    assert 0.7 < np.mean(_error(fit, world)[1:] ** 2) < 1.5
 
 
 def test_a_star_in_no_table_gets_wide_priors(world, curves, config):
-    fit = fit_planet([curves], None, config)
-    assert np.mean(((fit.depth - world.depth) / fit.sigma)[1:] ** 2) < 4.0
+    unknown = fit_alone([curves], None, config)
+    assert unknown.reasons == ()
+    assert 0.7 < np.mean(_error(unknown, world)[1:] ** 2) < 1.5
 
 
 def test_spikes_and_bad_edges_change_the_depth_by_less_than_sigma(world, curves, fit, config):
@@ -107,97 +159,170 @@ def test_spikes_and_bad_edges_change_the_depth_by_less_than_sigma(world, curves,
     airs[60] *= 1.05
     airs[30, 5] *= 3.0
     fgs1[[10, 700, 1400]] *= 1.4
-    bad = fit_planet([replace(curves, airs_e=airs, fgs1_e=fgs1)], world.table, config)
+    bad = fit_alone([replace(curves, airs_e=airs, fgs1_e=fgs1)], world.table, config)
     assert bad.reasons == ()
     assert np.max(np.abs(bad.depth - fit.depth) / fit.sigma) < 1.5
 
 
-def test_missing_values_are_passed_over_and_dark_wavelengths_flagged(world, curves, fit, config):
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_burst_of_dead_exposures_costs_sigma_and_no_more(world, curves, fit, config, value):
+    airs, fgs1 = curves.airs_e.copy(), curves.fgs1_e.copy()
+    airs[50:62] = value
+    fgs1[900:1000] = value
+    bad = fit_alone([replace(curves, airs_e=airs, fgs1_e=fgs1)], world.table, config)
+    assert bad.reasons == ()
+    assert np.median(bad.sigma / fit.sigma) > 1.02
+    assert 0.7 < np.mean(_error(bad, world)[1:] ** 2) < 1.5
+    assert np.isfinite(bad.visits[0].flux).all()
+
+
+def test_dark_wavelengths_have_a_wide_sigma_and_trust_the_others(world, curves, fit, config):
     airs = curves.airs_e.copy()
     airs[40, :50] = np.nan
-    bad = fit_planet([replace(curves, airs_e=airs)], world.table, config)
-    assert bad.reasons == ()
-    assert np.max(np.abs(bad.depth - fit.depth) / fit.sigma) < 1.0
     airs[:, 7] = np.nan
     airs[:, 8] = 0.0
-    dark = fit_planet([replace(curves, airs_e=airs)], world.table, config)
-    assert dark.reasons == ("Visit 0: 2 wavelengths of AIRS-CH0 hold no flux.",)
-    assert (dark.sigma[8:10] > 10 * np.median(dark.sigma)).all()
+    dark = fit_alone([replace(curves, airs_e=airs)], world.table, config)
+    assert dark.reasons == ()
+    assert (dark.sigma[8:10] > 9e-3).all()
+    assert np.isnan(dark.measured_sigma[8:10]).all()
+    assert (dark.visits[0].electrons[8:10] == 0.0).all()
     assert np.isfinite(dark.depth).all()
+    lit = np.delete(np.arange(283), [8, 9])
+    assert np.max(np.abs(dark.depth - fit.depth)[lit] / fit.sigma[lit]) < 1.0
 
 
-def test_flat_flux_is_flagged_and_sigma_covers_plausible_depths(world, config):
-    flat = replace(world, depth=np.full(283, 1e-12))
-    curves = make_curves(flat)
-    fit = fit_planet([curves], world.table, config)
+def test_dark_wavelengths_are_a_fault_where_most_are_dark_but_not_where_they_are_absent(
+    world, curves, config
+):
+    absent = np.where(np.arange(282) % 3 == 0, curves.airs_e, np.float32(np.nan))
+    coarse = fit_alone([replace(curves, airs_e=absent)], world.table, config)
+    assert coarse.reasons == ()
+    measured = np.append(True, np.arange(282) % 3 == 0)
+    assert np.mean(_error(coarse, world)[measured] ** 2) < 1.5
+    assert (coarse.sigma[~measured] > 9e-3).all()
+    broken = np.where(np.arange(282) % 3 == 0, curves.airs_e, np.float32(0.0))
+    fit = fit_alone([replace(curves, airs_e=broken)], world.table, config)
+    assert fit.reasons == ("Visit 0: 94 of 282 wavelengths of AIRS-CH0 hold flux.",)
+    np.testing.assert_allclose(fit.sigma, config.failure.inflation * coarse.sigma, rtol=1e-6)
+
+
+@pytest.mark.parametrize("t0_h", [-3.0, 14.0])
+def test_no_transit_in_the_window_is_flagged_and_sigma_covers_plausible_depths(
+    world, config, t0_h
+):
+    fit = fit_alone([make_curves(world, t0_h=t0_h)], world.table, config)
     assert any("no transit found" in reason for reason in fit.reasons)
     assert (fit.sigma >= config.failure.depth_scatter).all()
+    assert np.isfinite(fit.depth).all()
 
 
-def test_a_wrong_star_table_is_named_in_a_reason(world, curves):
-    config = default_config(prior__semi_major_axis=0.002)
-    star = replace(world.table, semi_major_axis_rs=1.25 * world.star.semi_major_axis_rs)
-    fit = fit_planet([curves], star, config)
-    assert any(r.startswith("semi_major_axis_rs is") and "expected" in r for r in fit.reasons)
+def test_a_jump_of_the_flux_is_flagged(world, curves, config):
+    airs = curves.airs_e.copy()
+    airs[60:] *= np.float32(1.05)
+    fit = fit_alone([replace(curves, airs_e=airs)], world.table, config)
+    assert any("AIRS-CH0: reduced chi^2 of the white light is" in r for r in fit.reasons)
+    assert np.abs(_error(fit, world)).max() < 4.0
 
 
-def test_too_few_bins_outside_transit_are_named(world, curves):
-    fit = fit_planet([curves], world.table, default_config(failure__bins=90))
-    text = " ".join(fit.reasons)
-    assert "bins in transit and" in text
-    trusted = fit_planet([curves], world.table, default_config(failure__bins=5))
-    np.testing.assert_allclose(fit.sigma, 5.0 * trusted.sigma, rtol=1e-6)
+@pytest.mark.parametrize("factor", [0.8, 1.2])
+def test_a_star_table_wrong_by_a_fifth_leaves_depths_within_their_errors(
+    world, curves, config, factor
+):
+    star = replace(
+        world.star,
+        period_d=factor * world.star.period_d,
+        semi_major_axis_rs=factor * world.star.semi_major_axis_rs,
+    )
+    fit = fit_alone([curves], star, config)
+    assert 0.7 < np.mean(_error(fit, world)[1:] ** 2) < 1.5
+    assert abs(level_error(fit, world.depth)) < 3.5
+
+
+def test_a_star_table_that_cannot_be_is_named(world, curves):
+    config = default_config(prior__semi_major_axis=0.005, prior__period=0.001)
+    star = replace(world.star, semi_major_axis_rs=1.2 * world.star.semi_major_axis_rs)
+    fit = fit_alone([curves], star, config)
+    assert any(
+        reason.startswith("ln semi-major axis lies")
+        and reason.endswith("sigma from what the star's table suggests.")
+        for reason in fit.reasons
+    )
+
+
+def test_too_few_bins_outside_transit_are_named(world, curves, fit):
+    distrusted = fit_alone([curves], world.table, default_config(failure__bins=90))
+    assert all("bins in transit and" in reason for reason in distrusted.reasons)
+    assert len(distrusted.reasons) == 2
+    inflation = default_config().failure.inflation
+    np.testing.assert_allclose(distrusted.sigma, inflation * fit.sigma, rtol=1e-6)
+    np.testing.assert_array_equal(distrusted.depth, fit.depth)
+
+
+def test_a_fit_that_has_not_settled_is_named(world, curves):
+    fit = fit_alone([curves], world.table, default_config(settled_ppm=1e-12))
+    assert len(fit.reasons) == 1
+    assert fit.reasons[0].startswith("The last pass still changed the spectrum by")
 
 
 @pytest.mark.parametrize("channel", ["airs_e", "fgs1_e"])
-@pytest.mark.parametrize("value", [0.0, np.nan])
+@pytest.mark.parametrize("value", [0.0, -1e5, np.nan])
 def test_a_channel_without_flux_is_refused(world, curves, config, channel, value):
     dark = replace(curves, **{channel: np.full_like(getattr(curves, channel), value)})
     name = {"airs_e": "AIRS-CH0", "fgs1_e": "FGS1"}[channel]
     with pytest.raises(DataError, match=rf"planet 1001, visit 0, {name}: .* no positive flux"):
-        fit_planet([dark], world.table, config)
+        prepare([dark], world.table, config)
 
 
 @pytest.mark.parametrize(("channel", "name"), [("airs_e", "AIRS-CH0"), ("fgs1_e", "FGS1")])
 def test_a_constant_channel_is_refused(world, curves, config, channel, name):
     flat = replace(curves, **{channel: np.full_like(getattr(curves, channel), 1e5)})
     with pytest.raises(DataError, match=rf"visit 0, {name}: .* holds no noise, so most of its"):
-        fit_planet([flat], world.table, config)
+        prepare([flat], world.table, config)
+
+
+@pytest.mark.parametrize(
+    ("channel", "name"), [("airs_time_h", "AIRS-CH0"), ("fgs1_time_h", "FGS1")]
+)
+def test_a_time_that_occurs_twice_is_refused(world, curves, config, channel, name):
+    time = getattr(curves, channel).copy()
+    time[50:53] = time[50]
+    twice = replace(curves, **{channel: time})
+    sentence = (
+        rf"visit 0, {name}: 2 exposures have the time of another, the first at [\d.]+ h, exp"
+    )
+    with pytest.raises(DataError, match=sentence):
+        prepare([twice], world.table, config)
+
+
+def test_the_order_of_exposures_and_an_uneven_cadence_change_little(world, curves, fit, config):
+    rng = np.random.default_rng(0)
+    order = rng.permutation(curves.airs_time_h.size)
+    mixed = replace(curves, airs_time_h=curves.airs_time_h[order], airs_e=curves.airs_e[order])
+    again = fit_alone([mixed], world.table, config)
+    np.testing.assert_array_equal(again.depth, fit.depth)
+    kept = np.sort(rng.permutation(curves.airs_time_h.size)[:100])
+    fields = ("airs_time_h", "airs_e", "airs_centroid")
+    sparse = replace(curves, **{name: getattr(curves, name)[kept] for name in fields})
+    thin = fit_alone([sparse], world.table, config)
+    assert thin.reasons == ()
+    assert 0.7 < np.mean(_error(thin, world)[1:] ** 2) < 1.5
 
 
 def test_a_visit_of_few_frames_is_refused(world, curves, config):
     short = replace(
         curves,
-        airs_time_h=curves.airs_time_h[:18],
-        airs_e=curves.airs_e[:18],
-        airs_centroid=curves.airs_centroid[:18],
+        airs_time_h=curves.airs_time_h[:20],
+        airs_e=curves.airs_e[:20],
+        airs_centroid=curves.airs_centroid[:20],
     )
     with pytest.raises(DataError, match=r"1[5-9] time bins of 120 s hold both .* at least 20 are"):
-        fit_planet([short], world.table, config)
+        prepare([short], world.table, config)
     with pytest.raises(DataError, match=r"no visit with light curves\. Calibrate it first"):
-        fit_planet([], world.table, config)
+        prepare([], world.table, config)
 
 
 def test_settings_refuse_unknown_keys_and_bad_values():
     with pytest.raises(ValidationError, match="baseline_order"):
         default_config(baseline_order=3)
-    with pytest.raises(ValidationError, match="greater than 0"):
-        default_config(bin_s=0.0)
-
-
-def test_full_cadence_gives_the_same_planet(world, config):
-    full = make_curves(world, factor=5)
-    fit = fit_planet([full], world.table, config)
-    z = (fit.depth - world.depth) / fit.sigma
-    assert fit.visits[0].time_h.size >= 220
-    assert fit.visits[0].fgs1_time_h.size == config.fgs1_bins
-    assert np.mean(z[1:] ** 2) < 3.0
-
-
-@pytest.mark.slow
-def test_sigma_is_calibrated_over_many_planets(config):
-    worlds = [draw_world(seed) for seed in range(100, 130)]
-    fits = [fit_planet([make_curves(world)], world.table, config) for world in worlds]
-    z = np.array([(f.depth - w.depth) / f.sigma for f, w in zip(fits, worlds, strict=True)])
-    assert 0.4 < np.mean(z[:, 1:] ** 2) < 1.8
-    assert 0.3 < np.mean(z[:, 0] ** 2) < 2.0
+    with pytest.raises(ValidationError, match="bin_s"):
+        default_config(bin_s=-1.0)

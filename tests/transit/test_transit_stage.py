@@ -1,103 +1,320 @@
-from dataclasses import replace
-from types import SimpleNamespace
+"""The stage `fit`: priors out of fold, resumption, and planets that cannot be fitted."""
+
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("batman")
 
-from transit_world import default_config, draw_world, make_curves
+from transit_world import World, default_config, draw_world, make_curves
 
-from spectramind.calibrate.cache import LightCurveStore
-from spectramind.errors import WriteError
+from spectramind.errors import DataError, WriteError
+from spectramind.observation import Star
 from spectramind.provenance import describe
-from spectramind.transit import fit as stage
-from spectramind.transit.fit import FitReport, fit_archive
-from spectramind.transit.store import fit_path, read_facts, read_fits
+from spectramind.transit import stage
+from spectramind.transit.learning import (
+    deal_folds,
+    first_priors,
+    prior_path,
+    priors_hash,
+    read_priors,
+    write_priors,
+)
+from spectramind.transit.stage import FitReport, Work, fit_split, learn_folds
+from spectramind.transit.store import fit_path, read_facts, read_fit, read_fits
+
+LABELLED = tuple(range(1001, 1021))
+
+
+@dataclass
+class Planets:
+    """Light curves in memory in place of a source."""
+
+    worlds: dict[int, World]
+    visits: dict[int, list] = field(default_factory=dict)
+
+    def read(self, split, planet_id):
+        assert split in ("train", "test")
+        if not self.visits[planet_id]:
+            raise DataError(f"planet {planet_id}: its file is torn. Fetch it again.")
+        return self.visits[planet_id]
+
+    @property
+    def stars(self) -> dict[int, Star | None]:
+        return {planet: world.table for planet, world in self.worlds.items()}
+
+    @property
+    def labels(self):
+        return {planet: world.depth for planet, world in self.worlds.items()}
+
+    def numbers(self, *planets):
+        return {planet: max(len(self.visits[planet]), 1) for planet in planets}
 
 
 @pytest.fixture(scope="module")
-def planets(tmp_path_factory):
-    store = LightCurveStore(tmp_path_factory.mktemp("light_curves"))
-    worlds = [draw_world(seed) for seed in (1, 2)]
-    for world in worlds:
-        store.write("train", make_curves(world), {})
-    dark = make_curves(worlds[0])
-    store.write("train", replace(dark, planet_id=5, fgs1_e=0 * dark.fgs1_e), {})
-    stars = {1000 + world.seed: world.table for world in worlds}
-    return SimpleNamespace(store=store, stars={**stars, 5: worlds[0].table}, worlds=worlds)
+def planets():
+    worlds = {1000 + seed: draw_world(seed) for seed in range(1, 21)}
+    visits = {planet: [make_curves(world, factor=90)] for planet, world in worlds.items()}
+    return Planets(worlds, visits)
 
 
-def _run(planets, out, *, stars=None, config_hash="one"):
-    provenance = describe(stage="fit", config_hash=config_hash, data_hash="", seed=None)
-    return fit_archive(
-        planets.store, stars or planets.stars, default_config(),
-        split="train", out=out, workers=1, provenance=provenance,
+@pytest.fixture(scope="module")
+def config():
+    """Two folds of ten labels each are enough to learn everything from."""
+    return default_config(
+        spectrum__fewest_labels=10, spectrum__folds=2, spectrum__components=[2],
+        spectrum__lengths_um=[0.03], passes=3, settled_ppm=1e3, bin_s=900.0,
     )  # fmt: skip
 
 
-def test_one_bad_planet_does_not_stop_the_others_and_a_second_run_reuses(planets, tmp_path):
-    report = _run(planets, tmp_path)
+def work_of(planets, config, out, *, stars=None, config_hash="one"):
+    provenance = describe(stage="fit", config_hash=config_hash, data_hash="", seed=None)
+    stars = planets.stars if stars is None else stars
+    return Work(planets.read, stars, config, out, provenance, "cpu")
+
+
+def learn(planets, config, out, labels):
+    visits = planets.numbers(*LABELLED)
+    return learn_folds(work_of(planets, config, out), labels, visits, workers=1)
+
+
+@pytest.fixture(scope="module")
+def learned(planets, config, tmp_path_factory):
+    """Priors of the true labels: folder, and the file of each planet."""
+    out = tmp_path_factory.mktemp("learned")
+    return out, learn(planets, config, out, planets.labels)
+
+
+def test_each_fold_learns_from_the_labels_of_the_others(planets, config, learned):
+    out, own = learned
+    folds = deal_folds(LABELLED, 2, config.spectrum.seed)
+    assert own == {planet: prior_path(out, fold) for planet, fold in folds.items()}
+    assert sorted(folds.values()) == [0] * 10 + [1] * 10
+    assert read_priors(prior_path(out, None)).spectrum.planets == 20
+    assert read_priors(prior_path(out, None)).known.planets == 20
+    for fold in (0, 1):
+        priors = read_priors(prior_path(out, fold))
+        others = [planets.worlds[p].depth[1:].mean() for p in LABELLED if folds[p] != fold]
+        assert priors.spectrum.planets == priors.known.planets == 10
+        assert priors.spectrum.level[0] == pytest.approx(np.mean(others), rel=1e-9)
+        assert priors.unknown.planets == 0
+
+
+def _wrong(planets, changed):
+    """Labels with one planet's spectrum upside down and twice as deep."""
+    label = planets.labels[changed]
+    return planets.labels | {changed: 2.0 * (2.0 * label.mean() - label)}
+
+
+def test_a_planet_never_sees_its_own_label(planets, config, learned, tmp_path):
+    folds = deal_folds(LABELLED, 2, config.spectrum.seed)
+    changed = LABELLED[3]
+    other = next(planet for planet in LABELLED if folds[planet] != folds[changed])
+    mate = next(p for p in LABELLED if folds[p] == folds[changed] and p != changed)
+    _, own = learned
+    again = learn(planets, config, tmp_path, _wrong(planets, changed))
+    assert priors_hash(again[changed]) == priors_hash(own[changed])
+    assert priors_hash(again[other]) != priors_hash(own[other])
+    fits = {}
+    for name, paths in (("true", own), ("changed", again)):
+        work = work_of(planets, config, tmp_path / name)
+        visits = planets.numbers(changed, other, mate)
+        report = fit_split(work, "train", visits, paths, paths[changed], workers=1)
+        assert (report.done, report.failures) == (3, ())
+        fits[name] = read_fits(tmp_path / name, "train")
+    for planet in (changed, mate):
+        np.testing.assert_array_equal(fits["true"][planet].depth, fits["changed"][planet].depth)
+        np.testing.assert_array_equal(fits["true"][planet].sigma, fits["changed"][planet].sigma)
+    assert np.abs(fits["true"][other].depth - fits["changed"][other].depth).max() > 1e-7
+
+
+def test_a_second_run_that_learns_again_reuses_every_fit(planets, config, tmp_path):
+    few = {planet: planets.labels[planet] for planet in LABELLED[:2]}
+    for expected in (FitReport(2, 0, 0, ()), FitReport(0, 2, 0, ())):
+        own = learn(planets, config, tmp_path, few)
+        work, fallback = work_of(planets, config, tmp_path), prior_path(tmp_path, None)
+        visits = planets.numbers(*few)
+        assert fit_split(work, "train", visits, own, fallback, workers=1) == expected
+
+
+def test_priors_that_say_something_else_under_the_same_name_are_read_again(
+    planets, config, tmp_path
+):
+    path = tmp_path / "all.safetensors"
+    depths = []
+    for offset in (0.02, 0.4):
+        write_priors(path, first_priors(default_config(prior__limb_darkening=offset)), {})
+        run(planets, config, tmp_path, path, 1001)
+        depths.append(read_fit(fit_path(tmp_path, "train", 1001)).sigma)
+    assert np.abs(depths[1] / depths[0] - 1.0).max() > 1e-3
+
+
+def test_too_few_labels_leave_the_settings_priors(planets, config, tmp_path):
+    few = {planet: planets.labels[planet] for planet in LABELLED[:2]}
+    own = learn(planets, config, tmp_path, few)
+    assert set(own) == set(few)
+    for path in {*own.values(), prior_path(tmp_path, None)}:
+        priors = read_priors(path)
+        assert priors.spectrum is None
+        assert priors.known.planets == 0
+        np.testing.assert_array_equal(
+            priors.known.covariance, first_priors(config).known.covariance
+        )
+
+
+def test_a_labelled_planet_that_cannot_be_read_teaches_nothing(planets, config, tmp_path):
+    torn = Planets(planets.worlds, planets.visits | {1002: []})
+    few = {planet: planets.labels[planet] for planet in (1001, 1002, 1003)}
+    assert set(learn(torn, config, tmp_path, few)) == {1001, 1003}
+
+
+@pytest.fixture(scope="module")
+def plain(config, tmp_path_factory):
+    """A file of the settings' priors."""
+    path = tmp_path_factory.mktemp("plain") / "all.safetensors"
+    write_priors(path, first_priors(config), {})
+    return path
+
+
+def run(planets, config, out, plain, *numbers, **changes):
+    work = work_of(planets, config, out, **changes)
+    return fit_split(work, "train", planets.numbers(*numbers), {}, plain, workers=1)
+
+
+def test_one_bad_planet_does_not_stop_the_others_and_a_second_run_reuses(
+    planets, config, plain, tmp_path
+):
+    dark = planets.visits[1003][0]
+    dark = [replace(dark, fgs1_e=0 * dark.fgs1_e)]
+    bad = Planets(planets.worlds, planets.visits | {1003: dark, 1004: []})
+    report = run(bad, config, tmp_path, plain, 1001, 1002, 1003, 1004)
     assert (report.done, report.cached, report.flagged) == (2, 0, 0)
-    assert len(report.failures) == 1
-    assert report.failures[0].startswith("planet 5, visit 0, FGS1: the light curve holds no")
+    assert report.failures[0].startswith("planet 1003, visit 0, FGS1: the light curve holds no")
+    assert report.failures[1] == "planet 1004: its file is torn. Fetch it again."
     fits = read_fits(tmp_path, "train")
     assert list(fits) == [1001, 1002]
-    for world in planets.worlds:
-        fit = fits[1000 + world.seed]
-        assert np.mean(((fit.depth - world.depth) / fit.sigma)[1:] ** 2) < 4.0
+    for planet, fit in fits.items():
+        error = (fit.depth - planets.worlds[planet].depth) / fit.sigma
+        assert np.mean(error[1:] ** 2) < 1.6
     path = fit_path(tmp_path, "train", 1001)
     before = path.read_bytes()
     assert read_facts(path)["config_hash"] == "one"
-    assert _run(planets, tmp_path) == FitReport(0, 2, 0, report.failures)
+    again = run(bad, config, tmp_path, plain, 1001, 1002, 1003, 1004)
+    assert again == FitReport(0, 2, 0, report.failures)
     assert path.read_bytes() == before
 
 
-def test_a_changed_star_setting_or_damaged_file_is_fitted_again(planets, tmp_path):
-    only = {1001: planets.stars[1001]}
-    assert _run(planets, tmp_path, stars=only).done == 1
-    moved = {1001: replace(only[1001], period_d=1.001 * only[1001].period_d)}
-    assert _run(planets, tmp_path, stars=moved).done == 1
-    assert _run(planets, tmp_path, stars=moved, config_hash="two").done == 1
+def test_what_a_fit_depends_on_makes_it_anew(planets, config, plain, tmp_path, monkeypatch):
+    def done(**changes):
+        report = run(changes.pop("planets", planets), config, tmp_path,
+                     changes.pop("prior", plain), 1001, **changes)  # fmt: skip
+        assert report.done + report.cached == 1
+        return bool(report.done)
+
+    assert done()
+    assert not done()
+    star = planets.worlds[1001].table
+    moved = {1001: replace(star, period_d=1.001 * star.period_d)}
+    assert done(stars=moved)
+    assert done()
+    assert done(config_hash="two")
+    curves = planets.visits[1001][0]
+    brighter = {1001: [replace(curves, fgs1_e=np.float32(1.1) * curves.fgs1_e)]}
+    assert done(planets=Planets(planets.worlds, brighter))
+    assert done()
+    other = tmp_path / "other.safetensors"
+    write_priors(other, first_priors(default_config(prior__period=0.02)), {})
+    assert done(prior=other)
+    assert not done(prior=other)
+    assert done()
     fit_path(tmp_path, "train", 1001).write_bytes(b"torn")
-    assert _run(planets, tmp_path, stars=moved, config_hash="two").done == 1
-    assert _run(planets, tmp_path, stars=moved, config_hash="two").cached == 1
-
-
-def test_other_code_fits_again(planets, tmp_path, monkeypatch):
-    only = {1001: planets.stars[1001]}
-    _run(planets, tmp_path, stars=only)
+    assert done()
+    assert not done()
     monkeypatch.setattr(stage, "code_hash", lambda *parts: f"changed {parts}")
-    assert _run(planets, tmp_path, stars=only).done == 1
+    assert done()
 
 
-def test_only_fits_of_this_run_remain(planets, tmp_path):
-    """Planet 5 fails, 77 has no light curves, 1002 is not in the archive any more."""
-    stars = {1001: planets.stars[1001], 5: planets.stars[5], 77: None}
-    _run(planets, tmp_path, stars={1001: stars[1001]})
+def test_a_planet_whose_equations_cannot_be_solved_is_named(
+    planets, config, plain, tmp_path, monkeypatch
+):
+    """Batches with it are taken apart, so that the others do not share its fate."""
+    fit = stage.fit_planets
+    tried = []
+
+    def refuse(batch, *rest):
+        tried.append([planet.planet_id for planet in batch])
+        if 1002 in tried[-1]:
+            raise torch.linalg.LinAlgError("not positive-definite")
+        return fit(batch, *rest)
+
+    monkeypatch.setattr(stage, "fit_planets", refuse)
+    report = run(planets, config, tmp_path, plain, 1001, 1002, 1003)
+    assert tried == [[1001, 1002, 1003], [1001], [1002], [1003]]
+    assert report.done == 2
+    (failure,) = report.failures
+    assert failure == (
+        "planet 1002: the equations of its fit have no solution (not positive-definite). "
+        "Look at its light curves, or leave it out."
+    )
+    assert list(read_fits(tmp_path, "train")) == [1001, 1003]
+
+
+def test_a_planet_whose_lesson_cannot_be_solved_teaches_nothing(
+    planets, config, tmp_path, monkeypatch
+):
+    teach = stage.learn_from
+
+    def refuse(batch, *rest):
+        if any(planet.planet_id == 1002 for planet in batch):
+            raise np.linalg.LinAlgError("Singular matrix")
+        return teach(batch, *rest)
+
+    monkeypatch.setattr(stage, "learn_from", refuse)
+    few = {planet: planets.labels[planet] for planet in (1001, 1002, 1003)}
+    assert set(learn(planets, config, tmp_path, few)) == {1001, 1003}
+
+
+def test_planets_of_one_and_of_two_visits_are_fitted(planets, config, plain, tmp_path):
+    world = planets.worlds[1002]
+    second = make_curves(world, factor=90, visit=1, t0_h=world.t0_h + 0.3)
+    both = Planets(planets.worlds, planets.visits | {1002: [*planets.visits[1002], second]})
+    assert run(both, config, tmp_path, plain, 1001, 1002, 1003).done == 3
+    counts = {p: len(fit.visits) for p, fit in read_fits(tmp_path, "train").items()}
+    assert counts == {1001: 1, 1002: 2, 1003: 1}
+
+
+def test_only_fits_of_this_run_remain(planets, config, plain, tmp_path):
+    """Planet 1005 fails and 1002 is not in the archive any more."""
+    run(planets, config, tmp_path, plain, 1001)
     made = fit_path(tmp_path, "train", 1001)
-    for planet in (5, 77, 1002):
+    for planet in (1005, 1002):
         fit_path(tmp_path, "train", planet).write_bytes(made.read_bytes())
     other = fit_path(tmp_path, "test", 1002)
     other.parent.mkdir()
     other.write_bytes(made.read_bytes())
-    report = _run(planets, tmp_path, stars=stars)
+    torn = Planets(planets.worlds, planets.visits | {1005: []})
+    report = run(torn, config, tmp_path, plain, 1001, 1005)
     assert (report.done, report.cached, len(report.failures)) == (0, 1, 1)
     assert list(made.parent.iterdir()) == [made]
     assert other.exists()
 
 
-def test_a_folder_that_cannot_be_written_ends_the_run(planets, tmp_path, monkeypatch):
-    tried = []
-    fit = stage.fit_planet
-    monkeypatch.setattr(stage, "fit_planet", lambda *a: tried.append(1) or fit(*a))
+def test_a_flagged_planet_is_counted_fresh_and_cached(planets, plain, tmp_path):
+    strict = default_config(failure__bins=20, bin_s=900.0)
+    for expected in (FitReport(1, 0, 1, ()), FitReport(0, 1, 1, ())):
+        assert run(planets, strict, tmp_path, plain, 1001) == expected
+    assert read_fit(fit_path(tmp_path, "train", 1001)).reasons
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run(planets, config, plain, tmp_path):
     (tmp_path / "train").write_text("")
-    with pytest.raises(WriteError, match=r"cannot be written \(File exists\)"):
-        _run(planets, tmp_path, stars={k: planets.stars[k] for k in (1001, 1002)})
-    assert len(tried) == 1
+    with pytest.raises(WriteError, match=r"cannot be written \((File exists|Not a directory)\)"):
+        run(planets, config, tmp_path, plain, 1001)
 
 
-def test_a_fit_that_cannot_be_removed_is_a_sentence(planets, tmp_path):
+def test_a_fit_that_cannot_be_removed_is_a_sentence(planets, config, plain, tmp_path):
     fit_path(tmp_path, "train", 3).mkdir(parents=True)
     with pytest.raises(WriteError, match=r"3.safetensors: cannot be written \(Is a directory\)"):
-        _run(planets, tmp_path, stars={77: None})
+        run(planets, config, tmp_path, plain)

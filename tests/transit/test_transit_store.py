@@ -6,7 +6,14 @@ from safetensors.numpy import save
 
 from spectramind.errors import ArtefactError
 from spectramind.observation import TransitFit, VisitFit
-from spectramind.transit.store import fit_path, read_facts, read_fit, read_fits, write_fit
+from spectramind.transit.store import (
+    fit_path,
+    read_facts,
+    read_fit,
+    read_fits,
+    remove_others,
+    write_fit,
+)
 
 
 @pytest.fixture
@@ -19,6 +26,7 @@ def fit():
             time_h=np.linspace(0.0, 7.0, bins),
             flux=rng.normal(1.0, 1e-3, (bins, 283)).astype(np.float32),
             model=np.ones((bins, 283), dtype=np.float32),
+            electrons=rng.uniform(1e6, 1e7, 283).astype(np.float32),
             fgs1_time_h=np.linspace(0.0, 7.0, fine),
             fgs1_flux=rng.normal(1.0, 1e-3, fine).astype(np.float32),
             fgs1_model=np.ones(fine, dtype=np.float32),
@@ -30,6 +38,8 @@ def fit():
         planet_id=4294967290,
         depth=rng.uniform(0.01, 0.02, 283),
         sigma=rng.uniform(1e-5, 1e-4, 283),
+        covariance=rng.normal(0.0, 1e-9, (283, 283)).astype(np.float32),
+        measured_sigma=np.append(np.nan, rng.uniform(1e-5, 1e-4, 282)),
         parameter_names=("period_d", "t0_h_0"),
         parameters=np.array([4.0, 3.7]),
         parameter_covariance=np.array([[1.0, 0.1], [0.1, 2.0]]),
@@ -71,6 +81,14 @@ def test_fits_come_by_planet_in_increasing_order(fit, tmp_path):
         write_fit(fit_path(tmp_path, "test", planet), replace(fit, planet_id=planet), {})
     (tmp_path / "test" / ".100.safetensors.12.tmp").write_bytes(b"torn")
     assert list(read_fits(tmp_path, "test")) == [3, 20, 100]
+
+
+def test_only_the_named_planets_of_the_split_remain(fit, tmp_path):
+    for split, planet in (("train", 3), ("train", 20), ("test", 20)):
+        write_fit(fit_path(tmp_path, split, planet), replace(fit, planet_id=planet), {})
+    remove_others(tmp_path, "train", {3})
+    assert list(read_fits(tmp_path, "train")) == [3]
+    assert list(read_fits(tmp_path, "test")) == [20]
 
 
 def test_missing_fits_name_the_command_to_run(tmp_path):

@@ -11,8 +11,10 @@ import numpy as np
 import yaml
 
 from spectramind.instrument import wavelength_um
-from spectramind.observation import LightCurves, Star
-from spectramind.transit.fit import TransitConfig
+from spectramind.observation import LightCurves, Star, TransitFit
+from spectramind.transit.fit import fit_planets, prepare
+from spectramind.transit.learning import first_priors
+from spectramind.transit.settings import TransitConfig
 
 CONFIG = Path(__file__).parents[2] / "configs" / "transit" / "default.yaml"
 
@@ -26,6 +28,23 @@ def default_config(**changes) -> TransitConfig:
         else:
             values[group] = value
     return TransitConfig(**values)
+
+
+def fit_alone(curves, star, config, priors=None) -> TransitFit:
+    """Fit of one planet, by the settings' priors unless others are given."""
+    planet = prepare(curves, star, config)
+    (fit,) = fit_planets([planet], first_priors(config) if priors is None else priors, config)
+    return fit
+
+
+def level_error(fit: TransitFit, depth: np.ndarray) -> float:
+    """Error of the AIRS-CH0 mean depth in units of its own sigma."""
+    sigma = np.sqrt(fit.covariance[1:, 1:].astype(np.float64).mean())
+    return float((fit.depth - depth)[1:].mean() / sigma)
+
+
+def named(fit: TransitFit) -> dict[str, float]:
+    return dict(zip(fit.parameter_names, fit.parameters.tolist(), strict=True))
 
 
 @dataclass

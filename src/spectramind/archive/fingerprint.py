@@ -1,11 +1,12 @@
 """What data a result was made from, without reading 250 GB.
 
-Files below 5 MiB (maps, tables, time axes) and texts are read whole: every change is seen. Of a
-larger parquet file, a signal, only the footer is. It lists offset and size of every column, and
-the least and largest value where the writer stored statistics: the files of the challenge have
-them, signals of our simulator have not. Other values in a column of the same encoded size and,
-if stored, the same extremes are not seen; nor is a change in any other large file before its
-last 64 KiB. Light-curve arrays are such files, but their JSON marks hold the hash of the whole.
+Files below 5 MiB (maps, tables, time axes), texts and netCDF files are read whole: every change
+is seen. Of a larger parquet file, a signal, only the footer is. It lists offset and size of every
+column, and the least and largest value where the writer stored statistics: the files of the
+challenge have them, signals of our simulator have not. Other values in a column of the same
+encoded size and, if stored, the same extremes are not seen; nor is a change in any other large
+file before its last 64 KiB. Light-curve arrays are such files, but their JSON marks hold the hash
+of the whole.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from spectramind.errors import DataError
 
 _MAGIC = b"PAR1"
 _TRAILER = 8  # bytes: length of the footer (4, little endian), then the magic
-_WHOLE = (".csv", ".json", ".yaml", ".txt")  # hashed from the first byte to the last
+_WHOLE = (".csv", ".json", ".nc", ".yaml", ".txt")  # hashed from the first byte to the last
 _SMALL = 5 * 2**20  # bytes: smaller files are hashed whole; the axis table has 4.3 MB
 _TAIL = 65536  # bytes of any other file, and of a parquet file without a valid trailer
 _SUBFOLDERS = ("train", "test", "lightcurves")
@@ -29,8 +30,8 @@ _SUBFOLDERS = ("train", "test", "lightcurves")
 def fingerprint(paths: Sequence[Path], root: Path) -> str:
     """Hash of files by their path below `root`, size and content, first 16 hex digits.
 
-    The content is the whole of a file below 5 MiB and of a csv, json, yaml or txt file, else the
-    footer of a parquet file or the last 64 KiB. A truncated parquet file has a fingerprint, too.
+    The content is the whole of a file below 5 MiB and of a csv, json, nc, yaml or txt file, else
+    the footer of a parquet file or the last 64 KiB. A truncated parquet file has one, too.
 
     Raises:
         DataError: If a file is missing or cannot be read.
@@ -69,14 +70,14 @@ def archive_hash(root: Path) -> str:
 
     "md5-<hash>": a `dvc.lock` in the current folder or above it, or `<root>.dvc`, lists the
     archive as an output; its number of files and their total size are those recorded; no file
-    is newer than the record. "manifest-<hash>": `fingerprint` of the tables in `root` and of
-    all files in its train, test and lightcurves folders (hidden ones, which are unfinished, and
-    the truth folder and notes of the simulator are left out).
+    is newer than the record. "manifest-<hash>": `fingerprint` of the tables and netCDF
+    files in `root` and of all files in its train, test and lightcurves folders (hidden ones,
+    which are unfinished, and the truth folder and notes of the simulator are left out).
     """
     md5 = _tracked_md5(root.resolve())
     if md5 is not None:
         return f"md5-{md5}"
-    tables = [path for path in root.iterdir() if path.suffix in (".csv", ".parquet")]
+    tables = [path for path in root.iterdir() if path.suffix in (".csv", ".nc", ".parquet")]
     nested = [path for name in _SUBFOLDERS for path in _files(root / name)]
     return f"manifest-{fingerprint([*tables, *nested], root)}"
 

@@ -47,14 +47,16 @@ _NAMED = 5  # planets that one sentence of `problems` names
 class DataConfig(Settings):
     """Which archive is read."""
 
-    name: Literal["sim", "kaggle"]  # simulated here, or downloaded from the challenge
+    name: Literal["sim", "kaggle", "lightcurves"]  # simulated here, of the challenge, or foreign
     root: Path  # folder of the archive
-    level: Literal["frames", "lightcurves"]  # raw uint16 frames, or simulated light curves
+    level: Literal["frames", "lightcurves"]  # raw uint16 frames, or light curves
 
     @model_validator(mode="after")
     def _challenge_has_frames(self) -> "DataConfig":
         if self.name == "kaggle" and self.level != "frames":
             raise ValueError("data.level must be frames for data=kaggle: it has no light curves")
+        if self.name == "lightcurves" and self.level != "lightcurves":
+            raise ValueError("data.level must be lightcurves for data=lightcurves: no frames")
         return self
 
 

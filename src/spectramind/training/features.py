@@ -19,7 +19,7 @@ _BOTTOM = 0.8  # share of the deepest model flux at which the bottom of the tran
 _EDGE = 0.02  # share at which ingress begins
 # Parameters of the fit whose value, and whose standard deviation, the network is told.
 FIT_VALUES = ("semi_major_axis_rs", "impact_parameter", "u1_fgs1", "u1_airs")
-FIT_SIGMAS = ("impact_parameter", "k_fgs1_0", "k_airs_0")
+FIT_SIGMAS = ("semi_major_axis_rs", "impact_parameter", "u1_fgs1")
 
 NODE_FEATURES = (
     *(f"pull_{width:g}" for width in _SMOOTHING_BINS), "pull_white", "log_sigma",

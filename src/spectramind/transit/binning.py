@@ -29,6 +29,8 @@ class BinnedVisit:
     fgs1: Float64[np.ndarray, " T"]
     white_share: Float64[np.ndarray, " 282"]  # of each wavelength in `airs_white`
     lit: Bool[np.ndarray, " 282"]  # wavelengths with flux
+    columns: int  # wavelengths with any value at all, dark or not
+    electrons: Float64[np.ndarray, " 283"]  # of one bin; 0: dark [e-]
     airs_noise: float  # of `airs_white`, from differences in time
     fgs1_noise: float
     fine_time_h: Float64[np.ndarray, " L"]
@@ -55,6 +57,7 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
     airs_time, airs = _usable("AIRS-CH0", curves, config.edge_exposures)
     fgs1_time, fgs1 = _usable("FGS1", curves, config.edge_exposures)
     airs, lit = _mended(airs)
+    _refuse_gaps(curves, bool(lit.any()))
     level, white = np.median(airs, axis=0), airs[:, lit].sum(axis=1)
     edges = _edges(airs_time, fgs1_time, config.bin_s)
     airs_index, fgs1_index = (np.searchsorted(edges, t) - 1 for t in (airs_time, fgs1_time))
@@ -87,6 +90,10 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
         fgs1=mean_fgs1(fgs1[keep_fgs1])[full] / fgs1_level,
         white_share=np.where(lit, level, 0.0) / level[lit].sum(),
         lit=lit,
+        columns=int(np.isfinite(curves.airs_e).any(axis=0).sum()),
+        electrons=np.append(
+            fgs1_level * fgs1_time.size / bins, np.where(lit, level, 0.0) * airs_time.size / bins
+        ),
         airs_noise=airs_noise / white_level * np.sqrt(bins / airs_time.size),
         fgs1_noise=fgs1_noise / fgs1_level * np.sqrt(bins / fgs1_time.size),
         fine_time_h=fine[0],
@@ -101,15 +108,17 @@ def _usable(
     """Exposures with flux, in order of time, without the visit's edges."""
     if channel == "FGS1":
         time, flux = curves.fgs1_time_h, curves.fgs1_e.astype(np.float64)
-        good = np.isfinite(flux)
+        good = np.isfinite(flux) & (flux > 0.0)
     else:
         time, flux = curves.airs_time_h, curves.airs_e.astype(np.float64)
         count = np.isfinite(flux).sum(axis=1)
         good = count > 0.5 * np.isfinite(flux).any(axis=0).sum()
+        good &= np.nansum(flux, axis=1) > 0.0
     rows = np.flatnonzero(good & np.isfinite(time))
     rows = rows[np.argsort(time[rows], kind="stable")]
     rows = rows[edge : rows.size - edge]
-    _refuse_dark(channel, curves, rows.size > 1 and bool(np.nanmedian(flux[rows]) > 0.0))
+    _refuse_dark(channel, curves, rows.size > 1)
+    _refuse_twice(channel, curves, time[rows])
     return time[rows], flux[rows]
 
 
@@ -131,6 +140,25 @@ def _refuse_dark(channel: str, curves: LightCurves, has_flux: bool) -> None:
             f"planet {curves.planet_id}, visit {curves.visit}, {channel}: the light curve holds "
             "no positive flux, expected electrons per exposure. Check the calibration of this "
             "visit or leave it out."
+        )
+
+
+def _refuse_gaps(curves: LightCurves, has_series: bool) -> None:
+    if not has_series:
+        raise DataError(
+            f"planet {curves.planet_id}, visit {curves.visit}, AIRS-CH0: every wavelength lacks "
+            f"{100.0 * _MISSING:.0f} % of its exposures or more, or holds no positive flux; "
+            "expected electrons per exposure. Leave out the exposures with gaps, or this visit."
+        )
+
+
+def _refuse_twice(channel: str, curves: LightCurves, time_h: Float64[np.ndarray, " N"]) -> None:
+    again = np.flatnonzero(np.diff(time_h) == 0.0)
+    if again.size:
+        raise DataError(
+            f"planet {curves.planet_id}, visit {curves.visit}, {channel}: {again.size} exposures "
+            f"have the time of another, the first at {time_h[again[0]]:.6g} h, expected one "
+            "exposure a time. Mend the times or leave this visit out."
         )
 
 
@@ -157,7 +185,8 @@ def _edges(
 def _full(index: Int[np.ndarray, " N"], bins: int) -> Bool[np.ndarray, " bins"]:
     inside = index[(index >= 0) & (index < bins)]
     counts = np.bincount(inside, minlength=bins)
-    return counts >= 0.5 * np.max(counts, initial=1)
+    usual = np.median(counts[counts > 0]) if inside.size else 1.0
+    return counts >= 0.5 * usual
 
 
 class _means:

@@ -1,219 +1,339 @@
-"""The stage: a transit fit of every planet, one file each, made again only when needed."""
+"""The transit fit of planets, from light curves to `TransitFit`."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
 
-from spectramind.calibrate.cache import LightCurveStore
-from spectramind.errors import ArtefactError, DataError
+from spectramind.errors import DataError
+from spectramind.instrument import wavelength_um
 from spectramind.observation import LightCurves, Star, TransitFit, VisitFit
-from spectramind.parallel import each
-from spectramind.provenance import Provenance, code_hash, digest
+from spectramind.transit.batch import Batch, make_batch, make_white_batch
 from spectramind.transit.binning import BinnedVisit, bin_visit
-from spectramind.transit.combine import combine_visits
-from spectramind.transit.depths import Spectrum, fit_depths
+from spectramind.transit.depths import SpectrumFit, fit_known, fit_spectrum
+from spectramind.transit.drift import chebyshev
+from spectramind.transit.learning import Lesson, Priors
+from spectramind.transit.limb_darkening import quadratic_coefficients
+from spectramind.transit.linear import transit_columns
+from spectramind.transit.parameters import FIXED, Layout
+from spectramind.transit.population import Guess, guess_orbit, make_evidence
+from spectramind.transit.prior import PriorOnDevice, log_signal
 from spectramind.transit.settings import TransitConfig
-from spectramind.transit.store import fit_path, read_facts, read_fit, remove_others, write_fit
-from spectramind.transit.verdict import judge, widened
-from spectramind.transit.white import LIMB, ORBIT, VISIT, Series, WhiteFit, fit_white, star_prior
+from spectramind.transit.verdict import Findings, judge, lost
+from spectramind.transit.white import SharedPrior, Solution, fit_white, stack_priors
+
+_CPU = torch.device("cpu")
+_ORBIT_NAMES = ("period_d", "semi_major_axis_rs", "impact_parameter")
+_LIMB_NAMES = ("u1_fgs1", "u2_fgs1", "u1_airs", "u2_airs")
+_TIME_NAMES = ("t0_h", "clock_h")
+_LOOSE = 1e-2  # scatter of a visit's depth when its disagreement is measured [(Rp/Rs)^2]
 
 
-@dataclass(frozen=True)
-class FitReport:
-    """What a run of the stage did with the planets of one split."""
+@dataclass(frozen=True, eq=False)
+class Planet:
+    """A planet with its visits in time bins."""
 
-    done: int  # fitted now
-    cached: int  # found, made with the same settings from the same light curves
-    flagged: int  # of done and cached, fits that are not trusted
-    failures: tuple[str, ...]  # a sentence for each planet without a fit
+    planet_id: int
+    star: Star | None
+    visits: tuple[BinnedVisit, ...]
 
-
-def fit_archive(
-    store: LightCurveStore,
-    stars: Mapping[int, Star | None],
-    config: TransitConfig,
-    *,
-    split: str,
-    out: Path,
-    workers: int,
-    provenance: Provenance,
-) -> FitReport:
-    """Fit every planet of both `stars` and `store`; one that fails does not stop the others.
-
-    At the end `OUT/SPLIT` holds the fits that this run made or found, and no others.
-
-    Args:
-        store: Calibrated light curves.
-        stars: Rows of the star table by planet; None for a star in no table.
-        config: Section `transit`.
-        split: "train" or "test".
-        out: Folder of the stage; files go to `OUT/SPLIT/PLANET.safetensors`.
-        workers: Processes.
-        provenance: Stored with each fit.
-
-    Raises:
-        WriteError: If `out` cannot be written.
-    """
-    task = partial(_fit_stored, store, config, split, out, provenance)
-    planets = [(planet, stars[planet]) for planet in store.planets(split) if planet in stars]
-    done = cached = flagged = 0
-    failures = []
-    for outcome in each(task, planets, workers=workers, label=f"fit {split}"):
-        if outcome.value is None:
-            failures.append((outcome.item[0], str(outcome.error)))
-            continue
-        found, suspicious = outcome.value
-        cached += found
-        done += not found
-        flagged += suspicious
-    failed = {planet for planet, _ in failures}
-    remove_others(out, split, [planet for planet, _ in planets if planet not in failed])
-    return FitReport(done, cached, flagged, tuple(text for _, text in sorted(failures)))
+    @property
+    def middles_h(self) -> list[float]:
+        """Middle of each visit's window [h]."""
+        return [float(np.mean(visit.airs_time_h[[0, -1]])) for visit in self.visits]
 
 
-def fit_planet(
-    visits: Sequence[LightCurves], star: Star | None, config: TransitConfig
-) -> TransitFit:
-    """White-light fit of all visits, depths at each wavelength, residuals and a verdict.
+def prepare(curves: Sequence[LightCurves], star: Star | None, config: TransitConfig) -> Planet:
+    """Bin the visits of a planet.
 
     Raises:
         DataError: If there is no visit, or one of them cannot be fitted at all.
     """
-    if not visits:
+    if not curves:
         raise DataError("The planet has no visit with light curves. Calibrate it first.")
-    binned = [bin_visit(curves, config) for curves in visits]
-    share = np.mean([visit.white_share for visit in binned], axis=0)
-    white = fit_white(binned, star_prior(star, share, config), config)
-    limb = _limb_darkening(white)
-    spectra = [
-        fit_depths(
-            visit,
-            z=white.separation(series, series.time_h),
-            used=series.used,
-            white_model=white.model(series),
-            white_transit=1.0 - white.hidden(series, series.time_h),
-            k_white=white.value(f"k_airs_{visit.visit}"),
-            limb=limb[1:],
-            config=config,
+    binned = tuple(bin_visit(visit, config) for visit in curves)
+    return Planet(curves[0].planet_id, star, binned)
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """White-light fit of planets, on the way to their spectra."""
+
+    guesses: list[Guess]
+    layout: Layout
+    limb: Float64[np.ndarray, "B 283 2"]
+    prior: SharedPrior
+    white: Solution
+    solution: Solution  # `white` with the shared parameters of `layout`
+    used: Bool[Tensor, "B V 2 T"]  # bins of white light that are no outliers
+
+
+def _begin(
+    planets: Sequence[Planet], priors: Priors, config: TransitConfig, device: torch.device
+) -> _Start:
+    guesses = [guess_orbit(planet.star, config) for planet in planets]
+    limb = np.stack([quadratic_coefficients(g.temperature_k, wavelength_um()) for g in guesses])
+    orders = len(config.baseline.scatter)
+    terms = config.baseline.wavelength_order + 1
+    narrow, layout = (Layout(len(planets[0].visits), orders, n) for n in (1, terms))
+    own = [priors.known if guess.known else priors.unknown for guess in guesses]
+
+    def prior(which: Layout) -> SharedPrior:
+        parts = [
+            population.prior(guess, planet.middles_h, which, config)
+            for population, guess, planet in zip(own, guesses, planets, strict=True)
+        ]
+        return stack_priors(parts, device)
+
+    visits = [planet.visits for planet in planets]
+    batch = make_white_batch(visits, limb, config).to(device)
+    white, linear = fit_white(batch, narrow, prior(narrow), visits, guesses, config)
+    full = prior(layout)
+    shared = _widened(white.shared, narrow, layout)
+    solution = Solution(white.depth, shared, white.normal, white.cost)
+    return _Start(guesses, layout, limb, full, white, solution, linear.batch.weight > 0.0)
+
+
+def _all_columns(
+    planets: Sequence[Planet], start: _Start, config: TransitConfig, device: torch.device
+) -> Batch:
+    """Every wavelength, without the bins that stand out in white light."""
+    batch = make_batch([planet.visits for planet in planets], start.limb, config).to(device)
+    fgs1, airs = start.used.split(1, dim=2)
+    return batch.keep(torch.cat([fgs1, airs.expand(-1, -1, batch.depths - 1, -1)], dim=2))
+
+
+def _widened(
+    shared: Float64[Tensor, "B M"], narrow: Layout, layout: Layout
+) -> Float64[Tensor, "B N"]:
+    """Shared parameters of white light among those of all wavelengths."""
+    wide = torch.zeros(len(shared), layout.size).to(shared)
+    wide[:, :FIXED] = shared[:, :FIXED]
+    for visit in range(layout.visits):
+        wide[:, layout.times(visit)] = shared[:, narrow.times(visit)]
+        wide[:, layout.offsets(visit)] = shared[:, narrow.offsets(visit)]
+        source, target = narrow.drift(visit).start, layout.drift(visit).start
+        orders = layout.time_order
+        wide[:, target : target + orders] = shared[:, source : source + orders]
+        airs = slice(target + orders, layout.drift(visit).stop, layout.wavelength_terms)
+        wide[:, airs] = shared[:, source + orders : source + 2 * orders]
+    return wide
+
+
+def learn_from(
+    planets: Sequence[Planet],
+    labels: Mapping[int, Float64[np.ndarray, " 283"]],
+    priors: Priors,
+    config: TransitConfig,
+    device: torch.device = _CPU,
+) -> list[Lesson]:
+    """What labelled planets with equally many visits teach, their depths held at the labels."""
+    start = _begin(planets, priors, config, device)
+    batch = _all_columns(planets, start, config, device)
+    depth = torch.tensor(np.stack([labels[planet.planet_id] for planet in planets]))
+    solution = fit_known(
+        batch, start.layout, start.prior, depth.to(device), start.solution.shared, config
+    )
+    normal, shared = solution.normal, solution.shared
+    lessons = []
+    for row, (planet, guess) in enumerate(zip(planets, start.guesses, strict=True)):
+        label = labels[planet.planet_id]
+        around, information, pull = (
+            part[row].cpu().numpy() for part in (shared, normal.shared, normal.shared_pull)
         )
-        for visit, series in zip(binned, white.series[1::2], strict=True)
+        evidence = make_evidence(guess, around, information, pull, start.layout, config)
+        scale = log_signal(planet.star, float(label[1:].mean()))
+        lessons.append(Lesson(planet.planet_id, label, scale, guess.known, evidence))
+    return lessons
+
+
+def fit_planets(
+    planets: Sequence[Planet],
+    priors: Priors,
+    config: TransitConfig,
+    device: torch.device = _CPU,
+) -> list[TransitFit]:
+    """Spectra of planets with equally many visits, side by side.
+
+    Args:
+        planets: Binned visits.
+        priors: What is known beforehand; it must not have seen these planets' labels.
+        config: Section `transit`.
+        device: Where torch computes.
+    """
+    start = _begin(planets, priors, config, device)
+    batch = _all_columns(planets, start, config, device)
+    white = start.white.depth[:, 1].tolist()
+    scale = [log_signal(planet.star, depth) for planet, depth in zip(planets, white, strict=True)]
+    spectra = None if priors.spectrum is None else PriorOnDevice(priors.spectrum, device)
+    fit = fit_spectrum(
+        batch, start.layout, start.prior, spectra,
+        torch.tensor(scale, dtype=torch.float64, device=device), start.solution, config,
+    )  # fmt: skip
+    findings = _findings(fit, start, priors, scale)
+    return [
+        _product(planet, row, fit, start, found, config)
+        for row, (planet, found) in enumerate(zip(planets, findings, strict=True))
     ]
-    combined = combine_visits(white, binned, spectra)
-    reasons = judge(white, binned, combined, star, config.failure)
-    depth, sigma = _filled(combined.depth, combined.sigma, config.failure.depth_scatter)
-    physical = len(ORBIT) + len(LIMB) + len(VISIT) * len(binned)
-    sign = np.ones(physical)
-    sign[ORBIT.index("impact_parameter")] = np.copysign(1.0, white.value("impact_parameter"))
+
+
+def _findings(
+    fit: SpectrumFit, start: _Start, priors: Priors, scale: Sequence[float]
+) -> list[Findings]:
+    """What the verdict looks at, planet by planet."""
+    weight = fit.linear.batch.weight
+    residual = fit.linear.residual(fit.curves)
+    white, inside = [], []
+    for columns in (slice(0, 1), slice(1, None)):
+        own = weight[:, :, columns]
+        total = own.sum(2)
+        mean = (own * residual[:, :, columns]).sum(2) / total.clamp_min(1e-300)
+        lit = total > 0.5 * total.amax(-1, keepdim=True)
+        white.append(torch.where(lit, mean * total.sqrt(), torch.nan))
+        inside.append(-fit.curves.log_transit[:, :, columns].mean(2) > 1e-9)
+    scatter = torch.linalg.inv(start.prior.precision).diagonal(dim1=-2, dim2=-1).sqrt()
+    fixed = ((fit.shared - start.prior.mean) / scatter)[:, :FIXED]
+    level, sigma = _white_depths(start.white)
+    disagreement = _disagreement(fit, start)
+    strength = 0.0 * fit.change
+    if priors.spectrum is not None:
+        expected = [priors.spectrum.log_amplitude(own) for own in scale]
+        expected = torch.tensor(expected).to(fit.change)
+        strength = (fit.posterior.log_amplitude - expected) / priors.spectrum.amplitude[2]
+    return [
+        Findings(
+            depth=tuple(level[row].tolist()),
+            depth_sigma=tuple(sigma[row].tolist()),
+            fixed=fixed[row].cpu().numpy(),
+            offset_sigma=disagreement[row].cpu().numpy(),
+            amplitude_sigma=float(strength[row]),
+            change_ppm=1e6 * float(fit.change[row]),
+            white=torch.stack(white, dim=2)[row].cpu().numpy(),
+            inside=torch.stack(inside, dim=2)[row].cpu().numpy(),
+        )
+        for row in range(len(fit.depth))
+    ]
+
+
+def _white_depths(white: Solution) -> tuple[Float64[Tensor, "B 2"], Float64[Tensor, "B 2"]]:
+    """White-light depths and their errors, all shared parameters held."""
+    return white.depth, white.normal.depth.clamp_min(1e-30) ** -0.5
+
+
+def _disagreement(fit: SpectrumFit, start: _Start) -> Float64[Tensor, "B V 2"]:
+    """Distance of each visit's depths from the planet's, in units of their own error."""
+    layout = start.layout
+    if layout.visits == 1:
+        return torch.zeros(len(fit.depth), 1, 2).to(fit.depth)
+    normal = fit.linear.normal(fit.depth, fit.shared)
+    first = [layout.offsets(visit).start for visit in range(layout.visits)]
+    rows = [row + channel for row in first for channel in range(2)]
+    precision = start.prior.precision.clone()
+    for row in rows:
+        precision[:, row, row] = _LOOSE**-2.0
+    covariance = torch.linalg.inv(normal.shared + precision)
+    pull = normal.shared_pull + start.prior.pull(fit.shared)
+    pull[:, rows] = normal.shared_pull[:, rows]
+    step = (covariance @ pull[..., None])[..., 0][:, rows]
+    sigma = covariance.diagonal(dim1=-2, dim2=-1)[:, rows].sqrt()
+    return (step / sigma).reshape(-1, layout.visits, 2)
+
+
+def _product(
+    planet: Planet, row: int, fit: SpectrumFit, start: _Start, found: Findings,
+    config: TransitConfig,
+) -> TransitFit:  # fmt: skip
+    reasons = judge(
+        found, planet.visits, known=start.guesses[row].known, config=config.failure,
+        settled_ppm=config.settled_ppm,
+    )  # fmt: skip
+    names, values, covariance = _parameters(planet, row, fit, start)
+    spread = fit.posterior.covariance[row].cpu().numpy()
+    spread = spread * (config.failure.inflation**2 if reasons else 1.0)
+    if lost(reasons):
+        spread = spread + config.failure.depth_scatter**2
+    information = fit.likelihood.information[row].diagonal().cpu().numpy()
+    own = fit.linear.layout.split(fit.shared[row : row + 1], fit.linear.batch.place)
+    used = np.isfinite(found.white)
     return TransitFit(
-        planet_id=visits[0].planet_id,
-        depth=depth,
-        sigma=widened(sigma, reasons, config.failure),
-        parameter_names=white.names[:physical],
-        parameters=sign * white.theta[:physical],
-        parameter_covariance=np.outer(sign, sign) * white.covariance[:physical, :physical],
-        limb_darkening=limb,
-        reduced_chi2=white.reduced_chi2,
+        planet_id=planet.planet_id,
+        depth=fit.depth[row].cpu().numpy(),
+        sigma=np.sqrt(np.diag(spread)),
+        covariance=spread.astype(np.float32),
+        measured_sigma=np.where(information > 1e-12, information, np.nan) ** -0.5,
+        parameter_names=names,
+        parameters=values,
+        parameter_covariance=covariance,
+        limb_darkening=(fit.linear.batch.limb[row] + own.limb[0]).cpu().numpy(),
+        reduced_chi2=float(np.mean(found.white[used] ** 2)) if used.any() else 0.0,
         reasons=reasons,
         visits=tuple(
-            _products(visit, white, number, spectrum)
-            for number, (visit, spectrum) in enumerate(zip(binned, spectra, strict=True))
+            _visit_product(visit, number, row, fit) for number, visit in enumerate(planet.visits)
         ),
     )
 
 
-def _limb_darkening(white: WhiteFit) -> Float64[np.ndarray, "283 2"]:
-    """Prior of each wavelength, moved by what the white light of its channel asks for."""
-    first = len(ORBIT)
-    fitted = white.theta[first : first + len(LIMB)]
-    moved = fitted - white.prior.centre[first:]
-    limb = white.prior.limb_darkening.copy()
-    limb[0] += moved[:2]
-    limb[1:] += moved[2:]
-    return limb
+def _parameters(
+    planet: Planet, row: int, fit: SpectrumFit, start: _Start
+) -> tuple[tuple[str, ...], Float64[np.ndarray, " K"], Float64[np.ndarray, "K K"]]:
+    """Shared parameters in physical terms: P, a, b, limb darkening and times of each visit."""
+    shared, prior = fit.shared[row].cpu().numpy(), fit.shared_covariance[row].cpu().numpy()
+    limb = fit.linear.batch.limb[row].cpu().numpy()
+    first = [start.layout.times(visit).start for visit in range(start.layout.visits)]
+    times = [row + place for row in first for place in range(len(_TIME_NAMES))]
+    chosen = [*range(len(_ORBIT_NAMES) + len(_LIMB_NAMES)), *times]
+    values, slopes = shared[chosen].copy(), np.ones(len(chosen))
+    values[:2] = slopes[:2] = np.exp(values[:2])
+    values[2] = np.sqrt(values[2])
+    slopes[2] = 0.5 / max(values[2], 0.05)  # b^2 is the Gaussian one; near 0 b has no slope
+    values[3:5] += limb[0]
+    values[5:7] += limb[1:].mean(axis=0)
+    names = [*_ORBIT_NAMES, *_LIMB_NAMES]
+    names += [f"{name}_{visit.visit}" for visit in planet.visits for name in _TIME_NAMES]
+    covariance = slopes[:, None] * prior[np.ix_(chosen, chosen)] * slopes
+    return tuple(names), values, covariance
 
 
-def _filled(
-    depth: Float64[np.ndarray, " 283"], sigma: Float64[np.ndarray, " 283"], scatter: float
-) -> tuple[Float64[np.ndarray, " 283"], Float64[np.ndarray, " 283"]]:
-    """Wavelengths without flux get the mean depth of the others and a sigma that says so."""
-    measured = np.isfinite(sigma)
-    weight = np.where(measured, sigma, np.inf) ** -2.0
-    mean = float(weight[1:] @ np.where(measured, depth, 0.0)[1:] / weight[1:].sum())
-    return np.where(measured, depth, mean), np.where(measured, sigma, scatter)
-
-
-def _products(visit: BinnedVisit, white: WhiteFit, number: int, spectrum: Spectrum) -> VisitFit:
+def _visit_product(visit: BinnedVisit, number: int, row: int, fit: SpectrumFit) -> VisitFit:
     """Residual products of one visit for the network and the figures."""
-    fgs1 = white.series[2 * number]
-    flux = np.column_stack(
-        [visit.fgs1 / _baseline(white, fgs1, fgs1.basis), visit.airs / spectrum.baseline]
-    )
-    hidden = np.column_stack([white.hidden(fgs1, fgs1.time_h), spectrum.hidden])
-    order = fgs1.basis.shape[1] - 1
-    fine_basis = np.polynomial.chebyshev.chebvander(visit.scaled(visit.fine_time_h), order)
+    bins = visit.airs_time_h.size
+    log_transit = fit.curves.log_transit[row, number, :, :bins]
+    residual = fit.linear.residual(fit.curves)[row, number, :, :bins]
+    fine_model, fine_gain = _fine(visit, number, row, fit)
+    weight = fit.linear.batch.weight[row, number, 0, :bins]
+    own = fit.linear.batch.log_flux - fit.curves.log_transit - fit.curves.log_gain
+    level = (weight * own[row, number, 0, :bins]).sum() / weight.sum()
+    baseline = fine_gain * float(level.exp())
     return VisitFit(
         visit=visit.visit,
         time_h=visit.airs_time_h,
-        flux=flux.astype(np.float32),
-        model=(1.0 - hidden).astype(np.float32),
+        flux=(log_transit + residual).exp().T.cpu().numpy().astype(np.float32),
+        model=log_transit.exp().T.cpu().numpy().astype(np.float32),
+        electrons=visit.electrons.astype(np.float32),
         fgs1_time_h=visit.fine_time_h,
-        fgs1_flux=(visit.fine_fgs1 / _baseline(white, fgs1, fine_basis)).astype(np.float32),
-        fgs1_model=(1.0 - white.hidden(fgs1, visit.fine_time_h[:, None])).astype(np.float32),
+        fgs1_flux=(visit.fine_fgs1 / baseline).astype(np.float32),
+        fgs1_model=fine_model.astype(np.float32),
         fgs1_centroid=visit.fine_centroid.astype(np.float32),
     )
 
 
-def _baseline(
-    white: WhiteFit, series: Series, basis: Float64[np.ndarray, "L N"]
-) -> Float64[np.ndarray, " L"]:
-    return basis @ white.theta[series.baseline]
-
-
-def _fit_stored(
-    store: LightCurveStore,
-    config: TransitConfig,
-    split: str,
-    out: Path,
-    provenance: Provenance,
-    item: tuple[int, Star | None],
-) -> tuple[bool, bool]:
-    """Fit one planet unless its file is up to date; (was it there, is it flagged)."""
-    planet_id, star = item
-    visits = [store.read(split, planet_id, number) for number in store.visits(split, planet_id)]
-    path = fit_path(out, split, planet_id)
-    origin = _origin(visits, star, provenance)
-    if path.exists() and _holds(path, origin):
-        return True, bool(read_fit(path).reasons)
-    fit = fit_planet(visits, star, config)
-    write_fit(path, fit, {**{k: str(v) for k, v in asdict(provenance).items()}, "origin": origin})
-    return False, bool(fit.reasons)
-
-
-def _origin(visits: Sequence[LightCurves], star: Star | None, provenance: Provenance) -> str:
-    """Hash of all that a fit depends on: settings, code, star and light curves."""
-    curves = hashlib.sha256()
-    for visit in visits:
-        for array in (visit.airs_time_h, visit.airs_e, visit.fgs1_time_h, visit.fgs1_e,
-                      visit.fgs1_centroid):  # fmt: skip
-            curves.update(np.ascontiguousarray(array).tobytes())
-    return digest(
-        {
-            "config": provenance.config_hash,
-            "code": code_hash("transit"),
-            "star": None if star is None else asdict(star),
-            "visits": [visit.visit for visit in visits],
-            "light_curves": curves.hexdigest(),
-        }
-    )
-
-
-def _holds(path: Path, origin: str) -> bool:
-    try:
-        return read_facts(path).get("origin") == origin
-    except ArtefactError:  # a damaged file is made anew
-        return False
+def _fine(
+    visit: BinnedVisit, number: int, row: int, fit: SpectrumFit
+) -> tuple[Float64[np.ndarray, " L"], Float64[np.ndarray, " L"]]:
+    """Transit and drift of FGS1 at the times of its finer series."""
+    linear = fit.linear
+    device = fit.depth.device
+    own = linear.layout.split(fit.shared[row : row + 1], linear.batch.place)
+    limb = linear.batch.limb[row : row + 1, :1] + own.limb[:, :1]
+    time = torch.tensor(visit.fine_time_h, device=device)[None, None, :, None]
+    log_transit, _ = transit_columns(
+        time, own.orbit, own.mid_time_h[:, number : number + 1, 0], fit.depth[row : row + 1, :1],
+        limb, 3,
+    )  # fmt: skip
+    tau = torch.tensor(visit.scaled(visit.fine_time_h), device=device)
+    terms = chebyshev(tau, linear.layout.time_order)[:, 1:]
+    gain = 1.0 + terms @ own.drift_fgs1[0, number]
+    return log_transit[0, 0, 0].exp().cpu().numpy(), gain.cpu().numpy()

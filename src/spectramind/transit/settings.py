@@ -11,6 +11,9 @@ class BaselineConfig(Settings):
     scatter: tuple[float, ...] = Field(min_length=1, max_length=8)  # of c_i0 [relative]
     wavelength_order: int = Field(ge=1, le=8)  # highest j
     wavelength_decay: float = Field(gt=0.0, le=1.0)  # scatter of c_ij over that of c_i,j-1
+    typical: float = Field(
+        gt=0.0
+    )  # coefficients' worth of belief that a drift is as strong as all
 
 
 class PriorConfig(Settings):
@@ -22,6 +25,7 @@ class PriorConfig(Settings):
     limb_darkening: float = Field(gt=0.0)  # of u1 and of u2
     limb_darkening_colour: float = Field(ge=0.0)  # of u1, u2 at one wavelength beside the others
     clock_s: float = Field(gt=0.0)  # FGS1 clock minus AIRS-CH0 clock [s]
+    visit_offset: float = Field(ge=0.0)  # depth of a visit beside the planet's [(Rp/Rs)^2]
 
 
 class UnknownStarConfig(Settings):
@@ -43,10 +47,22 @@ class ScanConfig(Settings):
     starts: int = Field(ge=1)  # least-squares fits that are begun
 
 
+class SpectrumConfig(Settings):
+    """How the prior over spectra is learned."""
+
+    fewest_labels: int = Field(ge=10)  # planets; with fewer there is no such prior
+    folds: int = Field(ge=2)  # a labelled planet's priors are learned from the other folds
+    seed: int = Field(ge=0)  # of the folds
+    components: tuple[int, ...] = Field(min_length=1)  # numbers tried
+    lengths_um: tuple[float, ...] = Field(min_length=1)  # correlation lengths tried [um]
+
+
 class FailureConfig(Settings):
     """When a fit is not trusted, and what then happens to sigma."""
 
-    chi2: float = Field(gt=1.0)  # reduced chi^2 above which a fit is flagged
+    chi2: float = Field(gt=1.0)  # reduced chi^2 of the white light above which a fit is flagged
+    red_noise: float = Field(gt=1.0)  # factor on white-light noise by correlation in time
+    red_noise_s: float = Field(gt=0.0)  # time scale of that factor [s]
     snr: float = Field(gt=0.0)  # white-light depth [sigma] below which there is no transit
     bins: int = Field(ge=1)  # fewest bins in and out of transit
     tension_sigma: float = Field(gt=0.0)  # largest distance from a prior [sigma]
@@ -60,6 +76,9 @@ class TransitConfig(Settings):
     """Section `transit`."""
 
     bin_s: float = Field(gt=0.0)  # time bins [s]
+    planets_a_batch: int = Field(ge=1)  # fitted side by side
+    passes: int = Field(ge=2, le=50)  # linearisations of the whole spectrum
+    settled_ppm: float = Field(gt=0.0)  # change of the spectrum in the last pass [ppm]
     samples_a_bin: int = Field(ge=1, le=15)  # times at which the model of a bin is averaged
     fgs1_bins: int = Field(ge=16)  # finer FGS1 series for the network, at most
     edge_exposures: int = Field(ge=0)  # dropped at either end of a visit
@@ -68,4 +87,5 @@ class TransitConfig(Settings):
     prior: PriorConfig
     unknown_star: UnknownStarConfig
     scan: ScanConfig
+    spectrum: SpectrumConfig
     failure: FailureConfig

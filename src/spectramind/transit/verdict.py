@@ -1,104 +1,128 @@
 """When a fit is not to be trusted: sentences for people, and a wider sigma."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
-from spectramind.observation import Star
 from spectramind.transit.binning import BinnedVisit
-from spectramind.transit.combine import Combined
+from spectramind.transit.metrics import red_noise_ratio
 from spectramind.transit.settings import FailureConfig
-from spectramind.transit.white import LIMB, ORBIT, WhiteFit
 
 _IN_TRANSIT = 1e-9  # hidden share above which a bin is in transit
-_NO_TRANSIT = "no transit found"
+_LIT_SHARE = 0.5  # of the measured wavelengths that should hold flux
+_NAMES = (
+    "ln period", "ln semi-major axis", "squared impact parameter", "u1 of FGS1", "u2 of FGS1",
+    "u1 of AIRS-CH0", "u2 of AIRS-CH0", "colour of u1", "colour of u2",
+)  # fmt: skip
+_CHANNELS = ("FGS1", "AIRS-CH0")
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What is judged of one planet, its visits in order."""
+
+    depth: tuple[float, float]  # white light of FGS1 and AIRS-CH0, by their own light alone
+    depth_sigma: tuple[float, float]
+    fixed: Float64[np.ndarray, " 9"]  # orbit and limb darkening minus prior mean, over scatter
+    offset_sigma: Float64[np.ndarray, "V 2"]  # disagreement of a visit's depth [sigma]
+    amplitude_sigma: float  # ln amplitude minus its expectation, over scatter; 0 without prior
+    change_ppm: float  # of the spectrum in the last pass
+    white: Float64[np.ndarray, "V 2 T"]  # white-light residual over its white noise; NaN: unused
+    inside: Bool[np.ndarray, "V 2 T"]  # bins in transit
 
 
 def judge(
-    white: WhiteFit,
-    visits: Sequence[BinnedVisit],
-    combined: Combined,
-    star: Star | None,
-    config: FailureConfig,
-) -> tuple[str, ...]:
-    """What speaks against a fit, one sentence each; empty for a trusted one."""
-    reasons = [
-        *_depth_reasons(combined, config),
-        *_fit_reasons(white, config),
-        *_visit_reasons(white, visits, config),
-    ]
-    if star is not None:
-        reasons += _tension_reasons(white, config)
-    for channel, sigma in zip(("FGS1", "AIRS-CH0"), combined.disagreement, strict=True):
-        if sigma > config.disagreement_sigma:
-            reasons.append(f"{channel}: the visits' depths differ by {sigma:.1f} sigma.")
+    found: Findings, visits: Sequence[BinnedVisit], *, known: bool, config: FailureConfig,
+    settled_ppm: float,
+) -> tuple[str, ...]:  # fmt: skip
+    """What speaks against a fit, one sentence each; empty for a trusted one.
+
+    Args:
+        found: The fit.
+        visits: Its light curves.
+        known: Whether the star is in the table, whose values then are evidence.
+        config: Section `transit.failure`.
+        settled_ppm: Largest change of the spectrum in the last pass [ppm].
+    """
+    reasons = _depth_reasons(found, config)
+    reasons += _visit_reasons(found, visits, config)
+    if found.change_ppm > settled_ppm:
+        reasons.append(f"The last pass still changed the spectrum by {found.change_ppm:.0f} ppm.")
+    if known:
+        reasons += [
+            f"{name} lies {abs(distance):.1f} sigma from what the star's table suggests."
+            for name, distance in zip(_NAMES, found.fixed, strict=True)
+            if abs(distance) > config.tension_sigma
+        ]
+    if abs(found.amplitude_sigma) > config.tension_sigma:
+        reasons.append(
+            f"The spectrum's amplitude lies {found.amplitude_sigma:+.1f} sigma from the expected."
+        )
     return tuple(reasons)
 
 
-def widened(
-    sigma: Float64[np.ndarray, " 283"], reasons: Sequence[str], config: FailureConfig
-) -> Float64[np.ndarray, " 283"]:
-    """Sigma of a fit with these reasons against it."""
-    if not reasons:
-        return sigma
-    wide = sigma * config.inflation
-    if any(_NO_TRANSIT in reason for reason in reasons):
-        return np.maximum(wide, config.depth_scatter)
-    return wide
+def lost(reasons: Sequence[str]) -> bool:
+    """Whether no transit was found at all."""
+    return any("no transit found" in reason for reason in reasons)
 
 
-def _depth_reasons(combined: Combined, config: FailureConfig) -> list[str]:
-    weight = combined.sigma[1:] ** -2.0
-    airs = float(weight @ combined.depth[1:] / weight.sum())
-    found = zip(
-        ("FGS1", "AIRS-CH0"), (float(combined.depth[0]), airs), combined.level_sigma, strict=True
-    )
+def _depth_reasons(found: Findings, config: FailureConfig) -> list[str]:
     return [
-        f"{channel}: {_NO_TRANSIT}, depth {1e6 * depth:.0f} +- {1e6 * sigma:.0f} ppm."
-        for channel, depth, sigma in found
+        f"{channel}: no transit found, depth {1e6 * depth:.0f} +- {1e6 * sigma:.0f} ppm."
+        for channel, depth, sigma in zip(_CHANNELS, found.depth, found.depth_sigma, strict=True)
         if not depth > config.snr * sigma
     ]
 
 
-def _fit_reasons(white: WhiteFit, config: FailureConfig) -> list[str]:
-    reasons = [f"{name} ended at the bound of its range." for name in white.bounded]
-    if not white.reduced_chi2 <= config.chi2:
-        reasons.append(
-            f"White light: reduced chi^2 is {white.reduced_chi2:.1f}, above {config.chi2:g}."
-        )
-    return reasons
-
-
 def _visit_reasons(
-    white: WhiteFit, visits: Sequence[BinnedVisit], config: FailureConfig
+    found: Findings, visits: Sequence[BinnedVisit], config: FailureConfig
 ) -> list[str]:
     reasons = []
-    for number, series in enumerate(white.series):
-        where = f"Visit {visits[number // 2].visit}, {('FGS1', 'AIRS-CH0')[number % 2]}"
-        inside = white.hidden(series, series.time_h) > _IN_TRANSIT
-        counts = int(np.sum(inside & series.used)), int(np.sum(~inside & series.used))
-        if min(counts) < config.bins:
-            reasons.append(f"{where}: {counts[0]} bins in transit and {counts[1]} outside.")
-        rejected = 1.0 - float(series.used.mean())
-        if rejected > config.rejected_share:
-            reasons.append(f"{where}: {100.0 * rejected:.0f} % of the bins rejected as outliers.")
-    for visit in visits:
-        dark = int(np.sum(~visit.lit))
-        if dark:
-            reasons.append(f"Visit {visit.visit}: {dark} wavelengths of AIRS-CH0 hold no flux.")
+    for number, visit in enumerate(visits):
+        bins = visit.airs_time_h.size
+        for channel, name in enumerate(_CHANNELS):
+            where = f"Visit {visit.visit}, {name}"
+            residual = found.white[number, channel, :bins]
+            used, inside = np.isfinite(residual), found.inside[number, channel, :bins]
+            reasons += _series_reasons(where, residual, inside & used, config, visit.width_h)
+            rejected = 1.0 - float(used.mean())
+            if rejected > config.rejected_share:
+                reasons.append(f"{where}: {100.0 * rejected:.0f} % of the bins rejected.")
+            distance = found.offset_sigma[number, channel]
+            if abs(distance) > config.disagreement_sigma:
+                reasons.append(
+                    f"{where}: its depth lies {distance:+.1f} sigma from that of all visits."
+                )
+        lit = int(np.sum(visit.lit))
+        if lit < _LIT_SHARE * visit.columns:  # a grid with fewer columns is no fault
+            reasons.append(
+                f"Visit {visit.visit}: {lit} of {visit.columns} wavelengths of AIRS-CH0 hold flux."
+            )
     return reasons
 
 
-def _tension_reasons(white: WhiteFit, config: FailureConfig) -> list[str]:
+def _series_reasons(
+    where: str,
+    residual: Float64[np.ndarray, " T"],
+    inside: Bool[np.ndarray, " T"],
+    config: FailureConfig,
+    width_h: float,
+) -> list[str]:
+    used = np.isfinite(residual)
+    counts = int(inside.sum()), int((used & ~inside).sum())
+    if min(counts) < config.bins:
+        return [f"{where}: {counts[0]} bins in transit and {counts[1]} outside."]
     reasons = []
-    names = [*ORBIT, *LIMB]
-    for number, name in enumerate(names):
-        centre, scatter = white.prior.centre[number], white.prior.scatter[number]
-        value = white.value(name)
-        value = abs(value) if name == "impact_parameter" else value  # b and -b are one orbit
-        if abs(value - centre) > config.tension_sigma * scatter:
-            reasons.append(
-                f"{name} is {value:.4g}, expected {centre:.4g} +- {scatter:.2g} for this star."
-            )
+    chi2 = float(np.mean(residual[used] ** 2))
+    if chi2 > config.chi2:
+        reasons.append(f"{where}: reduced chi^2 of the white light is {chi2:.1f}.")
+    bins = max(round(config.red_noise_s / (3600.0 * width_h)), 2)
+    red = float(red_noise_ratio(residual[:, None], bins)[0])
+    if red > config.red_noise:
+        reasons.append(
+            f"{where}: residuals are correlated, {red:.1f} times the noise at "
+            f"{config.red_noise_s / 60.0:.0f} min."
+        )
     return reasons

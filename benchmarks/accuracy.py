@@ -1,0 +1,331 @@
+"""Accuracy of the transit fit on two frozen sets, between simpler estimators and two bounds.
+
+    python benchmarks/accuracy.py            800 + 400 and 673 planets, about an hour; stores it
+    python benchmarks/accuracy.py --quick    80 + 40 and 100 planets
+    python benchmarks/accuracy.py --stored   the last full run again
+
+`sim2025` is judged by the metric of 2025, `inject2024` by that of 2024; each table shows both.
+Priors never see the labels of the planets they judge: test planets of sim2025 are judged by
+priors of all training planets, every other planet by priors of the four other folds. Each row's
+sigma is multiplied by one scale a channel, from trusted planets of other folds (of sim2025: 200
+training planets; the bounds, which need the truth: folds of the test planets). The last line is
+JSON.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from estimators import (
+    Answer,
+    Schooling,
+    answers,
+    distrusted,
+    measured_sigma,
+    school,
+    teach,
+)
+from grading import Panel, Row, grade, projected, train_mean
+from sets import (
+    LABELS_2024,
+    SEED_2024,
+    SEED_2025,
+    DriftPrior,
+    World,
+    drift_prior,
+    inject2024,
+    sim2025,
+)
+from spectramind import config as configuration
+from spectramind.config import Config
+from spectramind.parallel import each
+from spectramind.provenance import git_state, utc_now, write_json
+from spectramind.transit.learning import Lesson, deal_folds
+from spectramind.transit.settings import TransitConfig
+
+RESULT = Path(__file__).parents[1] / "docs" / "results" / "accuracy.json"
+WINNER_2024 = 0.742  # private score of 2024's winner on the real archive, challenge.md section 4
+TEST = -1  # fold of planets whose label nothing learns from
+CALIBRATING = 200  # training planets of sim2025 that are fitted too, for the scales
+DRIFTS, DRIFT_SEED = 1000, 283  # visits behind the bounds' drift prior
+BOUNDS = ("limit", "perfect")
+SIMPLER = ("train mean", "white light", "least squares", "least squares + PCA", "GP only")
+WITHOUT = (
+    "no GP", "GP only", "drift prior not learned", "drift grey", "limb darkening fixed",
+    "no failure detection",
+)  # fmt: skip
+ORDER = (*SIMPLER, "full fit", *BOUNDS, *(name for name in WITHOUT if name not in SIMPLER))
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Who teaches and who is judged in one set."""
+
+    worlds: dict[int, World]
+    fold: dict[int, int]  # judged by priors of the other folds
+    teachers: list[int]
+    judged: list[int]
+    year: int
+
+
+def main() -> None:
+    """Run, or re-print, the benchmark."""
+    parser = argparse.ArgumentParser(description="Accuracy of the transit fit on frozen sets.")
+    parser.add_argument("--quick", action="store_true", help="a few planets")
+    parser.add_argument("--stored", action="store_true", help="print the last full run")
+    arguments = parser.parse_args()
+    if arguments.stored:
+        result = json.loads(RESULT.read_text())
+    elif arguments.quick:
+        result = measure(train=80, test=40, injected=100)
+    else:
+        result = measure(train=800, test=400, injected=None)
+        write_json(RESULT, result)
+    print_tables(result)
+    print(json.dumps(result))
+
+
+def measure(*, train: int, test: int, injected: int | None) -> dict[str, Any]:
+    """Draw, fit and grade both sets; `injected`: at most so many planets of 2024."""
+    config, workers = configuration.load([]), os.cpu_count() or 1
+    start, sha_dirty = time.monotonic(), git_state()
+    drift = drift_prior(DRIFTS, DRIFT_SEED)
+    worlds = sim2025(train, test, truth=True, workers=workers)
+    result: dict[str, Any] = {
+        "sim2025": judge_set(plan_2025(worlds, config.transit), drift, config, workers)
+    }
+    try:
+        worlds = inject2024(LABELS_2024, injected, truth=True, workers=workers)
+    except FileNotFoundError as error:
+        result["inject2024"] = {"skipped": str(error)}
+    else:
+        result["inject2024"] = judge_set(plan_2024(worlds), drift, config, workers)
+        result["inject2024"]["winner_2024_real_archive"] = WINNER_2024
+    return result | {
+        "seeds": {"sim2025": SEED_2025, "inject2024": SEED_2024, "drift": DRIFT_SEED},
+        "minutes": round((time.monotonic() - start) / 60.0, 1),
+        "cores": os.cpu_count(),
+        "date": utc_now(),
+        "git_sha": sha_dirty[0],
+        "git_dirty": sha_dirty[1],
+    }
+
+
+def plan_2025(worlds: Sequence[World], config: TransitConfig) -> Plan:
+    """Test planets by all training planets; some training planets, for the scales, by folds."""
+    train = [world.planet_id for world in worlds if world.fold == -1]
+    test = [world.planet_id for world in worlds if world.fold == 0]
+    fold = deal_folds(train, config.spectrum.folds, config.spectrum.seed)
+    fold |= dict.fromkeys(test, TEST)
+    by_id = {world.planet_id: world for world in worlds}
+    return Plan(by_id, fold, train, train[:CALIBRATING] + test, 2025)
+
+
+def plan_2024(worlds: Sequence[World]) -> Plan:
+    """Every planet by the folds it is not in."""
+    by_id = {world.planet_id: world for world in worlds}
+    fold = {world.planet_id: world.fold for world in worlds}
+    return Plan(by_id, fold, list(by_id), list(by_id), 2024)
+
+
+def judge_set(plan: Plan, drift: DriftPrior, config: Config, workers: int) -> dict[str, Any]:
+    """Learn, fit and grade one set."""
+    lessons = taught(plan, config.transit, workers)
+    schools = schooled(plan, lessons, config.transit, workers)
+    found = answered(plan, schools, drift, config.transit, workers)
+    panel = make_panel(plan)
+    rows = assemble(panel, plan, found, config.transit)
+    bounds = make_panel_of_bounds(panel, plan, config.transit)
+    metric = config.diagnostics.metric
+    grades = {
+        name: grade(bounds if name in BOUNDS else panel, rows[name], metric, plan.year)
+        for name in ORDER
+    }
+    fit, limit = grades["full fit"]["score"], grades["limit"]["score"]
+    best = max(SIMPLER, key=lambda name: grades[name]["score"])
+    return {
+        "fit": fit,
+        "limit": limit,
+        "fit_over_limit": fit / limit,
+        "perfect": grades["perfect"]["score"],
+        "best_simpler": [best, grades[best]["score"]],
+        "teachers": len(plan.teachers),
+        "planets": int(panel.graded.sum()),
+        "metric": plan.year,
+        "worth": {name: fit - grades[name]["score"] for name in WITHOUT},
+        "rows": grades,
+    }
+
+
+def taught(plan: Plan, config: TransitConfig, workers: int) -> list[Lesson]:
+    """Lessons of the teachers, by planet."""
+    batches = _batches(plan, plan.teachers, config.planets_a_batch)
+    lessons: list[Lesson] = []
+    task = partial(teach, config=config)
+    for outcome in each(task, batches, workers=workers, label=f"{plan.year}: learn from labels"):
+        if outcome.error is not None:
+            raise outcome.error
+        lessons += outcome.value or []
+    return sorted(lessons, key=lambda lesson: lesson.planet_id)
+
+
+def schooled(
+    plan: Plan, lessons: Sequence[Lesson], config: TransitConfig, workers: int
+) -> dict[int, Schooling]:
+    """For each fold of judged planets the priors that never saw it."""
+    folds = sorted({plan.fold[planet] for planet in plan.judged})
+    schools = {}
+    task = partial(_school_without, lessons=lessons, fold=plan.fold, config=config)
+    for outcome in each(task, folds, workers=workers, label=f"{plan.year}: learn priors"):
+        if outcome.error is not None:
+            raise outcome.error
+        schools[outcome.item] = outcome.value
+    return schools
+
+
+def _school_without(
+    left_out: int, lessons: Sequence[Lesson], fold: dict[int, int], config: TransitConfig
+) -> Schooling:
+    return school([own for own in lessons if fold[own.planet_id] != left_out], config)
+
+
+def answered(
+    plan: Plan,
+    schools: dict[int, Schooling],
+    drift: DriftPrior,
+    config: TransitConfig,
+    workers: int,
+) -> dict[int, dict[str, Answer]]:
+    """What every estimator says of each judged planet."""
+    batches = _batches(plan, plan.judged, config.planets_a_batch)
+    items = [(batch, schools[plan.fold[batch[0].planet_id]]) for batch in batches]
+    found = {}
+    task = partial(_answer_batch, drift=drift, config=config)
+    for outcome in each(task, items, workers=workers, label=f"{plan.year}: fit"):
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.value is not None
+        ids = [world.planet_id for world in outcome.item[0]]
+        found |= dict(zip(ids, outcome.value, strict=True))
+    return found
+
+
+def _answer_batch(
+    item: tuple[list[World], Schooling], drift: DriftPrior, config: TransitConfig
+) -> list[dict[str, Answer]]:
+    return answers(*item, drift, config)
+
+
+def _batches(plan: Plan, planets: Sequence[int], size: int) -> list[list[World]]:
+    """Planets of one fold with equally many visits, at most `size` together."""
+    groups: dict[tuple[int, int], list[World]] = {}
+    for planet in planets:
+        world = plan.worlds[planet]
+        groups.setdefault((plan.fold[planet], len(world.visits)), []).append(world)
+    return [own[i : i + size] for own in groups.values() for i in range(0, len(own), size)]
+
+
+def make_panel(plan: Plan) -> Panel:
+    """The judged planets; test planets calibrate nothing and, where there are any, are graded."""
+    fold = np.array([plan.fold[planet] for planet in plan.judged])
+    hidden = fold == TEST
+    return Panel(
+        fold=fold,
+        label=np.stack([plan.worlds[planet].label for planet in plan.judged]),
+        calibrates=~hidden,
+        graded=hidden if hidden.any() else ~hidden,
+        taught=np.stack([plan.worlds[planet].label for planet in plan.teachers]),
+        taught_fold=np.array([plan.fold[planet] for planet in plan.teachers]),
+    )
+
+
+def make_panel_of_bounds(panel: Panel, plan: Plan, config: TransitConfig) -> Panel:
+    """Bounds exist where the truth does: the graded planets scale one another, by folds."""
+    if bool(panel.calibrates[panel.graded].all()):
+        return panel
+    graded = [planet for planet, own in zip(plan.judged, panel.graded, strict=True) if own]
+    fold = deal_folds(graded, config.spectrum.folds, config.spectrum.seed)
+    everyone = np.ones(len(graded), dtype=bool)
+    return replace(
+        panel, fold=np.array([fold[planet] for planet in graded]),
+        label=panel.label[panel.graded], calibrates=everyone, graded=everyone,
+    )  # fmt: skip
+
+
+def assemble(
+    panel: Panel, plan: Plan, found: dict[int, dict[str, Answer]], config: TransitConfig
+) -> dict[str, Row]:
+    """All rows as arrays, those from labels alone included."""
+    judged = [found[planet] for planet in plan.judged]
+    names = judged[-1]  # of a graded planet: it has the bounds too
+    rows = {name: _row([own[name] for own in judged if name in own]) for name in names}
+    sigma = [measured_sigma(answer["least squares"]) for answer in judged]
+    bare = projected(panel, rows["least squares"], np.stack(sigma), config.spectrum.components)
+    rows["least squares + PCA"] = _row([
+        distrusted(depth, error, answer["least squares"].reasons, config.failure)
+        for depth, error, answer in zip(bare.depth, bare.sigma, judged, strict=True)
+    ])  # fmt: skip
+    return rows | {"train mean": train_mean(panel)}
+
+
+def _row(own: Sequence[Answer]) -> Row:
+    return Row(
+        np.stack([answer.depth for answer in own]),
+        np.stack([answer.sigma for answer in own]),
+        np.array([not answer.reasons for answer in own]),
+    )
+
+
+def print_tables(result: dict[str, Any]) -> None:
+    """One table a set, with targets, and when and from which code they were measured."""
+    for name in ("sim2025", "inject2024"):
+        own = result[name]
+        if "skipped" in own:
+            print(f"{name} left out. {own['skipped']}\n")
+            continue
+        print_table(name, own)
+    seeds = ", ".join(f"{name} {seed}" for name, seed in result["seeds"].items())
+    print(f"seeds {seeds}; {result['minutes']} min on {result['cores']} cores")
+    print(f"measured {result['date']} at {result['git_sha']}, dirty {result['git_dirty']}")
+
+
+def print_table(name: str, own: dict[str, Any]) -> None:
+    """The rows of one set; z^2 and rms are FGS1 / AIRS-CH0, z^2 of trusted planets."""
+    print(f"{name}: {own['planets']} planets judged, {own['teachers']} teach")
+    print(
+        f"{'':26s}{'2025':>8s}{'2024':>8s}{'without':>9s}{'z^2':>13s}{'rms [ppm]':>13s}"
+        f"{'flagged':>9s}{'> 8 sigma':>11s}"
+    )
+    for row in ORDER:
+        one = own["rows"][row]
+        cost = f"{-own['worth'][row]:+9.4f}" if row in own["worth"] else " " * 9
+        print(
+            f"{row:26s}{one['score_2025']:8.4f}{one['score_2024']:8.4f}{cost}"
+            f"{one['z2_fgs1']:7.2f}{one['z2_airs']:6.2f}"
+            f"{one['rms_fgs1_ppm']:7.0f}{one['rms_airs_ppm']:6.0f}"
+            f"{one['flagged']:9d}{one['far_unflagged']:11d}"
+        )
+    fit, (best, simpler) = own["rows"]["full fit"], own["best_simpler"]
+    print(f"fit / limit          {own['fit_over_limit']:8.4f}  >= 0.97 ({own['metric']} metric)")
+    print(f"best simpler row     {simpler:8.4f}  {best}; the full fit {own['fit']:.4f}")
+    for channel in ("fgs1", "airs"):
+        print(
+            f"mean z^2, {channel}       {fit[f'z2_{channel}']:8.3f}  0.9..1.1"
+            f" (+- {fit[f'z2_{channel}_error']:.3f})"
+        )
+    print(f"> 8 sigma, unflagged {fit['far_unflagged']:8d}  0")
+    if "winner_2024_real_archive" in own:
+        print(f"winner of 2024       {own['winner_2024_real_archive']:8.3f}  on the real archive")
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Estimators of benchmarks/accuracy.py that fit light curves: the full one and parts of it.
+
+Every estimator sees the same binned visits and priors learned from the same planets, never from
+those it judges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from bounds import Spectrum, limit, perfect
+from sets import DriftPrior, World
+from spectramind.instrument import wavelength_um
+from spectramind.observation import TransitFit
+from spectramind.transit.batch import make_white_batch
+from spectramind.transit.depths import marginalise
+from spectramind.transit.fit import Planet, fit_planets, learn_from
+from spectramind.transit.learning import Lesson, Priors, first_priors, learn_priors
+from spectramind.transit.limb_darkening import quadratic_coefficients
+from spectramind.transit.parameters import ORBIT, Layout
+from spectramind.transit.population import Population, guess_orbit
+from spectramind.transit.prior import SpectrumPrior, learn_spectrum_prior
+from spectramind.transit.settings import FailureConfig, TransitConfig
+from spectramind.transit.verdict import lost
+from spectramind.transit.white import fit_white, stack_priors
+
+_NARROW = 1e-4  # of a scatter, where a parameter is held at its expectation
+_NO_LENGTH_UM = 1e-6  # of a process that is independent from wavelength to wavelength
+
+
+@dataclass(frozen=True, eq=False)
+class Schooling:
+    """Priors that never saw the planets of one fold, and those of the rows that lack a part."""
+
+    full: Priors
+    only_process: SpectrumPrior  # no principal components
+    no_process: SpectrumPrior  # components and independent scatter
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one estimator says of one planet."""
+
+    depth: Float64[np.ndarray, " 283"]
+    sigma: Float64[np.ndarray, " 283"]
+    reasons: tuple[str, ...]  # why it is not to be trusted; sigma is inflated then
+    measured_sigma: Float64[np.ndarray, " 283"] | None = None  # by a wavelength alone
+
+
+def teach(worlds: Sequence[World], config: TransitConfig) -> list[Lesson]:
+    """What planets with equally many visits teach to priors."""
+    torch.set_num_threads(1)
+    labels = {world.planet_id: world.label for world in worlds}
+    return learn_from(_planets(worlds), labels, first_priors(config), config)
+
+
+def school(lessons: Sequence[Lesson], config: TransitConfig) -> Schooling:
+    """Priors of all rows from the same lessons.
+
+    The rows without components or without the process learn the rest anew.
+    """
+    torch.set_num_threads(1)
+    labels = np.stack([lesson.label for lesson in lessons])
+    scale = [lesson.log_scale for lesson in lessons]
+    process, components = (
+        learn_spectrum_prior(labels, scale, config.spectrum.model_copy(update=change))
+        for change in ({"components": (0,)}, {"lengths_um": (_NO_LENGTH_UM,)})
+    )
+    return Schooling(learn_priors(lessons, config), process, components)
+
+
+def answers(
+    worlds: Sequence[World], schooling: Schooling, drift: DriftPrior, config: TransitConfig
+) -> list[dict[str, Answer]]:
+    """Answers of all estimators and, for worlds with truth, of the bounds, by name.
+
+    Args:
+        worlds: Planets with equally many visits.
+        schooling: Priors that never saw their labels.
+        drift: The simulator's own, for the bounds.
+        config: Section `transit`.
+    """
+    torch.set_num_threads(1)
+    planets = _planets(worlds)
+    rows = {
+        name: [_answer(fit) for fit in fit_planets(planets, priors, config)]
+        for name, priors in _variants(schooling, config).items()
+    }
+    rows["no failure detection"] = [_credulous(own, config.failure) for own in rows["full fit"]]
+    rows["white light"] = [
+        distrusted(*flat, bare.reasons, config.failure)
+        for flat, bare in zip(
+            white_light(planets, schooling.full, config), rows["least squares"], strict=True
+        )
+    ]
+    if all(world.truth is not None for world in worlds):
+        spectra = schooling.full.spectrum
+        assert spectra is not None
+        rows["limit"] = [Answer(*limit(world, drift, spectra), ()) for world in worlds]
+        rows["perfect"] = [Answer(*perfect(world, spectra), ()) for world in worlds]
+    return [{name: own[row] for name, own in rows.items()} for row in range(len(worlds))]
+
+
+def _variants(schooling: Schooling, config: TransitConfig) -> dict[str, Priors]:
+    """Priors of each row that is a fit."""
+    full, first = schooling.full, first_priors(config)
+
+    def with_drift(learned: Population, settings: Population) -> Population:
+        return replace(
+            learned, drift_fgs1=settings.drift_fgs1, drift_time=settings.drift_time,
+            drift_wavelength=settings.drift_wavelength,
+        )  # fmt: skip
+
+    pairs = {"known": (full.known, first.known), "unknown": (full.unknown, first.unknown)}
+    return {
+        "full fit": full,
+        "least squares": replace(full, spectrum=None),
+        "GP only": replace(full, spectrum=schooling.only_process),
+        "no GP": replace(full, spectrum=schooling.no_process),
+        "drift prior not learned": replace(
+            full, **{name: with_drift(*pair) for name, pair in pairs.items()}
+        ),
+        "drift grey": replace(full, **{name: grey(own) for name, (own, _) in pairs.items()}),
+        "limb darkening fixed": replace(
+            full, **{name: fixed_limb(own) for name, (own, _) in pairs.items()}
+        ),
+    }
+
+
+def grey(population: Population) -> Population:
+    """The same drift at every wavelength of AIRS-CH0: orders along the spectrum held at 0."""
+    covariance = population.drift_wavelength
+    held = np.diag(np.diag(covariance)) * _NARROW**2
+    held[0, 0] = covariance[0, 0]
+    return replace(population, drift_wavelength=held)
+
+
+def fixed_limb(population: Population) -> Population:
+    """Limb darkening held at its table."""
+    mean, covariance = population.mean.copy(), population.covariance.copy()
+    mean[ORBIT:] = 0.0
+    held = np.diag(np.diag(covariance))[ORBIT:] * _NARROW**2
+    covariance[ORBIT:], covariance[:, ORBIT:] = held, held.T
+    return replace(population, mean=mean, covariance=covariance)
+
+
+def white_light(
+    planets: Sequence[Planet], priors: Priors, config: TransitConfig
+) -> list[Spectrum]:
+    """One depth and one sigma a planet: mean of the two white depths by their joint errors."""
+    guesses = [guess_orbit(planet.star, config) for planet in planets]
+    limb = np.stack([quadratic_coefficients(g.temperature_k, wavelength_um()) for g in guesses])
+    layout = Layout(len(planets[0].visits), len(config.baseline.scatter), 1)
+    prior = stack_priors(
+        [
+            (priors.known if guess.known else priors.unknown).prior(
+                guess, planet.middles_h, layout, config
+            )
+            for guess, planet in zip(guesses, planets, strict=True)
+        ],
+        torch.device("cpu"),
+    )
+    visits = [planet.visits for planet in planets]
+    batch = make_white_batch(visits, limb, config)
+    white, _ = fit_white(batch, layout, prior, visits, guesses, config)
+    information = marginalise(white.normal, prior, white.depth, white.shared).information
+    total = information.sum((-1, -2))
+    mean = (information.sum(-1) * white.depth).sum(-1) / total
+    return [
+        (np.full(283, float(depth)), np.full(283, float(own) ** -0.5))
+        for depth, own in zip(mean, total, strict=True)
+    ]
+
+
+def distrusted(
+    depth: Float64[np.ndarray, " 283"],
+    sigma: Float64[np.ndarray, " 283"],
+    reasons: tuple[str, ...],
+    config: FailureConfig,
+) -> Answer:
+    """An answer with the sigma that a fit with these reasons has."""
+    variance = sigma**2 * (config.inflation**2 if reasons else 1.0)
+    variance += config.depth_scatter**2 if lost(reasons) else 0.0
+    return Answer(depth, np.sqrt(variance), reasons)
+
+
+def _credulous(answer: Answer, config: FailureConfig) -> Answer:
+    """The answer as if nothing had spoken against it; inverse of `distrusted`."""
+    variance = answer.sigma**2 - (config.depth_scatter**2 if lost(answer.reasons) else 0.0)
+    variance = variance / (config.inflation**2 if answer.reasons else 1.0)
+    return Answer(answer.depth, np.sqrt(variance), ())
+
+
+def _answer(fit: TransitFit) -> Answer:
+    return Answer(fit.depth, fit.sigma, fit.reasons, fit.measured_sigma)
+
+
+def measured_sigma(answer: Answer) -> Float64[np.ndarray, " 283"]:
+    """Errors by each wavelength alone, which answers of fits have."""
+    assert answer.measured_sigma is not None, "the answer is not that of a fit"
+    return answer.measured_sigma
+
+
+def _planets(worlds: Sequence[World]) -> list[Planet]:
+    return [Planet(world.planet_id, world.star, world.visits) for world in worlds]

@@ -1,0 +1,165 @@
+"""Grades of benchmarks/accuracy.py: one scale of sigma a channel, out of fold; both metrics."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from spectramind.diagnose.metrics import MetricConfig, naive_statistics, score_2024, score_2025
+
+_FAR = 8.0  # [sigma]
+_CHANNELS = {"fgs1": slice(0, 1), "airs": slice(1, None)}  # of the 283 wavelengths
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """The planets of a set that are judged, and those that teach.
+
+    A planet's scale and its label-only rows come from planets of other folds.
+    """
+
+    fold: Int64[np.ndarray, " P"]
+    label: Float64[np.ndarray, "P 283"]
+    calibrates: Bool[np.ndarray, " P"]  # its label may scale sigmas of other folds
+    graded: Bool[np.ndarray, " P"]
+    taught: Float64[np.ndarray, "N 283"]  # labels of all training planets
+    taught_fold: Int64[np.ndarray, " N"]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What one estimator says of every planet of a panel."""
+
+    depth: Float64[np.ndarray, "P 283"]
+    sigma: Float64[np.ndarray, "P 283"]
+    trusted: Bool[np.ndarray, " P"]
+
+
+def grade(panel: Panel, row: Row, metric: MetricConfig, year: int) -> dict[str, float]:
+    """Scores and errors of the graded planets, depths in ppm.
+
+    Args:
+        panel: The planets.
+        row: An estimator.
+        metric: Constants of both years; 2024 takes the AIRS-CH0 ideal at every wavelength.
+        year: Whose metric is called `score`.
+    """
+    scale = scales(panel, row)
+    sigma = row.sigma * scale
+    graded, trusted = panel.graded, row.trusted[panel.graded]
+    label, depth = panel.label[graded], row.depth[graded]
+    error = depth - label
+    z = error / sigma[graded]
+    scores = both_scores(panel, depth, sigma[graded], metric)
+    unscaled = both_scores(panel, depth, row.sigma[graded], metric)
+    result = {
+        "score": scores[year], "score_2025": scores[2025], "score_2024": scores[2024],
+        "score_unscaled": unscaled[year],
+    }  # fmt: skip
+    for name, columns in _CHANNELS.items():
+        square = np.mean(z[:, columns] ** 2, axis=1)
+        result |= {
+            f"z2_{name}": float(square[trusted].mean()),
+            f"z2_{name}_error": float(square[trusted].std() / np.sqrt(trusted.sum())),
+            f"z2_{name}_all": float(square.mean()),
+            f"scale_{name}": float(np.mean(scale[graded][:, columns])),
+            f"rms_{name}_ppm": 1e6 * float(np.sqrt(np.mean(error[:, columns] ** 2))),
+        }
+    far = np.abs(z).max(axis=1) > _FAR
+    return result | {
+        "flagged": int((~trusted).sum()),
+        "far_unflagged": int((far & trusted).sum()),
+        "negative_points": int((depth < 0.0).sum()),
+    }
+
+
+def scales(panel: Panel, row: Row) -> Float64[np.ndarray, "P 283"]:
+    """Factor on sigma: root mean z^2 of trusted planets of other folds, one a channel."""
+    square = ((row.depth - panel.label) / row.sigma) ** 2
+    factor = np.empty_like(square)
+    for fold in np.unique(panel.fold):
+        own = panel.fold == fold
+        judges = panel.calibrates & ~own & row.trusted
+        for columns in _CHANNELS.values():
+            factor[own, columns] = np.sqrt(square[judges, columns].mean())
+    return factor
+
+
+def both_scores(
+    panel: Panel,
+    depth: Float64[np.ndarray, "G 283"],
+    sigma: Float64[np.ndarray, "G 283"],
+    metric: MetricConfig,
+) -> dict[int, float]:
+    """Scores of the graded planets by year; the naive guess is that of the training labels.
+
+    The hosts refuse negative depths, which single points of weak estimators have: they count as
+    0 here, and `grade` says how many.
+    """
+    mean, spread = naive_statistics(panel.taught)
+    label, mu = panel.label[panel.graded], np.maximum(depth, 0.0)
+    return {
+        2024: score_2024(
+            label, mu, sigma=sigma, naive_mean=mean, naive_sigma=spread,
+            sigma_true=metric.airs_sigma_true,
+        ),
+        2025: score_2025(
+            label, mu, sigma=sigma, naive_mean=mean, naive_sigma=spread,
+            sigma_true=metric.sigma_true(label.shape[1]), fgs_weight=metric.fgs_weight,
+        ),
+    }  # fmt: skip
+
+
+def train_mean(panel: Panel) -> Row:
+    """Mean and standard deviation of the training labels at each wavelength."""
+    depth, sigma = np.empty_like(panel.label), np.empty_like(panel.label)
+    for fold in np.unique(panel.fold):
+        seen = panel.taught[panel.taught_fold != fold]
+        depth[panel.fold == fold], sigma[panel.fold == fold] = seen.mean(0), seen.std(0)
+    return Row(depth, sigma, np.ones(len(depth), dtype=bool))
+
+
+def projected(
+    panel: Panel,
+    measured: Row,
+    measured_sigma: Float64[np.ndarray, "P 283"],
+    components: tuple[int, ...],
+) -> Row:
+    """Spectra on the mean and the principal components of the training labels.
+
+    Number of components and sigma are those of the smallest residual of trusted planets of
+    other folds. Source: the projection of classical entries of 2024.
+
+    Args:
+        panel: The planets.
+        measured: Spectra, each wavelength by itself.
+        measured_sigma: Their errors, which weigh the wavelengths.
+        components: Numbers that are tried.
+    """
+    tried = [_on_components(panel, measured.depth, measured_sigma, n) for n in components]
+    depth, sigma = np.empty_like(panel.label), np.empty_like(panel.label)
+    for fold in np.unique(panel.fold):
+        own = panel.fold == fold
+        judges = panel.calibrates & ~own & measured.trusted
+        rms = [np.sqrt(np.mean((d - panel.label)[judges] ** 2, axis=0)) for d in tried]
+        best = int(np.argmin([np.log(one).mean() for one in rms]))
+        depth[own], sigma[own] = tried[best][own], rms[best]
+    return Row(depth, sigma, measured.trusted)
+
+
+def _on_components(
+    panel: Panel,
+    depth: Float64[np.ndarray, "P 283"],
+    sigma: Float64[np.ndarray, "P 283"],
+    count: int,
+) -> Float64[np.ndarray, "P 283"]:
+    result = np.empty_like(depth)
+    for fold in np.unique(panel.fold):
+        seen = panel.taught[panel.taught_fold != fold]
+        mean = seen.mean(0)
+        basis = np.linalg.svd(seen - mean, full_matrices=False)[2][:count]
+        for planet in np.flatnonzero(panel.fold == fold):
+            weight = np.nan_to_num(1.0 / sigma[planet])  # a dark wavelength says nothing
+            design, wanted = (basis * weight).T, (depth[planet] - mean) * weight
+            result[planet] = mean + np.linalg.lstsq(design, wanted, rcond=None)[0] @ basis
+    return result

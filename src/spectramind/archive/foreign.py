@@ -1,0 +1,312 @@
+"""Light curves that another pipeline made: a folder of netCDF files, see docs/lightcurves.md."""
+
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float32, Float64, Int64
+
+from spectramind.archive.fingerprint import archive_hash
+from spectramind.archive.tables import planet_ids, read_labels, read_star, read_table
+from spectramind.errors import DataError
+from spectramind.instrument import (
+    AIRS,
+    CHANNELS,
+    FGS1,
+    FGS1_BAND_UM,
+    WAVELENGTHS,
+    Channel,
+    airs_edges_um,
+)
+from spectramind.observation import Labels, LightCurves, Star
+
+_NAME = re.compile(r"([0-9]{1,18})(?:_([0-9]{1,9}))?")  # <planet_id> or <planet_id>_<visit>
+_SCORED = {FGS1.name: 1, AIRS.name: WAVELENGTHS - 1}  # wavelengths of a channel
+_STARS = "stars.csv"
+_LABELS = "labels.csv"
+_ROW, _COLUMN = "centroid_row_px", "centroid_column_px"
+_VARIABLES = ("time_h", "wavelength_um", "flux_e", "flux_err_e", _ROW, _COLUMN)
+_UNITS = {  # spellings of the one unit that a variable may be in
+    "time_h": ("h", "hr", "hour", "hours"),
+    "wavelength_um": ("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer"),
+}
+
+
+@dataclass(frozen=True)
+class ForeignArchive:
+    """A folder of light curves, one file a planet and visit."""
+
+    root: Path
+    files: Mapping[tuple[int, int], Path]  # by planet and visit, ascending
+
+    def planets(self) -> tuple[int, ...]:
+        """Planets that have a file, ascending."""
+        return tuple(dict.fromkeys(planet for planet, _ in self.files))
+
+    def visits(self, planet_id: int) -> tuple[int, ...]:
+        """Visits of a planet, ascending; none of a planet that has no file."""
+        return tuple(visit for planet, visit in self.files if planet == planet_id)
+
+    def light_curves(self, planet_id: int, visit: int) -> LightCurves:
+        """Light curves of one visit in order of time, on the scored wavelengths.
+
+        AIRS-CH0 columns whose centres fall into one wavelength bin are summed, except those that
+        are NaN throughout; a wavelength without a column is NaN throughout. Flux whose error is
+        not finite or not positive is NaN. A centroid that the file does not hold is zero.
+
+        Raises:
+            DataError: If the file is missing, damaged or not what docs/lightcurves.md describes.
+        """
+        path = self.files.get((planet_id, visit))
+        if path is None:
+            raise DataError(
+                f"planet {planet_id}, visit {visit}: {self.root} has no light curves of it. "
+                f"Write them to {planet_id}_{visit}.nc."
+            )
+        groups = _load(path)
+        airs, fgs1 = (_series(path, groups, planet_id, visit, channel) for channel in (AIRS, FGS1))
+        return LightCurves(
+            planet_id=planet_id,
+            visit=visit,
+            airs_time_h=airs.time_h,
+            airs_e=airs.flux_e,
+            airs_centroid=airs.centroid[:, 0],
+            fgs1_time_h=fgs1.time_h,
+            fgs1_e=fgs1.flux_e[:, 0],
+            fgs1_centroid=fgs1.centroid,
+        )
+
+    def stars(self) -> dict[int, Star | None]:
+        """The star of each planet; None where `stars.csv` has no row of it or is not there.
+
+        Raises:
+            DataError: If the table is damaged.
+        """
+        path = self.root / _STARS
+        known = set(planet_ids(read_table(path), path).tolist()) if path.exists() else set()
+        return {p: read_star(path, p) if p in known else None for p in self.planets()}
+
+    def labels(self) -> Labels | None:
+        """True spectra of the planets that `labels.csv` lists; None without such a file.
+
+        Raises:
+            DataError: If the table is damaged or a row has empty cells.
+        """
+        path = self.root / _LABELS
+        if not path.exists():
+            return None
+        try:
+            return read_labels(path)
+        except DataError as error:
+            raise DataError(
+                f"{error} Give a planet without a known spectrum no row in {_LABELS}."
+            ) from error
+
+    def data_hash(self) -> str:
+        """Hash of all light curves and tables; see `archive.fingerprint`."""
+        return archive_hash(self.root)
+
+
+def open_foreign(root: Path) -> ForeignArchive:
+    """List the light curves in a folder, without reading them.
+
+    Raises:
+        DataError: If there are none, a name says no planet, or two files hold one visit.
+    """
+    if not root.is_dir():
+        raise _no_light_curves(root, "is not a folder")
+    files: dict[tuple[int, int], Path] = {}
+    for path in sorted(root.glob("*.nc")):
+        if path.name.startswith("."):  # unfinished
+            continue
+        key = _key(path)
+        if key in files:
+            raise DataError(
+                f"data.root={root}: {files[key].name} and {path.name} both hold planet {key[0]}, "
+                f"visit {key[1]}. Remove or renumber one."
+            )
+        files[key] = path
+    if not files:
+        raise _no_light_curves(root, "holds no netCDF file")
+    return ForeignArchive(root, dict(sorted(files.items())))
+
+
+def _key(path: Path) -> tuple[int, int]:
+    found = _NAME.fullmatch(path.stem)
+    if found is None:
+        raise DataError(
+            f"{path}: the name does not say which planet it holds. Name it "
+            "<planet_id>_<visit>.nc or <planet_id>.nc, both whole numbers, such as 1103775_0.nc."
+        )
+    return int(found[1]), int(found[2] or 0)
+
+
+def _no_light_curves(root: Path, found: str) -> DataError:
+    return DataError(
+        f"data.root={root}: {found}. Expected light curves in files <planet_id>_<visit>.nc; "
+        "docs/lightcurves.md shows how to write them."
+    )
+
+
+def _load(path: Path) -> dict[str, xr.Dataset]:
+    """The known variables of the channels that a file has, by channel name."""
+    try:
+        groups = xr.open_groups(path, engine="h5netcdf", decode_times=False)
+        try:
+            found = {c.name: groups[f"/{c.name}"] for c in CHANNELS if f"/{c.name}" in groups}
+            return {name: group[_known(group)].load() for name, group in found.items()}
+        finally:
+            for group in groups.values():
+                group.close()
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: cannot be read as netCDF-4 ({error}). Write the file again as "
+            "docs/lightcurves.md shows."
+        ) from error
+
+
+def _known(group: xr.Dataset) -> list[str]:
+    return [name for name in _VARIABLES if name in group.variables]
+
+
+@dataclass(frozen=True, eq=False)
+class _Series:
+    """One channel of one visit, in order of time."""
+
+    time_h: Float64[np.ndarray, " T"]
+    flux_e: Float32[np.ndarray, "T W"]  # 282 wavelengths of AIRS-CH0, 1 of FGS1
+    centroid: Float32[np.ndarray, "T 2"]  # row and column [pixel]
+
+
+def _series(
+    path: Path, groups: Mapping[str, xr.Dataset], planet_id: int, visit: int, channel: Channel
+) -> _Series:
+    where = f"planet {planet_id}, visit {visit}, {channel.name}: {path}"
+    if channel.name not in groups:
+        raise DataError(
+            f"{where} has no group {channel.name!r}. Write each channel to a group of its name: "
+            f"dataset.to_netcdf(path, group={channel.name!r}, mode='a', engine='h5netcdf')."
+        )
+    group = groups[channel.name]
+    time, wavelength = _axis(group, "time_h", where), _axis(group, "wavelength_um", where)
+    axes = (*time.dims, *wavelength.dims)
+    time_h, wavelength_um = _numbers(time, where), _numbers(wavelength, where).reshape(-1)
+    shape = (time_h.size, wavelength_um.size)
+    flux = _numbers(_on(axes, group, "flux_e", where), where).reshape(shape)
+    error = _numbers(_on(axes, group, "flux_err_e", where), where).reshape(shape)
+    good = np.isfinite(flux) & np.isfinite(error) & (error > 0.0)
+    order = _order(time_h, where)
+    bins = _bins(wavelength_um, channel, where)
+    summed = _summed(np.where(good, flux, np.nan)[order], bins, _SCORED[channel.name])
+    centroid = [_centroid(group, name, time, where) for name in (_ROW, _COLUMN)]
+    return _Series(
+        time_h=time_h[order],
+        flux_e=summed.astype(np.float32),
+        centroid=np.stack(centroid, axis=1)[order].astype(np.float32),
+    )
+
+
+def _axis(group: xr.Dataset, name: str, where: str) -> xr.DataArray:
+    """A variable with one dimension; the wavelength of a single column may have none."""
+    axis = _variable(group, name, where)
+    if axis.ndim > 1 or (axis.ndim == 0 and name == "time_h"):
+        raise DataError(f"{where}: {name} has {axis.ndim} dimensions. Write it with one.")
+    if not axis.size:
+        raise DataError(f"{where}: {name} is empty. Leave this visit out or write it again.")
+    units = axis.attrs.get("units")
+    if units is not None and units not in _UNITS[name]:
+        raise DataError(
+            f"{where}: {name} has units {units!r}, expected {_UNITS[name][0]!r}. Convert the "
+            "values, or mend the attribute."
+        )
+    return axis
+
+
+def _variable(group: xr.Dataset, name: str, where: str) -> xr.DataArray:
+    if name not in group.variables:
+        raise DataError(
+            f"{where} has no variable {name!r} in this group. Write time_h, wavelength_um, flux_e "
+            "and flux_err_e as docs/lightcurves.md shows."
+        )
+    return group[name]
+
+
+def _on(axes: tuple[Hashable, ...], group: xr.Dataset, name: str, where: str) -> xr.DataArray:
+    """A variable with its dimensions in the order of `axes`."""
+    variable = _variable(group, name, where)
+    if len(set(axes)) != len(axes) or sorted(map(str, variable.dims)) != sorted(map(str, axes)):
+        raise DataError(
+            f"{where}: {name} has the dimensions {variable.dims}, expected those of time_h and "
+            f"wavelength_um, {axes}, in any order. Name the dimensions alike."
+        )
+    return variable.transpose(*axes)
+
+
+def _numbers(variable: xr.DataArray, where: str) -> Float64[np.ndarray, "..."]:
+    if variable.dtype.kind not in "fiu":
+        raise DataError(
+            f"{where}: {variable.name} holds {variable.dtype}, expected numbers. Write floats."
+        )
+    return variable.values.astype(np.float64)
+
+
+def _order(time_h: Float64[np.ndarray, " T"], where: str) -> Int64[np.ndarray, " T"]:
+    """Indices that sort the exposures by time."""
+    bad = np.flatnonzero(~np.isfinite(time_h))
+    if bad.size:
+        raise DataError(
+            f"{where}: time_h is not finite in {bad.size} of {time_h.size} exposures, first in "
+            f"number {bad[0]}. Leave these exposures out."
+        )
+    order = np.argsort(time_h, kind="stable")
+    again = np.flatnonzero(np.diff(time_h[order]) == 0.0)
+    if again.size:
+        first, second = order[again[0]], order[again[0] + 1]
+        raise DataError(
+            f"{where}: time_h holds {time_h[first]:.10g} h twice, in exposures {first} and "
+            f"{second} ({again.size} duplicates). Keep or average one exposure a time."
+        )
+    return order
+
+
+def _bins(
+    wavelength_um: Float64[np.ndarray, " C"], channel: Channel, where: str
+) -> Int64[np.ndarray, " C"]:
+    """The scored wavelength bin of each column's centre."""
+    edges = airs_edges_um() if channel == AIRS else np.array(FGS1_BAND_UM)
+    outside = ~((wavelength_um >= edges[0]) & (wavelength_um <= edges[-1]))
+    if outside.any():
+        raise DataError(
+            f"{where}: {outside.sum()} of {outside.size} columns are outside the band of "
+            f"{channel.name}, {edges[0]:.4f} to {edges[-1]:.4f} um, the first at "
+            f"{wavelength_um[outside][0]:.6g} um. Leave them out, or give wavelength_um in um."
+        )
+    return np.minimum(np.searchsorted(edges, wavelength_um, side="right"), edges.size - 1) - 1
+
+
+def _summed(
+    flux: Float64[np.ndarray, "T C"], bins: Int64[np.ndarray, " C"], count: int
+) -> Float64[np.ndarray, "T W"]:
+    """Columns of each bin added up; a column that is NaN throughout is not there."""
+    total = np.full((flux.shape[0], count), np.nan)
+    measured = np.isfinite(flux).any(axis=0)
+    for number in np.unique(bins[measured]):
+        total[:, number] = flux[:, measured & (bins == number)].sum(axis=1)
+    return total
+
+
+def _centroid(
+    group: xr.Dataset, name: str, time: xr.DataArray, where: str
+) -> Float64[np.ndarray, " T"]:
+    if name not in group.variables:
+        return np.zeros(time.size)
+    centroid = _numbers(_on(time.dims, group, name, where), where)
+    if not np.isfinite(centroid).all():
+        raise DataError(
+            f"{where}: {name} has {np.count_nonzero(~np.isfinite(centroid))} values that are not "
+            "finite. Interpolate them or leave the variable out."
+        )
+    return centroid

@@ -1,0 +1,288 @@
+"""What planets have in common besides their spectra.
+
+Errors of the star table, limb darkening away from its table, clocks, disagreement of visits and
+gain drift.
+The scatters begin with those of the settings and are learned from training planets whose
+spectrum is known: with the depths held at the labels, each planet's light curves give a Gaussian
+likelihood of its shared parameters, and expectation-maximisation finds the Gaussian they were
+drawn from. Source: Dempster, Laird and Rubin 1977.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float64
+
+from spectramind.observation import Star
+from spectramind.transit.parameters import FIXED, ORBIT, Layout
+from spectramind.transit.settings import TransitConfig
+
+_ROUNDS = 60  # of expectation-maximisation
+_FREE_TIME_H = 24.0  # so wide that the prior only keeps a rank
+_FLOOR = 1e-3  # smallest scatter after learning, of that before it
+_OFFSETS = (0.0, 3e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4)  # tried for visits [(Rp/Rs)^2]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Orbit that the star table, or its absence, suggests."""
+
+    temperature_k: float
+    period_d: float
+    semi_major_axis_rs: float
+    impact_parameter: float
+    known: bool  # the star is in the table
+
+    def centre(self) -> Float64[np.ndarray, " 3"]:
+        """Logarithms of P and a, and b^2."""
+        return np.array(
+            [np.log(self.period_d), np.log(self.semi_major_axis_rs), self.impact_parameter**2]
+        )
+
+
+def guess_orbit(star: Star | None, config: TransitConfig) -> Guess:
+    """Orbit from a row of the star table, or the assumed one of an unknown star."""
+    if star is None:
+        unknown = config.unknown_star
+        return Guess(
+            unknown.temperature_k,
+            unknown.period_d,
+            unknown.semi_major_axis_rs,
+            unknown.impact_parameter,
+            known=False,
+        )
+    impact = star.semi_major_axis_rs * float(np.cos(np.radians(star.inclination_deg)))
+    return Guess(star.temperature_k, star.period_d, star.semi_major_axis_rs, impact, known=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Gaussian prior of the shared parameters."""
+
+    mean: Float64[np.ndarray, " 9"]  # of orbit and limb darkening minus the guess; b^2 scaled
+    covariance: Float64[np.ndarray, "9 9"]
+    clock_h: float  # scatter of the clock difference [h]
+    visit_offset: float  # scatter of a visit's depth about the planet's [(Rp/Rs)^2]
+    drift_fgs1: Float64[np.ndarray, "I I"]  # covariance over orders in time
+    drift_time: Float64[np.ndarray, "I I"]
+    drift_wavelength: Float64[np.ndarray, "J J"]  # times `drift_time`: covariance of AIRS-CH0
+    planets: int  # from which it was learned; 0: the settings alone
+
+    def prior(
+        self, guess: Guess, mid_time_h: Sequence[float], layout: Layout, config: TransitConfig
+    ) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, "N N"]]:
+        """Mean and covariance of one planet's shared parameters.
+
+        Args:
+            guess: Its orbit.
+            mid_time_h: Middle of each visit's window, with a scatter of a day [h].
+            layout: Which parameters there are; a layout of fewer orders takes the lower ones.
+            config: Section `transit`.
+        """
+        mean, covariance = np.zeros(layout.size), np.zeros((layout.size, layout.size))
+        scale = np.ones(FIXED)
+        scale[2] = _impact_scale(guess, config)
+        mean[:FIXED] = scale * self.mean
+        mean[:ORBIT] += guess.centre()
+        covariance[:FIXED, :FIXED] = scale[:, None] * self.covariance * scale
+        terms = layout.wavelength_terms
+        airs = np.kron(self.drift_time, self.drift_wavelength[:terms, :terms])
+        for visit, middle in enumerate(mid_time_h):
+            times, offsets = layout.times(visit), layout.offsets(visit)
+            mean[times.start] = middle
+            covariance[times, times] = np.diag([_FREE_TIME_H**2, self.clock_h**2])
+            covariance[offsets, offsets] = np.eye(2) * max(self.visit_offset, 1e-9) ** 2
+            first = layout.drift(visit).start
+            middle_drift, last = first + layout.time_order, layout.drift(visit).stop
+            covariance[first:middle_drift, first:middle_drift] = self.drift_fgs1
+            covariance[middle_drift:last, middle_drift:last] = airs
+        return mean, covariance
+
+
+def _impact_scale(guess: Guess, config: TransitConfig) -> float:
+    """Scatter of b^2 for the set scatter s of b: sqrt((2 b s)^2 + 2 s^4)."""
+    scatter = config.prior.impact_parameter
+    return float(np.hypot(2.0 * guess.impact_parameter * scatter, np.sqrt(2.0) * scatter**2))
+
+
+def first_population(config: TransitConfig, *, known: bool) -> Population:
+    """The settings' prior; `known`: for stars of the table."""
+    prior, baseline = config.prior, config.baseline
+    widening = 1.0 if known else config.unknown_star.widening
+    orbit = [prior.period, prior.semi_major_axis, 1.0]
+    limb = [prior.limb_darkening] * 4 + [prior.limb_darkening_colour] * 2
+    scatter = widening * np.array(orbit + limb)
+    time = np.diag(np.square(baseline.scatter))
+    decay = baseline.wavelength_decay ** np.arange(baseline.wavelength_order + 1)
+    return Population(
+        mean=np.zeros(FIXED),
+        covariance=np.diag(scatter**2),
+        clock_h=prior.clock_s / 3600.0,
+        visit_offset=prior.visit_offset,
+        drift_fgs1=time,
+        drift_time=time,
+        drift_wavelength=np.diag(decay**2),
+        planets=0,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What one planet's light curves say of its shared parameters, the depths being known.
+
+    The likelihood is exp(-x A x / 2 + b x) with x the parameters minus the guess, b^2 in units
+    of its set scatter, and mid-transit times marginalised.
+    """
+
+    layout: Layout
+    information: Float64[np.ndarray, "M M"]  # A
+    vector: Float64[np.ndarray, " M"]  # b
+
+
+def make_evidence(
+    guess: Guess,
+    shared: Float64[np.ndarray, " N"],
+    information: Float64[np.ndarray, "N N"],
+    pull: Float64[np.ndarray, " N"],
+    layout: Layout,
+    config: TransitConfig,
+) -> Evidence:
+    """Likelihood of the shared parameters from normal equations at `shared`."""
+    centre = np.zeros(layout.size)
+    centre[:ORBIT] = guess.centre()
+    vector = pull + information @ (shared - centre)
+    scale = np.ones(layout.size)
+    scale[2] = _impact_scale(guess, config)
+    information, vector = scale[:, None] * information * scale, scale * vector
+    mid = [layout.times(visit).start for visit in range(layout.visits)]
+    rest = np.setdiff1d(np.arange(layout.size), mid)
+    cross = information[np.ix_(rest, mid)]
+    solved = np.linalg.solve(information[np.ix_(mid, mid)], np.c_[cross.T, vector[mid]])
+    return Evidence(
+        layout,
+        information[np.ix_(rest, rest)] - cross @ solved[:, :-1],
+        vector[rest] - cross @ solved[:, -1],
+    )
+
+
+def learn_population(start: Population, planets: Sequence[Evidence]) -> Population:
+    """Population that makes the planets most likely, from `start` on.
+
+    Args:
+        start: First guess; scatters of which the planets say nothing stay as they are.
+        planets: At least one planet's evidence.
+    """
+    population = start
+    for _ in range(_ROUNDS):
+        population = _improve(population, start, planets)
+    pairs = [planet for planet in planets if planet.layout.visits > 1]
+    if pairs:
+        offsets = (start.visit_offset, *_OFFSETS)  # the first of equally likely ones stays
+        tried = [replace(population, visit_offset=offset) for offset in offsets]
+        likelihood = [sum(_log_evidence(one, planet) for planet in pairs) for one in tried]
+        population = tried[int(np.argmax(np.round(likelihood, 6)))]
+    return replace(population, planets=len(planets))
+
+
+def _improve(population: Population, start: Population, planets: Sequence[Evidence]) -> Population:
+    """One round: posterior of each planet, then the moments of them all."""
+    fixed = [np.zeros(FIXED), np.zeros((FIXED, FIXED))]
+    clock, fgs1 = 0.0, np.zeros_like(population.drift_fgs1)
+    orders, terms = len(population.drift_time), len(population.drift_wavelength)
+    airs = np.zeros((orders * terms, orders * terms))
+    visits = 0
+    for planet in planets:
+        mean, covariance, _ = _posterior(population, planet)
+        second = covariance + np.outer(mean, mean)
+        fixed[0] += mean[:FIXED]
+        fixed[1] += second[:FIXED, :FIXED]
+        for own in _blocks(planet.layout):
+            clock += second[own.clock, own.clock]
+            fgs1 += second[own.fgs1, own.fgs1]
+            airs += second[own.airs, own.airs]
+            visits += 1
+    mean = fixed[0] / len(planets)
+    covariance = fixed[1] / len(planets) - np.outer(mean, mean)
+    moment = (airs / visits).reshape(orders, terms, orders, terms)
+    time, wavelength = _separate(moment, population.drift_time, population.drift_wavelength)
+    return replace(
+        population,
+        mean=mean,
+        covariance=_floored(covariance, start.covariance),
+        clock_h=max(float(np.sqrt(clock / visits)), _FLOOR * start.clock_h),
+        drift_fgs1=_floored(fgs1 / visits, start.drift_fgs1),
+        drift_time=_floored(time, start.drift_time),
+        drift_wavelength=_floored(wavelength, start.drift_wavelength),
+    )
+
+
+def _floored(
+    covariance: Float64[np.ndarray, "N N"], start: Float64[np.ndarray, "N N"]
+) -> Float64[np.ndarray, "N N"]:
+    """Symmetric, and never so narrow that it cannot be inverted."""
+    return 0.5 * (covariance + covariance.T) + _FLOOR**2 * np.diag(np.diag(start))
+
+
+def _separate(
+    moment: Float64[np.ndarray, "I J I J"],
+    time: Float64[np.ndarray, "I I"],
+    wavelength: Float64[np.ndarray, "J J"],
+) -> tuple[Float64[np.ndarray, "I I"], Float64[np.ndarray, "J J"]]:
+    """Product of two covariances nearest in likelihood. Source: Dutilleul 1999 (flip-flop)."""
+    for _ in range(2):
+        time = np.einsum("iajb,ab->ij", moment, np.linalg.inv(wavelength)) / len(wavelength)
+        wavelength = np.einsum("iajb,ij->ab", moment, np.linalg.inv(time)) / len(time)
+    return time, wavelength
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Where a visit's parameters stand once mid-transit times are marginalised."""
+
+    clock: int
+    offsets: slice
+    fgs1: slice
+    airs: slice
+
+
+def _blocks(layout: Layout) -> list[_Block]:
+    blocks = []
+    for visit in range(layout.visits):
+        first = layout.first(visit) - visit
+        fgs1 = first + 3
+        airs = fgs1 + layout.time_order
+        end = fgs1 + layout.drift_terms
+        blocks.append(_Block(first, slice(first + 1, fgs1), slice(fgs1, airs), slice(airs, end)))
+    return blocks
+
+
+def _posterior(
+    population: Population, planet: Evidence
+) -> tuple[Float64[np.ndarray, " M"], Float64[np.ndarray, "M M"], float]:
+    """Mean and covariance of a planet's parameters, and ln of the prior's determinant."""
+    size = len(planet.vector)
+    precision, mean = np.zeros((size, size)), np.zeros(size)
+    precision[:FIXED, :FIXED] = np.linalg.inv(population.covariance)
+    mean[:FIXED] = population.mean
+    fgs1 = np.linalg.inv(population.drift_fgs1)
+    airs = np.kron(
+        np.linalg.inv(population.drift_time), np.linalg.inv(population.drift_wavelength)
+    )
+    offset = max(population.visit_offset, 1e-9)
+    for own in _blocks(planet.layout):
+        precision[own.clock, own.clock] = population.clock_h**-2.0
+        precision[own.offsets, own.offsets] = np.eye(2) / offset**2
+        precision[own.fgs1, own.fgs1] = fgs1
+        precision[own.airs, own.airs] = airs
+    covariance = np.linalg.inv(planet.information + precision)
+    posterior = covariance @ (planet.vector + precision @ mean)
+    return posterior, covariance, -float(np.linalg.slogdet(precision)[1])
+
+
+def _log_evidence(population: Population, planet: Evidence) -> float:
+    """Log likelihood of a population from one planet, up to a constant of the offsets."""
+    mean, covariance, log_prior = _posterior(population, planet)
+    own = np.concatenate([population.mean, np.zeros(len(mean) - FIXED)])
+    shifted = planet.vector - planet.information @ own
+    return 0.5 * (shifted @ covariance @ shifted + np.linalg.slogdet(covariance)[1] - log_prior)

@@ -1,0 +1,183 @@
+"""`data=lightcurves` from a folder of netCDF files to the exported spectra."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+pytest.importorskip("batman")
+
+from transit_world import default_config, draw_world, make_curves
+
+from spectramind.config import load
+from spectramind.errors import ArtefactError
+from spectramind.instrument import wavelength_um
+from spectramind.pipeline import run_stage
+from spectramind.transit.learning import first_priors, prior_path, read_priors, write_priors
+from spectramind.transit.prior import learn_spectrum_prior
+from spectramind.transit.store import read_fit, read_fits
+
+WORLDS = {planet: draw_world(planet) for planet in (1, 2, 3)}
+BOTH = ("time", "wavelength")
+TABLE = "planet_id,Rs,Ms,Ts,Mp,e,P,sma,i"
+
+
+def write_file(folder: Path, planet: int, curves, *, order=None, twice=False) -> None:
+    """As docs/lightcurves.md shows, wavelength columns in any order."""
+    order = np.arange(282) if order is None else order
+    airs_time = curves.airs_time_h.copy()
+    if twice:
+        airs_time[7] = airs_time[6]
+    for name, um, time, flux in (
+        ("FGS1", np.array([0.7]), curves.fgs1_time_h, curves.fgs1_e[:, None]),
+        ("AIRS-CH0", wavelength_um()[1:][order], airs_time, curves.airs_e[:, order]),
+    ):
+        variables = {"flux_e": (BOTH, flux), "flux_err_e": (BOTH, np.sqrt(flux))}
+        axes = {"time_h": ("time", time), "wavelength_um": ("wavelength", um)}
+        xr.Dataset(variables, axes).to_netcdf(
+            folder / f"{planet}_{curves.visit}.nc", group=name, mode="a", engine="h5netcdf"
+        )
+
+
+def write_stars(folder: Path, planets) -> None:
+    rows = [TABLE]
+    for planet in planets:
+        s = WORLDS[planet].table
+        values = (s.radius_rsun, s.mass_msun, s.temperature_k, s.planet_mass_mjup, s.eccentricity,
+                  s.period_d, s.semi_major_axis_rs, s.inclination_deg)  # fmt: skip
+        rows.append(",".join([str(planet), *map(repr, map(float, values))]))
+    (folder / "stars.csv").write_text("\n".join(rows) + "\n")
+
+
+def fit_stage(root: Path, out: Path, *overrides: str):
+    config = load(
+        [
+            "data=lightcurves", f"data.root={root}", f"runtime.out={out}", "runtime.workers=1",
+            "runtime.device=cpu", "transit.bin_s=900", "transit.passes=4",
+            "transit.settled_ppm=1000", *overrides,
+        ]
+    )  # fmt: skip
+    return run_stage(config, "fit", out / "fit")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """Planet 1: two visits; 2: every third wavelength, shuffled, no star; 3: as it should be."""
+    folder = tmp_path_factory.mktemp("lightcurves")
+    rng = np.random.default_rng(0)
+    write_file(folder, 1, make_curves(WORLDS[1], factor=90))
+    write_file(folder, 1, make_curves(WORLDS[1], factor=90, visit=1, t0_h=4.1))
+    write_file(folder, 2, make_curves(WORLDS[2], factor=90), order=3 * rng.permutation(94))
+    write_file(folder, 3, make_curves(WORLDS[3], factor=90))
+    write_stars(folder, (1, 3))
+    columns = ",".join(f"wl_{i}" for i in range(1, 284))
+    label = ",".join(map(repr, WORLDS[3].depth.tolist()))
+    (folder / "labels.csv").write_text(f"planet_id,{columns}\n3,{label}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return fit_stage(root, out), out / "fit"
+
+
+def test_every_planet_is_fitted_with_or_without_label_star_and_all_wavelengths(fitted):
+    result, folder = fitted
+    assert result.failures == ()
+    assert result.facts == {"planets": 3, "flagged": 0, "labels": 0}
+    assert "too few labels for a prior over spectra" in result.summary
+    assert list(read_fits(folder, "train")) == [3]  # the labelled one
+    fits = read_fits(folder, "test") | read_fits(folder, "train")
+    measured = np.append(True, np.arange(282) % 3 == 0)
+    for planet, fit in fits.items():
+        seen = measured if planet == 2 else np.ones(283, bool)
+        error = (fit.depth - WORLDS[planet].depth) / fit.sigma
+        assert np.mean(error[seen] ** 2) < 1.6
+        assert np.array_equal(np.isfinite(fit.measured_sigma), seen)
+    assert (fits[2].sigma[~measured] > 9e-3).all()
+    assert [visit.visit for visit in fits[1].visits] == [0, 1]
+
+
+def test_the_exported_spectra_are_those_of_the_fits(fitted):
+    result, folder = fitted
+    (path,) = [path for path in result.outputs if path.suffix == ".nc"]
+    fits = read_fits(folder, "test") | read_fits(folder, "train")
+    with xr.open_dataset(path, engine="h5netcdf") as data:
+        ids = [int(planet) for planet in data["planet"]]
+        assert sorted(ids) == [1, 2, 3]
+        for row, planet in enumerate(ids):
+            np.testing.assert_array_equal(data["depth"][row], fits[planet].depth)
+            np.testing.assert_array_equal(data["depth_error"][row], fits[planet].sigma)
+            np.testing.assert_array_equal(data["depth_covariance"][row], fits[planet].covariance)
+        assert not data["flag"].any()
+
+
+def test_wavelengths_out_of_order_change_nothing(fitted, tmp_path):
+    write_file(tmp_path, 3, make_curves(WORLDS[3], factor=90), order=np.arange(282)[::-1])
+    write_stars(tmp_path, (3,))
+    fit_stage(tmp_path, tmp_path / "out")
+    again = read_fits(tmp_path / "out/fit", "test")[3]
+    before = read_fits(fitted[1], "train")[3]
+    np.testing.assert_array_equal(again.depth, before.depth)
+    np.testing.assert_array_equal(again.sigma, before.sigma)
+
+
+def test_a_second_run_finds_every_fit_up_to_date(root, fitted):
+    _, folder = fitted
+    path = folder / "test/1.safetensors"
+    stamp = path.stat().st_mtime_ns
+    again = fit_stage(root, folder.parent)
+    assert again.facts["planets"] == 3
+    assert path.stat().st_mtime_ns == stamp
+
+
+def test_one_bad_file_is_named_and_stops_no_other(tmp_path):
+    write_file(tmp_path, 1, make_curves(WORLDS[1], factor=90))
+    write_file(tmp_path, 2, make_curves(WORLDS[2], factor=90), twice=True)
+    result = fit_stage(tmp_path, tmp_path / "out")
+    (failure,) = result.failures
+    assert failure.startswith("planet 2, visit 0, AIRS-CH0:")
+    assert "time_h holds" in failure
+    assert list(read_fits(tmp_path / "out/fit", "test")) == [1]
+
+
+def test_where_no_planet_can_be_fitted_each_is_named_and_nothing_is_exported(tmp_path):
+    write_file(tmp_path, 2, make_curves(WORLDS[2], factor=90), twice=True)
+    result = fit_stage(tmp_path, tmp_path / "out")
+    assert result.facts["planets"] == 0
+    assert len(result.failures) == 1
+    assert result.outputs == (tmp_path / "out/fit",)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Priors of another run, with a prior over spectra like those of the worlds."""
+    labels = np.stack([draw_world(seed).depth for seed in range(200, 240)])
+    config = default_config(spectrum__components=[4], spectrum__lengths_um=[0.1])
+    spectrum = learn_spectrum_prior(labels, [0.0] * len(labels), config.spectrum)
+    first = first_priors(config)
+    path = prior_path(tmp_path_factory.mktemp("other"), None)
+    write_priors(path, type(first)(first.known, first.unknown, spectrum), {})
+    return path
+
+
+def test_a_trained_prior_of_another_run_is_used_in_place_of_own_ones(
+    root, fitted, trained, tmp_path
+):
+    result = fit_stage(root, tmp_path, f"prior={trained}")
+    assert result.facts["labels"] == read_priors(trained).spectrum.planets == 40
+    assert "prior over spectra from 40 labels" in result.summary
+    assert not (tmp_path / "fit/priors").exists()
+    for planet, split in ((1, "test"), (3, "train")):
+        fit = read_fit(tmp_path / f"fit/{split}/{planet}.safetensors")
+        bare = read_fit(fitted[1] / f"{split}/{planet}.safetensors")
+        assert np.median(fit.sigma) < 0.6 * np.median(bare.sigma)
+        scatter = [np.std((own.depth - WORLDS[planet].depth)[1:]) for own in (fit, bare)]
+        assert scatter[0] < 0.6 * scatter[1]
+
+
+def test_a_prior_that_is_not_there_is_named(root, tmp_path):
+    with pytest.raises(ArtefactError, match=r"none\.safetensors: no priors there\. Run `spectram"):
+        fit_stage(root, tmp_path, f"prior={tmp_path / 'none.safetensors'}")

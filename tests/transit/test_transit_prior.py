@@ -1,0 +1,255 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transit_world import default_config
+
+from spectramind.errors import DataError
+from spectramind.instrument import wavelength_um
+from spectramind.observation import Star
+from spectramind.transit.prior import (
+    PriorOnDevice,
+    SpectrumPrior,
+    _best_amplitudes,
+    _log_likelihood,
+    learn_spectrum_prior,
+    log_signal,
+)
+
+W = 283
+STAR = Star(1.2, 1.1, 5800.0, 0.9, 0.0, 4.0, 9.0, 88.0)
+
+
+def _prior(*, components=4, length=0.03) -> SpectrumPrior:
+    rng = np.random.default_rng(11)
+    x = np.linspace(0.0, 1.0, W - 1)
+    waves = np.array([np.cos((i + 1) * np.pi * x + i) / (i + 1) for i in range(components)])
+    first = rng.normal(size=(components, 1)) / np.arange(1, components + 1)[:, None]
+    shape = np.append(-0.5, np.sin(7.0 * x))
+    return SpectrumPrior(
+        level=(0.012, 0.006),
+        shape=shape - np.append(0.0, np.full(W - 1, shape[1:].mean())),
+        components=np.concatenate([first, waves - waves.mean(1, keepdims=True)], axis=1),
+        process=np.append(0.4, 0.3 + 0.1 * x),
+        length_um=length,
+        amplitude=(-1.0, 1.1, 0.5),
+        planets=100,
+    )
+
+
+def _dense(prior, alpha):
+    """Mean and covariance of the spectrum for one amplitude, written out."""
+    wavelength = wavelength_um()
+    correlation = np.exp(-np.abs(np.subtract.outer(wavelength, wavelength)) / prior.length_um)
+    correlation[0, 1:] = correlation[1:, 0] = 0.0
+    shape = np.einsum("kv,kw->vw", prior.components, prior.components)
+    shape += prior.process[:, None] * correlation * prior.process
+    shape += 1e-7 * np.trace(shape) / W * np.eye(W)
+    level, spread = prior.level
+    return level + alpha * prior.shape, spread**2 + alpha**2 * shape
+
+
+def _likelihood(rng, prior, scale, *, sigma=(2e-4, 1e-4)):
+    """A spectrum of the prior measured with correlated errors; its information and vector."""
+    alpha = np.exp(prior.log_amplitude(scale) + prior.amplitude[2] * rng.normal())
+    mean, covariance = _dense(prior, alpha)
+    spectrum = rng.multivariate_normal(mean, covariance)
+    error = np.diag(rng.uniform(*sorted(sigma), W) ** 2) + 2e-9  # a common error of 45 ppm
+    information = np.linalg.inv(error)
+    measured = rng.multivariate_normal(spectrum, error)
+    return spectrum, information, information @ measured
+
+
+def _mixture(prior, information, vector, scale):
+    """Posterior by dense Gaussians, one for each amplitude on the grid of -3..3 sigma."""
+    steps = np.linspace(-3.0, 3.0, 13)
+    means, covariances, evidence, logs = [], [], [], []
+    for step in steps:
+        log_alpha = prior.log_amplitude(scale) + prior.amplitude[2] * step
+        m, s = _dense(prior, np.exp(log_alpha))
+        both = np.eye(W) + s @ information
+        covariance = np.linalg.solve(both, s)
+        left = vector - information @ m
+        means.append(m + covariance @ left)
+        covariances.append(covariance)
+        fit = 0.5 * left @ covariance @ left - 0.5 * np.linalg.slogdet(both)[1]
+        evidence.append(fit + vector @ m - 0.5 * m @ information @ m - 0.5 * step**2)
+        logs.append(log_alpha)
+    weight = np.exp(np.array(evidence) - max(evidence))
+    weight /= weight.sum()
+    mean = np.einsum("g,gw->w", weight, means)
+    apart = np.array(means) - mean
+    covariance = np.einsum("g,gvw->vw", weight, covariances)
+    covariance += np.einsum("g,gv,gw->vw", weight, apart, apart)
+    return mean, covariance, weight @ logs, weight
+
+
+@pytest.mark.parametrize("sigma", [(2e-4, 1e-4), (3e-2, 1e-2)], ids=["strong", "weak"])
+def test_posterior_equals_the_mixture_of_dense_gaussians(rng, sigma):
+    prior, scales = _prior(), [-7.0, -8.5]
+    cases = [_likelihood(rng, prior, scale, sigma=sigma) for scale in scales]
+    information, vector = (torch.tensor(np.stack([case[i] for case in cases])) for i in (1, 2))
+    device = PriorOnDevice(prior, torch.device("cpu"))
+    found = device.posterior(information, vector, torch.tensor(scales, dtype=torch.float64))
+    for b, (_, own, pull) in enumerate(cases):
+        mean, covariance, log_amplitude, weight = _mixture(prior, own, pull, scales[b])
+        sigma_found = np.sqrt(np.diag(covariance))
+        assert (weight > 0.02).sum() > 1  # no single amplitude decides
+        assert np.abs(found.mean[b].numpy() - mean).max() < 1e-4 * sigma_found.min()
+        unit = np.outer(sigma_found, sigma_found)
+        assert np.abs((found.covariance[b].numpy() - covariance) / unit).max() < 1e-4
+        assert float(found.log_amplitude[b]) == pytest.approx(log_amplitude, abs=1e-5)
+
+
+def test_fgs1_is_tied_to_the_bands_by_the_components_alone():
+    long = _prior(length=1.0)
+    np.testing.assert_allclose(long.covariance(), _dense(long, 1.0)[1] - long.level[1] ** 2)
+    tied = long.components[:, 0] @ long.components[:, 1:]
+    np.testing.assert_allclose(long.covariance()[0, 1:], tied, atol=1e-12)
+
+
+def test_posterior_without_data_is_the_prior():
+    prior, scale = _prior(), -7.5
+    device = PriorOnDevice(prior, torch.device("cpu"))
+    nothing = torch.zeros(1, W, W).double(), torch.zeros(1, W).double()
+    found = device.posterior(*nothing, torch.tensor([scale], dtype=torch.float64))
+    mean, covariance, *_ = _mixture(prior, np.zeros((W, W)), np.zeros(W), scale)
+    np.testing.assert_allclose(found.mean[0], mean, rtol=1e-9)
+    np.testing.assert_allclose(found.covariance[0], covariance, rtol=1e-6, atol=1e-12)
+    assert float(found.log_amplitude[0]) == pytest.approx(prior.log_amplitude(scale))
+
+
+def test_posterior_of_a_planet_knows_nothing_of_its_neighbours(rng):
+    prior, scales = _prior(), [-7.0, -8.0, -9.0]
+    cases = [_likelihood(rng, prior, scale) for scale in scales]
+    information, vector = (torch.tensor(np.stack([case[i] for case in cases])) for i in (1, 2))
+    scale = torch.tensor(scales, dtype=torch.float64)
+    device = PriorOnDevice(prior, torch.device("cpu"))
+    order = torch.tensor([2, 0, 1])
+    found = device.posterior(information, vector, scale)
+    turned = device.posterior(information[order], vector[order], scale[order])
+    np.testing.assert_allclose(turned.mean, found.mean[order], rtol=1e-9)
+    np.testing.assert_allclose(turned.covariance, found.covariance[order], rtol=1e-6, atol=1e-14)
+    alone = device.posterior(information[1:2], vector[1:2], scale[1:2])
+    np.testing.assert_allclose(alone.mean, found.mean[1:2], rtol=1e-9)
+
+
+def test_spectra_of_the_prior_lie_within_their_posterior(rng):
+    prior = _prior()
+    scales = rng.uniform(-9.0, -7.0, 12)
+    cases = [_likelihood(rng, prior, scale) for scale in scales]
+    spectra, information, vector = (np.stack(part) for part in zip(*cases, strict=True))
+    found = PriorOnDevice(prior, torch.device("cpu")).posterior(
+        torch.tensor(information), torch.tensor(vector), torch.tensor(scales)
+    )
+    error = spectra - found.mean.numpy()
+    z = error / found.covariance.diagonal(dim1=-2, dim2=-1).sqrt().numpy()
+    assert 0.6 < np.mean(z**2) < 1.6
+    measured = np.linalg.solve(information, vector[..., None])[..., 0]
+    assert np.mean(error**2) < 0.5 * np.mean((measured - spectra) ** 2)
+
+
+def _labels(rng, prior, count):
+    scale = rng.uniform(-9.5, -6.5, count)
+    spectra = []
+    for own in scale:
+        alpha = np.exp(prior.log_amplitude(own) + prior.amplitude[2] * rng.normal())
+        spectra.append(rng.multivariate_normal(*_dense(prior, alpha)))
+    return np.array(spectra), scale
+
+
+@pytest.fixture(scope="module")
+def learned():
+    rng = np.random.default_rng(3)
+    true = _prior()
+    labels, scale = _labels(rng, true, 200)
+    config = default_config(spectrum__components=[2, 8], spectrum__lengths_um=[0.03, 0.3]).spectrum
+    return true, labels, scale, learn_spectrum_prior(labels, scale.tolist(), config)
+
+
+def _relative(prior):
+    """Second moments of shapes for unit amplitude, the mean over AIRS-CH0 taken out."""
+    out = np.eye(W)
+    out[:, 1:] -= 1.0 / (W - 1)
+    shape = out @ (prior.covariance() + np.outer(prior.shape, prior.shape)) @ out.T
+    return shape / np.trace(shape[1:, 1:])
+
+
+def test_prior_that_labels_were_drawn_from_is_learned(learned):
+    true, labels, _, found = learned
+    assert found.planets == 200
+    expected = _relative(true)
+    off = np.linalg.norm(_relative(found) - expected) / np.linalg.norm(expected)
+    assert off < 0.2
+    assert (len(found.components), found.length_um) == (8, 0.03)
+    assert found.amplitude[1] == pytest.approx(true.amplitude[1], abs=0.12)
+    assert found.amplitude[2] == pytest.approx(true.amplitude[2], rel=0.2)
+    level = labels[:, 1:].mean(1)
+    assert found.level == pytest.approx((level.mean(), 2.0 * level.std()))
+
+
+def test_amplitude_of_the_learned_prior_is_that_of_the_labels(learned):
+    """Amplitude times shape is what labels show; either alone has a free unit."""
+    true, _, _, found = learned
+    expected, own = (
+        p.log_amplitude(-8.0)
+        + 0.5 * np.log(np.trace((p.covariance() + np.outer(p.shape, p.shape))[1:, 1:]))
+        for p in (true, found)
+    )
+    assert own == pytest.approx(expected, abs=0.12)
+
+
+def test_left_out_labels_prefer_the_prior_they_were_drawn_from(learned):
+    true, _, _, found = learned
+    labels, scale = _labels(np.random.default_rng(8), true, 40)
+    best = _log_likelihood(true, labels, scale).sum()
+    learned_from_few = _log_likelihood(found, labels, scale).sum()
+    wrong = _log_likelihood(_prior(length=0.3), labels, scale).sum()
+    assert best > learned_from_few > wrong
+    shifted = _log_likelihood(true, labels, scale + 1.5).sum()
+    assert best > shifted + 20.0
+
+
+def test_best_amplitude_is_that_of_the_spectrum(rng):
+    true = _prior()
+    scale = np.full(20, -8.0)
+    log_alpha = true.log_amplitude(-8.0) + true.amplitude[2] * rng.normal(size=20)
+    shapes = np.stack([rng.multivariate_normal(*_dense(true, np.exp(own))) for own in log_alpha])
+    shapes -= shapes[:, 1:].mean(axis=1, keepdims=True)
+    found = _best_amplitudes(true, shapes, scale, np.full(20, true.log_amplitude(-8.0)))
+    assert np.abs(found - log_alpha).max() < 0.25
+
+
+def test_best_amplitude_stays_at_the_expected_one_where_that_is_sure(rng):
+    prior = replace(_prior(), amplitude=(-1.0, 1.1, 1e-3))
+    expected = prior.log_amplitude(-8.0)
+    shapes = np.stack([rng.multivariate_normal(*_dense(prior, np.exp(expected + 0.5)))])
+    shapes -= shapes[:, 1:].mean(axis=1, keepdims=True)
+    for start in (expected - 0.5, expected + 0.5):
+        found = _best_amplitudes(prior, shapes, np.array([-8.0]), np.array([start]))
+        assert found[0] == pytest.approx(expected, abs=0.026)  # half a step of the search
+
+
+def test_too_few_labels_are_refused(rng):
+    config = default_config().spectrum
+    labels = rng.uniform(0.01, 0.02, (config.fewest_labels - 1, W))
+    with pytest.raises(
+        DataError,
+        match=r"19 labelled planets, transit\.spectrum\.fewest_labels asks for 20 to learn a "
+        r"prior over spectra from\. Label more planets, lower the key, or name a trained prior "
+        r"with prior=FILE\.",
+    ):
+        learn_spectrum_prior(labels, [0.0] * len(labels), config)
+
+
+def test_signal_is_the_annulus_of_one_scale_height():
+    depth, radius = 0.0144, 1.2 * 6.957e8
+    temperature = 5800.0 * np.sqrt(1.0 / (2.0 * 9.0))
+    mass_kg, newton = 0.9 * 1.89813e27, 6.6743e-11
+    gravity = newton * mass_kg / (np.sqrt(depth) * radius) ** 2
+    height = 1.380649e-23 * temperature / (2.3 * 1.66054e-27 * gravity)
+    annulus = ((0.12 * radius + height) ** 2 - (0.12 * radius) ** 2) / radius**2
+    assert log_signal(STAR, depth) == pytest.approx(np.log(annulus), abs=0.01)
+    assert log_signal(None, depth) == 0.0
+    assert np.isfinite(log_signal(STAR, 0.0))
