@@ -175,12 +175,13 @@ def fit_white(
     """
     depths, shared = first_guesses(planets, guesses, prior, layout, config)
     starts = depths.shape[1]
-    rows = torch.arange(len(planets)).repeat_interleave(starts)
+    first = torch.arange(len(planets), device=depths.device)
+    rows = first.repeat_interleave(starts)
     tried = solve(
         Linear(_rows(batch, rows), layout), depths.flatten(0, 1), shared.flatten(0, 1),
         prior.take(rows), free_depth=True, steps=_FIRST_STEPS,
     )  # fmt: skip
-    best = tried.cost.reshape(-1, starts).argmin(1) + torch.arange(len(planets)) * starts
+    best = tried.cost.reshape(-1, starts).argmin(1) + first * starts
     depth, chosen = tried.depth[best], tried.shared[best]
     linear = Linear(batch, layout)
     for _ in range(2):
@@ -234,7 +235,7 @@ def first_guesses(
         best = found[: config.scan.starts]
         depths.append([[depth, depth] for _, depth, _ in best])
         starts.append(torch.stack([shared for _, _, shared in best]))
-    return torch.tensor(depths, dtype=torch.float64), torch.stack(starts)
+    return torch.tensor(depths, dtype=torch.float64).to(prior.mean), torch.stack(starts)
 
 
 def _search(
