@@ -6,17 +6,21 @@ depth and in its drift, around the true spectrum:
     r(t, w) = log flux - log transit = star(w) + drift(t, w) + (d_w - true d_w) s(t, w) + noise
 
 `limit` marginalises the drift under the simulator's own Gaussian prior, `perfect` takes it from
-the truth. Both end with the prior over spectra that the fit uses. No estimator with a Gaussian
-prior of the drift can beat `limit`.
+the truth. Both end with the prior over spectra that the fit uses. Moments of the drift need many
+thousand visits: from 1,000 the bound of 100 planets of inject2024 came out at 0.731, from
+16,000 at 0.737.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 
-from sets import DRIFT_ORDER, DriftPrior, TransitTruth, World
+from sets import DRIFT_ORDER, DriftPrior, TransitTruth, World, drift_prior
+from spectramind.parallel import each
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.prior import PriorOnDevice, SpectrumPrior, log_signal
 
@@ -32,6 +36,28 @@ class _Gram:
     drift: Float64[np.ndarray, "35 35"]
     depth_pull: Float64[np.ndarray, " 283"]
     drift_pull: Float64[np.ndarray, " 35"]
+
+
+def drift_moments(samples: int, seeds: Sequence[int], workers: int) -> DriftPrior:
+    """Mean of the simulator's drift moments over several draws, for the memory's sake.
+
+    Args:
+        samples: Visits of one draw.
+        seeds: One a draw.
+        workers: Processes.
+    """
+    parts: list[DriftPrior] = []
+    for outcome in each(partial(drift_prior, samples), seeds, workers=workers, label="drift"):
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.value is not None
+        parts.append(outcome.value)
+    parts.sort(key=lambda part: part.remainder)  # sums in one order, whoever finished first
+    return DriftPrior(
+        np.mean([part.airs for part in parts], axis=0),
+        np.mean([part.fgs1 for part in parts], axis=0),
+        float(np.sqrt(np.mean([part.remainder**2 for part in parts]))),
+    )
 
 
 def limit(world: World, drift: DriftPrior, spectra: SpectrumPrior) -> Spectrum:

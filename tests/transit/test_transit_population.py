@@ -297,3 +297,16 @@ def test_guess_of_an_orbit_is_that_of_the_table_or_of_the_settings():
     unknown = guess_orbit(None, CONFIG)
     assert not unknown.known
     assert unknown.period_d == CONFIG.unknown_star.period_d
+
+
+def test_a_planet_beyond_belief_teaches_nothing():
+    rng = np.random.default_rng(6)
+    true, start = _population(rng), first_population(CONFIG, known=True)
+    planets = [_draw(rng, true, 1 + i % 2, 0.5) for i in range(40)]
+    lost = _draw(rng, true, 1, 0.1)
+    shift = np.zeros(lost.vector.size)
+    shift[1] = 40.0 * np.sqrt(start.covariance[1, 1])
+    lost = Evidence(lost.layout, lost.information, lost.vector + lost.information @ shift)
+    alone, together = (learn_population(start, own) for own in (planets, [*planets, lost]))
+    assert together.planets == alone.planets == 40
+    np.testing.assert_array_equal(together.covariance, alone.covariance)

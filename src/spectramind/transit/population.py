@@ -20,6 +20,7 @@ from spectramind.transit.settings import TransitConfig
 
 _ROUNDS = 60  # of expectation-maximisation
 _FREE_TIME_H = 24.0  # so wide that the prior only keeps a rank
+_FARTHEST = 6.0  # from the first guess that a planet may lie and still teach [scatters]
 _FLOOR = 1e-3  # smallest scatter after learning, of that before it
 _OFFSETS = (0.0, 3e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4)  # tried for visits [(Rp/Rs)^2]
 
@@ -173,6 +174,9 @@ def learn_population(start: Population, planets: Sequence[Evidence]) -> Populati
         start: First guess; scatters of which the planets say nothing stay as they are.
         planets: At least one planet's evidence.
     """
+    planets = [planet for planet in planets if _plausible(start, planet)]
+    if not planets:
+        return start
     population = start
     for _ in range(_ROUNDS):
         population = _improve(population, start, planets)
@@ -183,6 +187,18 @@ def learn_population(start: Population, planets: Sequence[Evidence]) -> Populati
         likelihood = [sum(_log_evidence(one, planet) for planet in pairs) for one in tried]
         population = tried[int(np.argmax(np.round(likelihood, 6)))]
     return replace(population, planets=len(planets))
+
+
+def _plausible(start: Population, planet: Evidence) -> bool:
+    """Whether a planet's parameters lie where the first guess can believe them at all.
+
+    A lost transit or a star that is not the table's would teach all others its fault.
+    """
+    mean, _, _ = _posterior(start, planet)
+    scatter = np.sqrt(np.diag(start.covariance))
+    fixed = np.abs(mean[:FIXED] - start.mean) / scatter
+    clocks = [abs(mean[own.clock]) / start.clock_h for own in _blocks(planet.layout)]
+    return bool(max(*fixed, *clocks) < _FARTHEST)
 
 
 def _improve(population: Population, start: Population, planets: Sequence[Evidence]) -> Population:
