@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from spectramind.transit.binning import BinnedVisit
+from spectramind.transit.binning import BinnedVisit, difference_noise
 from spectramind.transit.settings import TransitConfig
 
-_MAD = 1.4826  # median absolute deviation of a Gaussian to its standard deviation
+_QUIETEST = 1e-8  # noise of a bin where the flux has none, relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def _padded(
             count = visit.airs_time_h.size
             series = np.log(np.maximum(spectra[b][v].T, 1e-3))
             flux[b, v, :, :count] = series
-            noise = np.where(lit[b][v], _difference_noise(series), np.inf)
+            noise = np.where(lit[b][v], np.maximum(difference_noise(series), _QUIETEST), np.inf)
             weight[b, v, :, :count] = (noise**-2.0)[:, None]
             for channel, middle in enumerate((visit.fgs1_time_h, visit.airs_time_h)):
                 time[b, v, channel, :count] = middle[:, None] + visit.width_h * within
@@ -102,9 +102,3 @@ def _padded(
                 tau[b, v, channel, :count] = visit.scaled(middle)
     arrays = (time, tau, flux, weight, place, limb)
     return Batch(*(torch.tensor(array, dtype=torch.float64) for array in arrays))
-
-
-def _difference_noise(series: Float64[np.ndarray, "W T"]) -> Float64[np.ndarray, " W"]:
-    """White noise from second differences in time, blind to slopes and outliers."""
-    second = np.diff(series, n=2, axis=1)
-    return np.maximum(_MAD * np.median(np.abs(second), axis=1) / np.sqrt(6.0), 1e-8)

@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 from scipy.ndimage import median_filter
 
+from spectramind.calibrate.cosmic import MAD_TO_SIGMA
 from spectramind.errors import DataError
 from spectramind.observation import LightCurves
 from spectramind.transit.settings import TransitConfig
 
 MINIMUM_BINS = 20
-_MAD = 1.4826  # median absolute deviation of a Gaussian to its standard deviation
 _MISSING = 0.1  # share of missing exposures from which a wavelength counts as dark
 _CROWD = 5  # exposures a bin from which spikes can be told from the transit
 
@@ -76,7 +76,7 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
     airs = _without_spikes(airs[keep_airs], airs_index[keep_airs], mean_airs, config.outlier_sigma)
     airs_binned = mean_airs(airs)[full]
     white_level, fgs1_level = np.median(white), np.median(fgs1)
-    airs_noise, fgs1_noise = _difference_noise(white), _difference_noise(fgs1)
+    airs_noise, fgs1_noise = float(difference_noise(white)), float(difference_noise(fgs1))
     _refuse_constant("AIRS-CH0", curves, airs_noise)
     _refuse_constant("FGS1", curves, fgs1_noise)
     fine = _fine(curves, config)
@@ -213,7 +213,7 @@ def _steady(
     if flux.size < _CROWD * bins:
         return inside  # a bin is about one exposure; the fit itself rejects bins
     residual = flux - median_filter(flux, size=_CROWD, mode="nearest")
-    scale = _difference_noise(flux)
+    scale = difference_noise(flux)
     return inside & (np.abs(residual) <= limit * scale)
 
 
@@ -228,10 +228,10 @@ def _without_spikes(
     return np.where(np.abs(residual) > limit * scale, flux - residual, flux)
 
 
-def _difference_noise(flux: Float64[np.ndarray, " N"]) -> float:
-    """White noise of a series from its second differences, blind to slopes and outliers."""
-    second = flux[2:] - 2.0 * flux[1:-1] + flux[:-2]
-    return float(_MAD * np.median(np.abs(second)) / np.sqrt(6.0))
+def difference_noise(series: Float64[np.ndarray, "*S T"]) -> Float64[np.ndarray, "*S"]:
+    """White noise from second differences along the last axis, blind to slopes and outliers."""
+    second = np.diff(series, n=2)
+    return np.asarray(MAD_TO_SIGMA * np.median(np.abs(second), axis=-1) / np.sqrt(6.0))
 
 
 def _fine(

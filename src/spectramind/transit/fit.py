@@ -29,6 +29,7 @@ _CPU = torch.device("cpu")
 _ORBIT_NAMES = ("period_d", "semi_major_axis_rs", "impact_parameter")
 _LIMB_NAMES = ("u1_fgs1", "u2_fgs1", "u1_airs", "u2_airs")
 _TIME_NAMES = ("t0_h", "clock_h")
+_IN_TRANSIT = 1e-9  # hidden share above which a bin is in transit
 _LOOSE = 1e-2  # scatter of a visit's depth when its disagreement is measured [(Rp/Rs)^2]
 
 
@@ -193,7 +194,7 @@ def _findings(
         mean = (own * residual[:, :, columns]).sum(2) / total.clamp_min(1e-300)
         lit = total > 0.5 * total.amax(-1, keepdim=True)
         white.append(torch.where(lit, mean * total.sqrt(), torch.nan))
-        inside.append(-fit.curves.log_transit[:, :, columns].mean(2) > 1e-9)
+        inside.append(-fit.curves.log_transit[:, :, columns].mean(2) > _IN_TRANSIT)
     scatter = torch.linalg.inv(start.prior.precision).diagonal(dim1=-2, dim2=-1).sqrt()
     fixed = ((fit.shared - start.prior.mean) / scatter)[:, :FIXED]
     level, sigma = _white_depths(start.white)

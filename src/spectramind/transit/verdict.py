@@ -10,7 +10,6 @@ from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.metrics import red_noise_ratio
 from spectramind.transit.settings import FailureConfig
 
-_IN_TRANSIT = 1e-9  # hidden share above which a bin is in transit
 _LIT_SHARE = 0.5  # of the measured wavelengths that should hold flux
 _NAMES = (
     "ln period", "ln semi-major axis", "squared impact parameter", "u1 of FGS1", "u2 of FGS1",

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64
 from scipy.ndimage import median_filter
 from torch import Tensor
 
+from spectramind.calibrate.cosmic import MAD_TO_SIGMA
 from spectramind.transit.batch import Batch
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.drift import chebyshev
@@ -30,7 +31,6 @@ _TEMPLATE = 0.1  # radius ratio of the search
 _SEARCH_ORDER = 3  # of the baseline beside the template
 _DEPTH_RANGE = (1e-6, 0.16)
 _PERIOD_REACH, _AXIS_REACH, _LARGEST_IMPACT = 0.2, 0.7, 1.2  # [ln], [ln], [stellar radii]
-_MAD = 1.4826
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +198,7 @@ def steady(linear: Linear, curves: Curves, limit: float) -> Bool[Tensor, "B V W 
     residual = linear.residual(curves)
     measured = linear.batch.weight > 0.0
     distance = torch.where(measured, residual.abs(), torch.nan)
-    usual = _MAD * distance.nanmedian(dim=-1, keepdim=True).values
+    usual = MAD_TO_SIGMA * distance.nanmedian(dim=-1, keepdim=True).values
     noise = linear.batch.weight.amax(-1, keepdim=True).clamp_min(1e-300) ** -0.5
     return measured & (residual.abs() <= limit * torch.maximum(usual, noise))
 
