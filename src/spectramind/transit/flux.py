@@ -84,10 +84,16 @@ def covered_gradients(
     """
     z, k = torch.broadcast_tensors(z, k)
     inside = z < 1.0 + k
-    z = torch.where(inside, z, 1.0 + k).clamp_min(_TINY)
+    gradients = torch.zeros(2, 3, *z.shape, dtype=z.dtype, device=z.device)
+    gradients[:, :, inside] = _gradients(z[inside], k[inside])
+    return gradients
+
+
+def _gradients(z: Float[Tensor, " P"], k: Float[Tensor, " P"]) -> Float[Tensor, "2 3 P"]:
+    z = z.clamp_min(_TINY)
     edge = (1.0 - z**2 - k**2) / (2.0 * z * k).clamp_min(_TINY)
     first = torch.arccos(edge.clamp(-1.0, 1.0))
-    width = torch.where(inside, math.pi - first, 0.0)[..., None]
+    width = (math.pi - first)[..., None]
     cosine = torch.cos(first[..., None] + width * _SIN2.to(z))
     z, k = z[..., None], k[..., None]
     mu = (1.0 - z**2 - k**2 - 2.0 * z * k * cosine).clamp(0.0, 1.0).sqrt()
@@ -122,7 +128,10 @@ class _Covered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, z: Tensor, k: Tensor) -> Tensor:
         ctx.save_for_backward(z, k)
-        return _integrals(z, k)
+        inside = z < 1.0 + k  # most of a visit lies outside the transit
+        integrals = torch.zeros(3, *z.shape, dtype=z.dtype, device=z.device)
+        integrals[:, inside] = _integrals(z[inside], k[inside])
+        return integrals
 
     @staticmethod
     def backward(
@@ -132,9 +141,8 @@ class _Covered(torch.autograd.Function):
         return (outer[0] * by_z).sum(0), (outer[0] * by_k).sum(0)
 
 
-def _integrals(z: Float[Tensor, "..."], k: Float[Tensor, "..."]) -> Float[Tensor, "3 ..."]:
-    inside = z < 1.0 + k
-    z = torch.where(inside, z, 1.0 + k).clamp_min(_TINY)
+def _integrals(z: Float[Tensor, " P"], k: Float[Tensor, " P"]) -> Float[Tensor, "3 P"]:
+    z = z.clamp_min(_TINY)
     lower = (z - k).abs().clamp_max(1.0)
     height = ((z + k).clamp_max(1.0) - lower).clamp_min(0.0)
     r = (lower[..., None] + height[..., None] * _SIN2.to(z)).clamp_min(_TINY)

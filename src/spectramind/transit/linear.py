@@ -105,8 +105,11 @@ class Linear:
         """Weighted products over time of local slopes, drift and residual, star eliminated."""
         residual = self.residual(curves)
         columns = residual.shape[2] - 1
-        time = torch.cat(
-            [self.time[:, :, :1], self.time[:, :, 1:].expand(-1, -1, columns, -1, -1)], dim=2
+        time = (
+            torch.cat(
+                [self.time[:, :, :1], self.time[:, :, 1:].expand(-1, -1, columns, -1, -1)], dim=2
+            )
+            / curves.log_gain.exp()[..., None]
         )
         one = torch.ones_like(residual)[..., None]
         table = torch.cat([curves.slopes, time, residual[..., None], one], dim=-1)

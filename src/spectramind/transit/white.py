@@ -103,7 +103,7 @@ def solve(
         new_normal = linear.normal(new_depth, new_shared)
         new_cost = new_normal.chi2 + prior.chi2(new_shared)
         better = moving & (new_cost < cost)
-        settled = ~better & (damping > 1e3) | better & (cost - new_cost < _SETTLED)
+        settled = ((cost - new_cost).abs() < _SETTLED) | ~better & (damping > 1e3)
         depth, shared = _chosen(better, new_depth, depth), _chosen(better, new_shared, shared)
         normal = _chosen_normal(better, new_normal, normal)
         cost = torch.where(better, new_cost, cost)
@@ -183,11 +183,11 @@ def fit_white(
     )  # fmt: skip
     best = tried.cost.reshape(-1, starts).argmin(1) + first * starts
     depth, chosen = tried.depth[best], tried.shared[best]
-    linear = Linear(batch, layout)
+    linear = whole = Linear(batch, layout)
     for _ in range(2):
         solution = solve(linear, depth, chosen, prior, free_depth=True, steps=_STEPS)
-        curves = linear.curves(solution.depth, solution.shared)
-        used = steady(linear, curves, config.outlier_sigma)
+        curves = whole.curves(solution.depth, solution.shared)
+        used = steady(whole, curves, config.outlier_sigma)
         depth, chosen = solution.depth, solution.shared
         linear = Linear(batch.keep(used), layout)
     return solve(linear, depth, chosen, prior, free_depth=True, steps=_STEPS), linear
