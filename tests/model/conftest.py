@@ -43,6 +43,7 @@ def batch() -> Batch:
         torch.randn(3, SIZES.planet),
         depth,
         torch.full_like(depth, 1e-4),
+        torch.randn(3, 283),
     )
 
 

@@ -2,13 +2,29 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from spectramind.instrument import wavelength_um
 from spectramind.model.likelihood import loss_terms, robust_nll
-from spectramind.model.physics_priors import high_frequency_power, roughness
+from spectramind.model.physics_priors import (
+    asymmetric_share,
+    high_frequency_power,
+    incoherence,
+    negativity,
+    roughness,
+)
 from spectramind.posterior import SpectrumPosterior
+from spectramind.spectroscopy import GASES, bands_of
 
+WEIGHTS = {
+    "smooth_l2_weight": "roughness",
+    "fft_suppress_weight": "high_frequency",
+    "asymmetry_weight": "asymmetry",
+    "negativity_weight": "negativity",
+    "coherence_weight": "incoherence",
+}
 ONES = torch.ones(1, 283, dtype=torch.float64)
 
 
@@ -85,12 +101,62 @@ def test_high_frequency_power_of_one_cosine_by_hand():
     assert power(200) == pytest.approx(141.0 / 141.0)  # 141 frequencies from 141 to 281
 
 
-def test_terms_add_up_with_their_weights(config):
+def test_negativity_by_hand():
+    mu = torch.full_like(ONES, 3.0)
+    mu[0, 5] = -4.0
+    assert float(negativity(mu, 2.0 * ONES)) == pytest.approx(4.0 / 283.0)
+
+
+def test_incoherence_sees_what_varies_inside_a_band_only():
+    grid = wavelength_um()
+    bands = [band for gas in GASES for band in bands_of(gas, grid) if band.sum() > 1]
+    assert float(incoherence(5.0 * ONES)) == pytest.approx(0.0, abs=1e-9)
+    alone = torch.zeros_like(ONES)
+    alone[0, np.flatnonzero(bands[0])[0]] = 1.0
+    holding = [band.sum() for band in bands if band[np.flatnonzero(bands[0])[0]]]
+    wanted = sum(1.0 / size for size in holding) / len(bands)  # variance of one 1 among zeros
+    assert float(incoherence(alone)) == pytest.approx(wanted, rel=1e-5)
+    apart = torch.from_numpy(~np.any(bands, axis=0))[None].double()
+    assert apart.any()
+    assert float(incoherence(apart)) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_incoherence_of_white_noise_is_one():
+    noise = torch.randn(2000, 283, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert float(incoherence(noise).mean()) == pytest.approx(1.0, abs=0.03)
+
+
+def test_asymmetric_share_is_the_projection_on_the_asymmetry():
+    generator = torch.Generator().manual_seed(0)
+    along, other = torch.randn(2, 1, 283, dtype=torch.float64, generator=generator)
+    across = other - along * (other * along).sum() / along.square().sum()
+    assert float(asymmetric_share(across, along)) == pytest.approx(0.0, abs=1e-12)
+    both = asymmetric_share(2.0 * along + across, along)
+    assert float(both) == pytest.approx(4.0 * float(along.square().mean()))
+    assert float(asymmetric_share(along, torch.zeros_like(along))) == 0.0
+
+
+def white_terms(config):
     torch.manual_seed(0)
-    mu = torch.randn(2, 283, dtype=torch.float64)
+    mu, asymmetry = torch.randn(2, 2, 283, dtype=torch.float64)
     fit = SpectrumPosterior(torch.zeros_like(mu), torch.ones_like(mu))
-    terms = loss_terms(SpectrumPosterior(mu, fit.sigma), fit, fit.mu, config.loss)
-    assert float(terms.total) == pytest.approx(
-        float(terms.nll + 0.1 * terms.roughness + 0.05 * terms.high_frequency)
-    )
-    assert min(terms) > 0
+    return loss_terms(SpectrumPosterior(mu, fit.sigma), fit, asymmetry, fit.mu, config)
+
+
+def test_terms_add_up_with_their_weights(config):
+    weights = dict.fromkeys(WEIGHTS, 0.0)
+    bare = white_terms(config.loss.model_copy(update=weights))
+    assert float(bare.total) == pytest.approx(float(bare.nll))
+    for name, term in WEIGHTS.items():
+        own = white_terms(config.loss.model_copy(update=weights | {name: 0.3}))
+        assert float(own.total) == pytest.approx(float(own.nll + 0.3 * getattr(own, term)))
+    assert min(bare) > 0
+
+
+def test_total_without_priors_has_finite_gradients_where_mu_is_the_fit(config):
+    mu = torch.zeros(1, 283, dtype=torch.float64, requires_grad=True)
+    fit = SpectrumPosterior(torch.zeros_like(ONES), ONES)
+    own = config.loss.model_copy(update=dict.fromkeys(WEIGHTS, 1.0))
+    terms = loss_terms(SpectrumPosterior(mu, ONES), fit, 0.0 * ONES, ONES, own)
+    terms.total.backward()
+    assert torch.isfinite(mu.grad).all()

@@ -26,7 +26,7 @@ def test_every_parameter_gets_a_gradient(model_values, batch, gnn_type):
     network = V50(config, SIZES).eval()
     for head in (network.mu, network.log_scale):
         torch.nn.init.normal_(head.last.weight)
-    terms = loss_terms(network(batch), batch.fit, batch.depth + 1e-4, config.loss)
+    terms = loss_terms(network(batch), batch.fit, batch.asymmetry, batch.depth + 1e-4, config.loss)
     terms.total.backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

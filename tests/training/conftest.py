@@ -27,6 +27,7 @@ SMALL_MODEL = {
     "decoders": {"mu": {"hidden": [16]}, "sigma": {"hidden": [16], "max_log_scale": 2.3}},
     "loss": {
         "gll_weight": 1.0, "smooth_l2_weight": 0.1, "fft_suppress_weight": 0.05,
+        "asymmetry_weight": 0.1, "negativity_weight": 1.0, "coherence_weight": 0.1,
         "fgs1_weight": 57.846, "z_clip": 5.0, "fft_cutoff": 0.15,
     },
 }  # fmt: skip

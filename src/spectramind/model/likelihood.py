@@ -1,4 +1,4 @@
-"""The loss: a robust Gaussian likelihood and two priors on the shape of the spectrum."""
+"""The loss: a robust Gaussian likelihood and the physics priors, each with its own weight."""
 
 from typing import NamedTuple
 
@@ -7,17 +7,26 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from spectramind.model.physics_priors import high_frequency_power, roughness
+from spectramind.model.physics_priors import (
+    asymmetric_share,
+    high_frequency_power,
+    incoherence,
+    negativity,
+    roughness,
+)
 from spectramind.posterior import SpectrumPosterior
 from spectramind.settings import Settings
 
 
 class LossConfig(Settings):
-    """Weights of the loss and the constants of its terms."""
+    """Weights of the loss and the constants of its terms; a weight of 0 switches a prior off."""
 
     gll_weight: float = Field(gt=0)  # of the Gaussian likelihood
     smooth_l2_weight: float = Field(ge=0)  # of the second difference of mu
     fft_suppress_weight: float = Field(ge=0)  # of the high-frequency power of mu
+    asymmetry_weight: float = Field(ge=0)  # of what the correction draws from ingress - egress
+    negativity_weight: float = Field(ge=0)  # of depths below zero
+    coherence_weight: float = Field(ge=0)  # of what the correction varies inside a molecule band
     fgs1_weight: float = Field(gt=0)  # of FGS1 in the likelihood, one AIRS bin counts 1
     z_clip: float = Field(gt=0)  # |y - mu| / sigma beyond which a point counts less
     fft_cutoff: float = Field(gt=0, lt=0.5)  # lowest frequency suppressed [cycles/bin]
@@ -30,29 +39,47 @@ class LossTerms(NamedTuple):
     nll: Float[Tensor, ""]
     roughness: Float[Tensor, ""]
     high_frequency: Float[Tensor, ""]
+    asymmetry: Float[Tensor, ""]
+    negativity: Float[Tensor, ""]
+    incoherence: Float[Tensor, ""]
 
 
 def loss_terms(
     posterior: SpectrumPosterior,
     fit: SpectrumPosterior,
+    asymmetry: Float[Tensor, "B W"],
     depth: Float[Tensor, "B W"],
     config: LossConfig,
 ) -> LossTerms:
-    """Mean over planets of gll * NLL + smooth_l2 * roughness + fft_suppress * high frequencies.
+    """Weighted sum of the likelihood and the physics priors, means over planets.
+
+    Args:
+        posterior: Predicted spectra.
+        fit: Spectra of the fit.
+        asymmetry: Residual at ingress minus residual at egress [standard errors].
+        depth: True spectra.
+        config: Weights; a prior of weight 0 is measured but has no part in the total.
 
     Source: own combination; each term names its own.
     """
     nll = robust_nll(
         posterior, depth, unit=fit.sigma, z_clip=config.z_clip, fgs1_weight=config.fgs1_weight
-    ).mean()
-    rough = roughness(posterior.mu, fit.sigma).mean()
-    high = high_frequency_power(posterior.mu, fit.sigma, cutoff=config.fft_cutoff).mean()
-    total = (
-        config.gll_weight * nll
-        + config.smooth_l2_weight * rough
-        + config.fft_suppress_weight * high
     )
-    return LossTerms(total, nll, rough, high)
+    correction = (posterior.mu - fit.mu) / fit.sigma
+    weighed = (
+        (config.gll_weight, nll),
+        (config.smooth_l2_weight, roughness(posterior.mu, fit.sigma)),
+        (
+            config.fft_suppress_weight,
+            high_frequency_power(posterior.mu, fit.sigma, cutoff=config.fft_cutoff),
+        ),
+        (config.asymmetry_weight, asymmetric_share(correction, asymmetry)),
+        (config.negativity_weight, negativity(posterior.mu, fit.sigma)),
+        (config.coherence_weight, incoherence(correction)),
+    )
+    terms = [term.mean() for _, term in weighed]
+    total = sum(weight * term for (weight, _), term in zip(weighed, terms, strict=True) if weight)
+    return LossTerms(torch.as_tensor(total), *terms)
 
 
 def robust_nll(

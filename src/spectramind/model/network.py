@@ -47,6 +47,7 @@ class Batch:
     planet: Float[Tensor, "B P"]
     depth: Float64[Tensor, "B W"]  # the fit's spectrum
     sigma: Float64[Tensor, "B W"]  # the fit's error bars
+    asymmetry: Float[Tensor, "B W"]  # residual at ingress minus at egress [standard errors]
 
     def __len__(self) -> int:
         return len(self.depth)
@@ -65,7 +66,7 @@ class Batch:
         return SpectrumPosterior(self.depth, self.sigma)
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.nodes, self.series, self.mask, self.planet, self.depth, self.sigma
+        return tuple(vars(self).values())
 
 
 @dataclass(frozen=True)

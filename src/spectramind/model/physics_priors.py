@@ -1,12 +1,19 @@
-"""Priors on the shape of a spectrum: molecules absorb in bands wider than a bin.
+"""Physics priors: what a spectrum cannot look like, and what a correction must not follow.
 
-Both act on the AIRS part of mu in units of the fit's sigma, and both are 1 for the white noise
-of the fit itself. FGS1, far away in wavelength, is left out.
+Each is a mean over wavelengths in units of the fit's sigma. Roughness and high frequencies are 1
+for the white noise of the fit itself, incoherence for a white correction of one sigma. FGS1, far
+away in wavelength, has no part in the first two. The correction is (mu - mu_fit) / sigma_fit.
 """
 
+from functools import cache
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
+
+from spectramind.instrument import wavelength_um
+from spectramind.spectroscopy import GASES, bands_of
 
 _WHITE_NOISE_SECOND_DIFFERENCE = 6.0  # variance of x_{i-1} - 2 x_i + x_{i+1} for unit variance
 
@@ -44,3 +51,49 @@ def high_frequency_power(
     power = spectrum.abs() ** 2 / (2 * bins)
     frequency = torch.arange(bins, device=mu.device) / (2 * bins)
     return power[:, frequency >= cutoff].mean(-1)
+
+
+def negativity(mu: Float[Tensor, "B W"], sigma_fit: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
+    """Mean of max(0, -mu / sigma_fit)^2: a planet cannot add light.
+
+    Source: own choice; a one-sided quadratic penalty.
+    """
+    return (-mu / sigma_fit).clamp(min=0.0).square().mean(-1)
+
+
+def incoherence(correction: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
+    """Mean over molecule bands of the variance of the correction inside the band.
+
+    A gas that was missed lifts all bins of its band; one bin alone is noise. Bands are those of
+    `spectroscopy.bands_of` that hold two bins or more; their variance is the unbiased one.
+
+    Source: own definition on the band tables.
+    """
+    bands = torch.from_numpy(_bands()).to(correction)
+    size = bands.sum(-1)
+    mean = correction @ bands.T / size
+    square = correction.square() @ bands.T - size * mean.square()
+    return (square.clamp(min=0.0) / (size - 1.0)).mean(-1)
+
+
+def asymmetric_share(
+    correction: Float[Tensor, "B W"], asymmetry: Float[Tensor, "B W"]
+) -> Float[Tensor, " B"]:
+    """Mean square of that part of the correction that follows the asymmetry over wavelength.
+
+    With a the mean residual at ingress minus that at egress, in standard errors, this is
+    <correction, a>^2 / (<a, a> W). A depth acts on both edges alike: residuals that differ
+    between them speak of time and drift, so a correction must not be drawn from them.
+
+    Source: own definition.
+    """
+    along = (correction * asymmetry).sum(-1).square()
+    return along / asymmetry.square().sum(-1).clamp(min=1e-12) / correction.shape[-1]
+
+
+@cache
+def _bands() -> Float32[np.ndarray, "K W"]:
+    """Membership of the molecule bands with at least two bins."""
+    grid = wavelength_um()
+    bands = np.concatenate([bands_of(gas, grid) for gas in GASES]).astype(np.float32)
+    return bands[bands.sum(axis=1) >= 2]

@@ -12,7 +12,7 @@ from torch import Tensor
 from spectramind.errors import DataError
 from spectramind.model.network import Batch, FeatureSizes
 from spectramind.observation import Labels, Star, TransitFit
-from spectramind.training.features import planet_features
+from spectramind.training.features import NODE_FEATURES, planet_features
 
 _MAD_TO_SIGMA = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
 _KNEE = 3.0  # scaled features grow as their logarithm beyond about this many deviations
@@ -35,6 +35,12 @@ class FeatureTable:
     def sizes(self) -> FeatureSizes:
         """Widths of the network's inputs."""
         return FeatureSizes(self.nodes.shape[-1], self.series.shape[2], self.planet.shape[-1])
+
+    @property
+    def asymmetry(self) -> Float32[np.ndarray, "B W"]:
+        """Mean residual at ingress minus that at egress [standard errors]."""
+        ingress, egress = (NODE_FEATURES.index(name) for name in ("ingress", "egress"))
+        return self.nodes[..., ingress] - self.nodes[..., egress]
 
     def of(self, planet_ids: Int[np.ndarray, " K"]) -> "FeatureTable":
         """The rows of some planets, in their order."""
@@ -155,7 +161,7 @@ class Scaling:
         """Scaled features of all planets of the table as one batch."""
         series = self.series.scale(table.series.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
         arrays = (self.nodes.scale(table.nodes), series, table.mask)
-        others = (self.planet.scale(table.planet), table.depth, table.sigma)
+        others = (self.planet.scale(table.planet), table.depth, table.sigma, table.asymmetry)
         return Batch(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (*arrays, *others)))
 
     def to_json(self) -> dict[str, dict[str, list[float]]]:

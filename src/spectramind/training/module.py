@@ -53,7 +53,7 @@ class SpectrumModule(LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Loss of one batch."""
-        terms = self._terms(batch)
+        terms = self.terms(*batch[:2])
         if not torch.isfinite(terms.total):
             planets = ", ".join(map(str, batch[2]))
             loss = float(terms.total.detach())
@@ -69,16 +69,18 @@ class SpectrumModule(LightningModule):
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:  # noqa: ARG002
         """Likelihood of one batch, without the priors."""
-        self.log("validation_nll", self._terms(batch).nll, batch_size=len(batch[0]))
+        self.log("validation_nll", self.terms(*batch[:2]).nll, batch_size=len(batch[0]))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW at a constant rate."""
         chosen = self.training_config
         return torch.optim.AdamW(self.parameters(), lr=chosen.lr, weight_decay=chosen.weight_decay)
 
-    def _terms(self, batch: Sample) -> LossTerms:
-        features, truth, _ = batch
-        return loss_terms(self.network(features), features.fit, truth, self.loss)
+    def terms(self, features: Batch, truth: Tensor) -> LossTerms:
+        """Loss of some planets with true depths (B, W)."""
+        return loss_terms(
+            self.network(features), features.fit, features.asymmetry, truth, self.loss
+        )
 
 
 class KeepBest(Callback):
@@ -163,9 +165,7 @@ def untrained_nll(module: SpectrumModule, validation: Batches, device: torch.dev
     total, planets = 0.0, 0
     with torch.inference_mode():
         for features, truth, _ in validation:
-            on_device = features.to(device)
-            posterior = network(on_device)
-            terms = loss_terms(posterior, on_device.fit, truth.to(device), module.loss)
+            terms = module.terms(features.to(device), truth.to(device))
             total, planets = total + float(terms.nll) * len(features), planets + len(features)
     network.train()
     return total / planets
