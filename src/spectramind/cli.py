@@ -229,7 +229,7 @@ def score(
 @app.command(
     context_settings=_FREE,
     epilog=_examples(
-        "spectramind export --out spectra.nc",
+        "spectramind export --out spectra.nc --samples 100",
         "spectramind export --out spectra --stage predict",
     ),
 )
@@ -242,6 +242,9 @@ def export(
         Literal["fit", "predict"],
         typer.Option(help="fit: the transit fit's, with covariance; predict: the network's."),
     ] = "fit",
+    samples: Annotated[
+        int, typer.Option(min=0, help="Draws from each posterior, in netCDF files of the fits.")
+    ] = 0,
     debug: Debug = False,
 ) -> None:
     """Write spectra for retrieval codes, as netCDF or ECSV."""
@@ -250,7 +253,7 @@ def export(
         from spectramind.products import export_spectra
 
         config = call.load_config(overrides or [])
-        call.outputs = export_spectra(config, out, stage=stage)
+        call.outputs = export_spectra(config, out, stage=stage, samples=samples)
         call.finish(f"{len(call.outputs)} files -> {out}", {"out": str(out)}, as_json=False)
 
     execute("export", body, debug=debug)

@@ -120,3 +120,15 @@ class TransitFit:
         """Inverse-variance mean of the AIRS-CH0 depths."""
         weight = 1.0 / self.sigma[1:] ** 2
         return float(np.sum(weight * self.depth[1:]) / np.sum(weight))
+
+    def samples(self, count: int) -> Float64[np.ndarray, "S 283"]:
+        """Draws from the posterior; the same ones for the same planet and count.
+
+        Args:
+            count: Number of draws S.
+        """
+        values, vectors = np.linalg.eigh(self.covariance.astype(np.float64))
+        scale = np.sqrt(np.maximum(values, 0.0))  # rounding may leave some below 0
+        root = (vectors * scale) @ vectors.T  # the symmetric root: it knows no signs of vectors
+        normal = np.random.default_rng(self.planet_id).standard_normal((count, len(values)))
+        return self.depth + normal @ root

@@ -230,7 +230,7 @@ def fit(config: Config, folder: Path) -> Result:
         from spectramind.products import spectra_of_fits, write_spectra  # xarray is slow to import
 
         path = folder / "spectra.nc"
-        outputs += write_spectra(spectra_of_fits(folder), provenance_of(config, "fit"), path)
+        outputs += write_spectra(spectra_of_fits(folder, 0), provenance_of(config, "fit"), path)
     return Result(
         summary=(
             f"fitted {done} planets -> {folder}; {flagged} flagged, their sigma inflated; "

@@ -32,11 +32,12 @@ class Spectra:
     depth: Float64[np.ndarray, "B 283"]
     sigma: Float64[np.ndarray, "B 283"]
     covariance: Float32[np.ndarray, "B 283 283"] | None
+    samples: Float64[np.ndarray, "B S 283"] | None
     reasons: Sequence[Sequence[str]]  # of flagged planets
 
 
-def spectra_of_fits(folder: Path) -> Spectra:
-    """Spectra of all fits below the folder of the stage `fit`.
+def spectra_of_fits(folder: Path, samples: int) -> Spectra:
+    """Spectra of all fits below the folder of the stage `fit`, with so many draws from each.
 
     Raises:
         ArtefactError: If there is none.
@@ -48,12 +49,13 @@ def spectra_of_fits(folder: Path) -> Spectra:
         np.stack([fit.depth for fit in fits]),
         np.stack([fit.sigma for fit in fits]),
         np.stack([fit.covariance for fit in fits]),
+        np.stack([fit.samples(samples) for fit in fits]) if samples else None,
         [fit.reasons for fit in fits],
     )
 
 
 def export_spectra(
-    config: Config, out: Path, *, stage: Literal["fit", "predict"]
+    config: Config, out: Path, *, stage: Literal["fit", "predict"], samples: int
 ) -> tuple[Path, ...]:
     """Write the spectra of a stage as `out.nc`, or one ECSV a planet into the folder `out`.
 
@@ -61,10 +63,11 @@ def export_spectra(
         config: The whole configuration.
         out: File that ends in .nc, or a folder.
         stage: "fit", with covariance, or "predict", the network's, with errors alone.
+        samples: Draws from the posterior of each planet, for a netCDF file of the fits.
 
     Raises:
         ArtefactError: If the stage has not run.
-        DataError: If the name of the file has another ending.
+        DataError: If the name of the file has another ending, or cannot hold samples.
         WriteError: If a file cannot be written.
     """
     if out.suffix not in ("", _NETCDF):
@@ -72,8 +75,13 @@ def export_spectra(
             f"--out {out}: ends in {out.suffix}, expected a file that ends in .nc for all planets "
             "or a folder for one .ecsv a planet."
         )
+    if samples and (stage != "fit" or out.suffix != _NETCDF):
+        raise DataError(
+            f"--samples {samples}: draws come with the transit fits as netCDF only. Use --stage "
+            "fit and an --out that ends in .nc, or leave the option out."
+        )
     folder = stage_folder(config, stage)
-    spectra = spectra_of_fits(folder) if stage == "fit" else _predicted(folder)
+    spectra = spectra_of_fits(folder, samples) if stage == "fit" else _predicted(folder)
     return write_spectra(spectra, provenance_of(config, stage), out)
 
 
@@ -83,7 +91,8 @@ def write_spectra(spectra: Spectra, provenance: Provenance, out: Path) -> tuple[
     if out.suffix == _NETCDF:
         write_spectra_netcdf(
             out, spectra.planet_ids, spectra.depth, spectra.sigma, spectra.covariance,
-            reasons=spectra.reasons, provenance=facts,
+            samples=spectra.samples, reasons=spectra.reasons,
+            provenance=facts,
         )  # fmt: skip
         return (out,)
     paths = []
@@ -100,7 +109,7 @@ def write_spectra(spectra: Spectra, provenance: Provenance, out: Path) -> tuple[
 def _predicted(folder: Path) -> Spectra:
     planets, posterior = read_spectra(folder / SPECTRA)
     mu, sigma = (part.numpy().astype(np.float64) for part in (posterior.mu, posterior.sigma))
-    return Spectra(planets.tolist(), mu, sigma, None, [()] * len(planets))
+    return Spectra(planets.tolist(), mu, sigma, None, None, [()] * len(planets))
 
 
 def inspect_planet(

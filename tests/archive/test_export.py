@@ -28,8 +28,9 @@ def spectra(rng):
 
 def write_netcdf(path, mu, sigma, covariance):
     write_spectra_netcdf(
-        path, PLANETS, mu, sigma, covariance, reasons=REASONS, provenance=PROVENANCE
-    )
+        path, PLANETS, mu, sigma, covariance,
+        samples=None, reasons=REASONS, provenance=PROVENANCE,
+    )  # fmt: skip
 
 
 def write_ecsv(path, mu, sigma, covariance):

@@ -19,13 +19,22 @@ def fits(finished):
 
 def test_export_netcdf_holds_every_fit_with_its_covariance(finished, fits, tmp_path):
     out = tmp_path / "spectra.nc"
-    spectramind(finished, "export", *TINY, "--out", str(out))
+    spectramind(finished, "export", *TINY, "--out", str(out), "--samples", "3")
     with xarray.open_dataset(out) as found:
         assert sorted(found["planet"].values.tolist()) == sorted(fits)
         for planet, fit in fits.items():
             own = found.sel(planet=planet)
             np.testing.assert_array_equal(own["depth"], fit.depth)
             np.testing.assert_array_equal(own["depth_covariance"], fit.covariance)
+            np.testing.assert_allclose(own["depth_sample"], fit.samples(3), rtol=1e-9)
+
+
+def test_export_has_no_samples_without_covariance(finished):
+    done = spectramind(
+        finished, "export", *TINY, "--stage", "predict", "--samples", "3", check=False
+    )
+    assert done.returncode == 1
+    assert "draws come with the transit fits as netCDF only" in done.stderr
 
 
 def test_export_ecsv_of_the_network_has_errors_alone(finished, tmp_path):

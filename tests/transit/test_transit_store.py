@@ -118,3 +118,16 @@ def test_a_file_without_facts_is_named(tmp_path):
     path.write_bytes(save({"depth": np.ones(2)}, {"spectramind": "{}"}))
     with pytest.raises(ArtefactError, match=r"holds no 'facts'\. Delete it and run"):
         read_facts(path)
+
+
+def test_samples_have_the_mean_and_covariance_of_the_posterior(fit):
+    root = np.random.default_rng(2).normal(0.0, 1e-5, (283, 3))
+    covariance = (root @ root.T + 1e-12 * np.eye(283)).astype(np.float32)
+    own = replace(fit, covariance=covariance)
+    draws = own.samples(20_000)
+    error = np.sqrt(np.diag(covariance) / len(draws))
+    assert np.abs((draws.mean(axis=0) - own.depth) / error).max() < 5.0
+    scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
+    assert np.abs((np.cov(draws.T) - covariance) / scale).max() < 0.06
+    np.testing.assert_array_equal(draws, own.samples(20_000))
+    assert not np.array_equal(own.samples(1), replace(own, planet_id=8).samples(1))

@@ -30,13 +30,15 @@ def write_spectra_netcdf(
     sigma: Float64[np.ndarray, "B 283"],
     covariance: Float32[np.ndarray, "B 283 283"] | None,
     *,
+    samples: Float64[np.ndarray, "B S 283"] | None,
     reasons: Sequence[Sequence[str]],
     provenance: Mapping[str, str],
 ) -> None:
     """Write spectra of many planets as netCDF-4 after the CF conventions, atomically.
 
-    Dimensions are planet, wavelength and, of the covariance, wavelength_2; variables `depth`,
-    `depth_error`, `depth_covariance`, `bandwidth`, `flag` and `reasons`.
+    Dimensions are planet, wavelength, wavelength_2 of the covariance and draw of the samples;
+    variables `depth`, `depth_error`, `depth_covariance`, `depth_sample`, `bandwidth`, `flag` and
+    `reasons`.
 
     Args:
         path: File to write.
@@ -44,6 +46,7 @@ def write_spectra_netcdf(
         mu: Depths (Rp/Rs)^2; wavelength 0 is FGS1.
         sigma: Standard deviations of the depths.
         covariance: Of the depths, with diagonal sigma^2; None leaves the variable out.
+        samples: S draws from each posterior; None leaves the variable out.
         reasons: For each planet, why not to trust its spectrum; empty for a trusted one.
         provenance: Written as global attributes `provenance_<key>`.
 
@@ -72,6 +75,13 @@ def write_spectra_netcdf(
     if covariance is not None:
         dataset = dataset.assign_coords(
             wavelength_2=("wavelength_2", wavelength_um(), _wavelength_attributes())
+        )
+    if samples is not None:
+        axes = ("planet", "draw", "wavelength")
+        dataset["depth_sample"] = (
+            axes,
+            samples,
+            _one(f"draws from the posterior of the {_DEPTH}"),
         )
     with replacing(path) as temporary:
         dataset.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
