@@ -34,6 +34,17 @@ SMALL_MODEL = {
 SMALL_TRAINING = {
     "optimizer": "adamw", "lr": 1e-2, "weight_decay": 0.01, "batch_size": 8, "epochs": 3,
     "amp": False, "gradient_clip": 1.0, "early_stop_patience": 3, "folds": 2, "seeds": 1,
+    "warmup_epochs": 0, "decay": "constant",
+    "curriculum": {
+        "masked": {
+            "epochs": 0, "lr": 1e-2, "warmup_epochs": 0, "decay": "constant",
+            "hidden_share": 0.3, "block": 8,
+        },
+        "contrastive": {
+            "epochs": 0, "lr": 1e-2, "warmup_epochs": 0, "decay": "constant",
+            "temperature": 0.1, "width": 8,
+        },
+    },
     "validation_fraction": 0.2, "calibration_fraction": 0.2, "seed": 1337,
 }  # fmt: skip
 

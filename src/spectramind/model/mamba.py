@@ -105,13 +105,20 @@ class Fgs1Encoder(nn.Module):
     def encode(
         self, series: Float[Tensor, "S C L"], mask: Bool[Tensor, "S L"]
     ) -> Float[Tensor, "S D"]:
-        """Tokens of `stride` bins through the blocks; mean over the tokens that hold data."""
+        """Mean over the tokens that hold data."""
+        tail = -mask.shape[-1] % self.stride
+        valid = F.pad(mask[:, None].to(series.dtype), (0, tail))
+        weight = F.max_pool1d(valid, self.stride).transpose(1, 2)
+        return (self.tokens(series, mask) * weight).sum(1) / weight.sum(1)
+
+    def tokens(
+        self, series: Float[Tensor, "S C L"], mask: Bool[Tensor, "S L"]
+    ) -> Float[Tensor, "S K D"]:
+        """States of the tokens, `stride` bins each; bins without data are marked and zero."""
         valid = mask[:, None].to(series.dtype)
         channels = torch.cat([series.masked_fill(~mask[:, None], 0.0), valid], dim=1)
-        tail = -channels.shape[-1] % self.stride
-        channels, valid = F.pad(channels, (0, tail)), F.pad(valid, (0, tail))
+        channels = F.pad(channels, (0, -channels.shape[-1] % self.stride))
         tokens = self.stem(channels).transpose(1, 2).float()  # float32 residuals under autocast
         for block in self.blocks:
             tokens = block(tokens)
-        weight = F.max_pool1d(valid, self.stride).transpose(1, 2)
-        return (self.norm(tokens) * weight).sum(1) / weight.sum(1)
+        return self.norm(tokens)

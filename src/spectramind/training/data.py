@@ -1,6 +1,6 @@
 """Features of many planets as tensors, scaled by the training planets of a fold alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,7 +183,7 @@ class Scaling:
 
 
 class Batches:
-    """Batches of planets; shuffled anew at each pass where there is a seed."""
+    """Batches of planets; where there is a seed, seed and epoch decide the order."""
 
     def __init__(
         self,
@@ -196,7 +196,8 @@ class Batches:
     ) -> None:
         self.batch, self.truth, self.planet_ids = batch, truth, planet_ids
         self.size = size
-        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
+        self.seed = seed
+        self.epoch: Callable[[], int] = lambda: 0  # the trainer tells
 
     def __len__(self) -> int:
         return -(-len(self.batch) // self.size)
@@ -204,8 +205,9 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Batch, Tensor, list[int]]]:
         """Features, true depths and planet ids of each batch."""
         rows = torch.arange(len(self.batch))
-        if self.generator is not None:
-            rows = torch.randperm(len(self.batch), generator=self.generator)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch()])
+            rows = torch.from_numpy(order.permutation(len(self.batch)))
         for part in rows.split(self.size):
             yield self.batch[part], self.truth[part], self.planet_ids[part.numpy()].tolist()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ from spectramind.provenance import (
 from spectramind.training.data import Batches, FeatureTable, Scaling, feature_table, truth_of
 from spectramind.training.device import resolve_device, seeded
 from spectramind.training.folds import Folds, assign_folds
-from spectramind.training.module import SpectrumModule, train_network
+from spectramind.training.module import Place, train_network
 from spectramind.training.predict import Epistemic, dropout_passes, predict
 from spectramind.training.settings import TrainingConfig
 from spectramind.training.store import (
@@ -41,6 +42,8 @@ from spectramind.training.store import (
     remove_others,
     write_member,
 )
+
+_UNFINISHED = "unfinished"  # folder of checkpoints of members in training
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,8 @@ def _train_missing(run: _Run) -> int:
             f"{run.training.seeds}: {note}; {spent:.0f} s, about {left:.0f} s left",
             file=sys.stderr,
         )
+    if (run.out / _UNFINISHED).is_dir():
+        shutil.rmtree(run.out / _UNFINISHED)
     return len(run.slots) - len(missing)
 
 
@@ -208,16 +213,22 @@ def _train_member(run: _Run, fold: int, seed: int) -> str:
         fold, validation_fraction=chosen.validation_fraction, seed=chosen.seed
     )
     scaling = Scaling.of(run.table.of(inside))
-    weights, order = np.random.SeedSequence([chosen.seed, fold, seed]).generate_state(2).tolist()
-    batches = _batches(run, inside, scaling, seed=order)
-    with seeded(weights, run.device):
-        module = SpectrumModule(V50(run.model, SIZES), run.model.loss, chosen, name)
+    seeds = np.random.SeedSequence([chosen.seed, fold, seed]).generate_state(3).tolist()
+    place = Place(
+        run.device, None if run.logs is None else run.logs / name,
+        run.out / _UNFINISHED / f"{name}-{run.key(fold, seed)}",
+    )  # fmt: skip
+    with seeded(seeds[0], run.device):
         trained = train_network(
-            module,
-            batches,
+            V50(run.model, SIZES),
+            SIZES,
+            _batches(run, inside, scaling, seed=seeds[1]),
             _batches(run, held, scaling, seed=None),
-            device=run.device,
-            log_folder=None if run.logs is None else run.logs / name,
+            member=name,
+            loss=run.model.loss,
+            config=chosen,
+            seed=seeds[2],
+            place=place,
         )
     write_member(
         run.out / "members", name, trained,

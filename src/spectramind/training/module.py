@@ -1,23 +1,29 @@
-"""One member's training: the Lightning module, the best weights, the quiet trainer."""
+"""Training of one network: the stages of the curriculum as Lightning modules, and the trainer."""
 
 import logging
+import math
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from spectramind.errors import ConfigError, DataError
 from spectramind.model.likelihood import LossConfig, LossTerms, loss_terms
-from spectramind.model.network import V50, Batch
+from spectramind.model.network import V50, Batch, FeatureSizes
+from spectramind.training.checkpoint import SafetensorsIO, is_checkpoint
+from spectramind.training.curriculum import ContrastiveAlignment, MaskedAutoencoding
 from spectramind.training.data import Batches
 from spectramind.training.device import precision
-from spectramind.training.settings import TrainingConfig
+from spectramind.training.settings import Schedule, TrainingConfig
 from spectramind.training.store import Epoch, Trained, Weights
 
 Sample = tuple[Batch, Tensor, list[int]]
@@ -25,21 +31,22 @@ Sample = tuple[Batch, Tensor, list[int]]
 _LIGHTNING_LOGS = ("lightning.pytorch", "lightning.fabric")
 # Lightning 2.6 on torch 2.13.
 _LIGHTNING_PYTREE = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
+_SEEDS = 2**63  # seeds are taken modulo this
 
 
-class SpectrumModule(LightningModule):
-    """The network with its loss and optimiser."""
+class StageModule(LightningModule):
+    """One stage of the curriculum; its random numbers follow from seed and epoch alone."""
 
     def __init__(
-        self, network: V50, loss: LossConfig, training: TrainingConfig, member: str
+        self, stage: str, member: str, schedule: Schedule, training: TrainingConfig, seed: int
     ) -> None:
         super().__init__()
-        self.network, self.loss, self.training_config, self.member = (
-            network,
-            loss,
-            training,
-            member,
-        )
+        self.stage, self.member, self.seed = stage, member, seed
+        self.schedule, self.training_config = schedule, training
+
+    def loss_of(self, features: Batch, truth: Tensor) -> Tensor:
+        """What this stage makes small."""
+        raise NotImplementedError
 
     def transfer_batch_to_device(
         self,
@@ -51,30 +58,94 @@ class SpectrumModule(LightningModule):
         features, truth, planets = batch
         return features.to(device), truth.to(device), planets
 
-    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Loss of one batch."""
-        terms = self.terms(*batch[:2])
-        if not torch.isfinite(terms.total):
-            planets = ", ".join(map(str, batch[2]))
-            loss = float(terms.total.detach())
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """Loss of one batch; masks and dropout depend on seed and epoch alone."""
+        if batch_idx == 0:
+            torch.manual_seed((self.seed + 1_000_003 * (self.current_epoch + 1)) % _SEEDS)
+        features, truth, planets = batch
+        loss = self.loss_of(features, truth)
+        if not torch.isfinite(loss):
+            named = ", ".join(map(str, planets))
             raise DataError(
-                f"{self.member}, epoch {self.current_epoch + 1}: the loss is {loss:g} in the "
-                f"batch of planets {planets}. Look at the fits of these planets, or lower "
-                f"training.lr (now {self.training_config.lr:g}); members already finished are "
-                "kept."
+                f"{self.member}, {self.stage} epoch {self.current_epoch + 1}: the loss is "
+                f"{float(loss.detach()):g} in the batch of planets {named}. Look at the fits of "
+                f"these planets, or lower {_KEYS[self.stage]}lr (now {self.schedule.lr:g}); "
+                "members already finished are kept."
             )
-        size = len(batch[0])
-        self.log("training_loss", terms.total, on_step=False, on_epoch=True, batch_size=size)
-        return terms.total
+        size = len(features)
+        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - one of Lightning's many forms
+        """AdamW; the rate follows the stage's schedule step by step."""
+        chosen = self.schedule
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=chosen.lr, weight_decay=self.training_config.weight_decay
+        )
+        steps = self.trainer.estimated_stepping_batches / chosen.epochs
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_share((step + 1) / steps, chosen)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
+_KEYS = {
+    "masked": "training.curriculum.masked.",
+    "contrastive": "training.curriculum.contrastive.",
+    "supervised": "training.",
+}
+
+
+def learning_rate_share(epochs: float, schedule: Schedule) -> float:
+    """Learning rate over the highest one after so many epochs: linear warm-up, then the decay.
+
+    The cosine reaches 0 one step after the last.
+
+    Source: Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5, without restarts.
+    """
+    warm = schedule.warmup_epochs
+    if epochs < warm:
+        return epochs / warm
+    if schedule.decay == "constant":
+        return 1.0
+    done = min((epochs - warm) / max(schedule.epochs - warm, 1e-9), 1.0)
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class PretextModule(StageModule):
+    """A stage without labels: the network below heads of the stage's own."""
+
+    def __init__(
+        self, pretext: nn.Module, stage: str, member: str, schedule: Schedule,
+        training: TrainingConfig, seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(stage, member, schedule, training, seed)
+        self.pretext = pretext
+
+    def loss_of(self, features: Batch, truth: Tensor) -> Tensor:  # noqa: ARG002 - needs no label
+        """Loss of the pretext task."""
+        return self.pretext(features)
+
+
+class SpectrumModule(StageModule):
+    """The supervised stage: the network with its likelihood and physics priors."""
+
+    def __init__(
+        self, network: V50, loss: LossConfig, training: TrainingConfig, member: str, seed: int
+    ) -> None:
+        super().__init__("supervised", member, training.supervised, training, seed)
+        self.network, self.loss = network, loss
+
+    def loss_of(self, features: Batch, truth: Tensor) -> Tensor:
+        """Weighted sum of all terms."""
+        return self.terms(features, truth).total
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:  # noqa: ARG002
         """Likelihood of one batch, without the priors."""
         self.log("validation_nll", self.terms(*batch[:2]).nll, batch_size=len(batch[0]))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW at a constant rate."""
-        chosen = self.training_config
-        return torch.optim.AdamW(self.parameters(), lr=chosen.lr, weight_decay=chosen.weight_decay)
 
     def terms(self, features: Batch, truth: Tensor) -> LossTerms:
         """Loss of some planets with true depths (B, W)."""
@@ -96,6 +167,10 @@ class KeepBest(Callback):
         self.weights = _copy(network)
         self.history = [self.best]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Stop at once where a resumed training had already come to its end."""
+        trainer.should_stop = self._stale()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the epoch with the best one so far."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -105,58 +180,130 @@ class KeepBest(Callback):
         if epoch.validation_nll < self.best.validation_nll:
             assert isinstance(pl_module, SpectrumModule)
             self.best, self.weights = epoch, _copy(pl_module.network)
-        elif number - self.best.epoch >= self.patience:
-            trainer.should_stop = True
+        trainer.should_stop = self._stale()
+
+    def _stale(self) -> bool:
+        return self.history[-1].epoch - self.best.epoch >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        history = [list(epoch) for epoch in self.history]
+        return {"best": self.best.epoch, "weights": self.weights, "history": history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.history = [Epoch(*epoch) for epoch in state_dict["history"]]
+        self.best = next(e for e in self.history if e.epoch == state_dict["best"])
+        self.weights = state_dict["weights"]
+
+
+class KeepCheckpoint(Callback):
+    """Write a checkpoint after every epoch, from which a killed training goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Write it in place of the last one."""
+        trainer.save_checkpoint(self.path)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a member is trained, logged and kept while it is unfinished."""
+
+    device: torch.device
+    log_folder: Path | None  # TensorBoard events; None writes none
+    resume_folder: Path  # checkpoints of running stages
 
 
 def train_network(
-    module: SpectrumModule,
+    network: V50,
+    sizes: FeatureSizes,
     training: Batches,
     validation: Batches,
     *,
-    device: torch.device,
-    log_folder: Path | None,
+    member: str,
+    loss: LossConfig,
+    config: TrainingConfig,
+    seed: int,
+    place: Place,
 ) -> Trained:
-    """Train one network and return its best epoch.
+    """Take one network through the curriculum and return its best supervised epoch.
 
     Args:
-        module: Freshly initialised network with loss and settings.
-        training: Batches to learn from.
+        network: Freshly initialised, or with weights to go on from.
+        sizes: Widths of its inputs.
+        training: Batches to learn from; the stages before the last one ignore the labels.
         validation: Batches that choose the epoch.
-        device: Where to compute.
-        log_folder: Where TensorBoard events go; None writes none.
+        member: Name, for messages.
+        loss: Weights of the supervised loss.
+        config: Section `training`.
+        seed: Of masks and dropout.
+        place: Device and folders. Checkpoints of this member that lie in `resume_folder` are
+            gone on from; the result is the same as without the interruption.
 
     Raises:
         DataError: If the loss is not finite.
         ConfigError: If the device runs out of memory.
     """
-    chosen = module.training_config
+    curriculum = config.curriculum
+    pretexts = {
+        "masked": (
+            curriculum.masked, lambda: MaskedAutoencoding(network, sizes, curriculum.masked)
+        ),
+        "contrastive": (
+            curriculum.contrastive, lambda: ContrastiveAlignment(network, curriculum.contrastive)
+        ),
+    }  # fmt: skip
+    for number, (stage, (schedule, make)) in enumerate(pretexts.items()):
+        if schedule.epochs:
+            torch.manual_seed(seed + number)  # of the heads; a resumed training draws the same
+            module = PretextModule(make(), stage, member, schedule, config, seed + number + 1)
+            _fit_stage(module, training, None, [], place)
+    module = SpectrumModule(network, loss, config, member, seed)
+    untrained = untrained_nll(module, validation, place.device)
+    keep = KeepBest(network, untrained, config.early_stop_patience)
+    _fit_stage(module, training, validation, [keep], place)
+    return Trained(keep.weights, keep.best.epoch, tuple(keep.history))
+
+
+def _fit_stage(
+    module: StageModule,
+    training: Batches,
+    validation: Batches | None,
+    callbacks: list[Callback],
+    place: Place,
+) -> None:
+    path = place.resume_folder / module.stage
+    config = module.training_config
+    shown = sys.stderr.isatty()
+    bar = [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if shown else []
     try:
-        keep = KeepBest(
-            module.network, untrained_nll(module, validation, device), chosen.early_stop_patience
-        )
         with _quiet():
             trainer = Trainer(
-                accelerator="gpu" if device.type == "cuda" else "cpu",
+                accelerator="gpu" if place.device.type == "cuda" else "cpu",
                 devices=1,
-                precision=precision(device, amp=chosen.amp),
-                max_epochs=chosen.epochs,
-                gradient_clip_val=chosen.gradient_clip,
-                callbacks=[keep],
-                logger=_logger(log_folder),
+                precision=precision(place.device, amp=config.amp),
+                max_epochs=module.schedule.epochs,
+                gradient_clip_val=config.gradient_clip,
+                callbacks=[*callbacks, KeepCheckpoint(path), *bar],
+                logger=_logger(place.log_folder, module.stage),
+                plugins=[SafetensorsIO()],
                 log_every_n_steps=1,
                 num_sanity_val_steps=0,
                 enable_checkpointing=False,
-                enable_progress_bar=False,
+                enable_progress_bar=shown,
                 enable_model_summary=False,
             )
-            trainer.fit(module, training, validation)
+            training.epoch = lambda: trainer.current_epoch
+            resumed = path if is_checkpoint(path) else None
+            trainer.fit(module, training, validation, ckpt_path=resumed)
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"{module.member}: the device is out of memory. Lower training.batch_size (now "
-            f"{chosen.batch_size}) or model.encoders.*.d_model and hidden."
+            f"{config.batch_size}) or model.encoders.*.d_model and hidden."
         ) from error
-    return Trained(keep.weights, keep.best.epoch, tuple(keep.history))
 
 
 def untrained_nll(module: SpectrumModule, validation: Batches, device: torch.device) -> float:
@@ -175,8 +322,10 @@ def _copy(network: V50) -> Weights:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _logger(folder: Path | None) -> Any:  # noqa: ANN401 - Lightning takes a logger or False
-    return False if folder is None else TensorBoardLogger(folder.parent, folder.name, version="")
+def _logger(folder: Path | None, stage: str) -> Any:  # noqa: ANN401 - a logger or False
+    if folder is None:
+        return False
+    return TensorBoardLogger(folder.parent, folder.name, version=stage)
 
 
 @contextmanager

@@ -1,0 +1,116 @@
+"""Checkpoints of a running training as safetensors and JSON: resumed exactly, never unpickled.
+
+Lightning hands over a tree of dictionaries, lists, numbers and tensors. Tensors go to
+`NAME.safetensors`; the tree, with their names in their places, goes to `NAME.json`, which is
+written last and holds the hash of the tensors: a checkpoint is either whole or not there.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from spectramind.errors import ArtefactError
+from spectramind.provenance import write_atomic, write_json
+
+_TENSOR, _PAIRS, _TUPLE = "tensor", "pairs", "tuple"  # what stands for what JSON cannot say
+
+
+class SafetensorsIO(CheckpointIO):
+    """Lightning's checkpoints without pickle; `path` names both files but for their endings."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any | None = None,  # noqa: ANN401, ARG002 - part of Lightning's interface
+    ) -> None:
+        """Write a checkpoint, atomically.
+
+        Raises:
+            TypeError: If it holds something that is neither number, text, list, dictionary nor
+                tensor.
+        """
+        tensors: dict[str, Tensor] = {}
+        tree = _plain(checkpoint, tensors)
+        content = save(tensors)
+        write_atomic(Path(path).with_suffix(".safetensors"), content)
+        facts = {"tensors_sha256": hashlib.sha256(content).hexdigest(), "tree": tree}
+        write_json(Path(path).with_suffix(".json"), facts)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any | None = None,  # noqa: ANN401 - part of Lightning's interface
+        weights_only: bool | None = None,  # noqa: ARG002 - nothing is unpickled anyway
+    ) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            ArtefactError: If it is damaged.
+        """
+        where = map_location if isinstance(map_location, (str, torch.device)) else "cpu"
+        try:
+            facts = json.loads(Path(path).with_suffix(".json").read_text())
+            content = Path(path).with_suffix(".safetensors").read_bytes()
+            if hashlib.sha256(content).hexdigest() != facts["tensors_sha256"]:
+                raise _damaged(path, "its hash is not the recorded one")
+            tensors = {name: value.to(where) for name, value in load(content).items()}
+            return _restored(facts["tree"], tensors)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise _damaged(path, "it cannot be read") from error
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove both files."""
+        for suffix in (".json", ".safetensors"):
+            Path(path).with_suffix(suffix).unlink(missing_ok=True)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether there is a checkpoint of this name."""
+    return path.with_suffix(".json").is_file()
+
+
+def _plain(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any tree
+    """The tree with a name in place of each tensor; the tensors are collected."""
+    match value:
+        case Tensor():
+            name = str(len(tensors))
+            tensors[name] = value.detach().cpu().clone().contiguous()
+            return {_TENSOR: name}
+        case dict():
+            pairs = [[_plain(key, tensors), _plain(own, tensors)] for key, own in value.items()]
+            return {_PAIRS: pairs}
+        case tuple():
+            return {_TUPLE: [_plain(own, tensors) for own in value]}
+        case list():
+            return [_plain(own, tensors) for own in value]
+        case None | bool() | int() | float() | str():
+            return value
+    raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
+
+
+def _restored(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any tree
+    match value:
+        case {"tensor": name}:
+            return tensors[name]
+        case {"pairs": pairs}:
+            return {_restored(key, tensors): _restored(own, tensors) for key, own in pairs}
+        case {"tuple": items}:
+            return tuple(_restored(own, tensors) for own in items)
+        case list():
+            return [_restored(own, tensors) for own in value]
+    return value
+
+
+def _damaged(path: str | Path, why: str) -> ArtefactError:
+    return ArtefactError(
+        f"{path}: is not a whole checkpoint of a running training, {why}. Remove the files of "
+        "this name and run `spectramind train` again; this member begins anew."
+    )

@@ -1,0 +1,188 @@
+"""The stages before the labels teach something, can be left out, and resume exactly."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from spectramind.errors import ArtefactError
+from spectramind.model.network import V50
+from spectramind.training import members
+from spectramind.training.checkpoint import SafetensorsIO, is_checkpoint
+from spectramind.training.curriculum import ContrastiveAlignment, MaskedAutoencoding
+from spectramind.training.data import Scaling, feature_table, truth_of
+from spectramind.training.module import KeepCheckpoint, Place, learning_rate_share, train_network
+from spectramind.training.settings import Schedule, TrainingConfig
+from spectramind.training.store import SIZES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def batch(archive):
+    fits, stars, _ = archive(12)
+    table = feature_table(fits, stars)
+    return Scaling.of(table).batch(table)
+
+
+@pytest.fixture
+def network(model_config):
+    torch.manual_seed(5)
+    return V50(model_config, SIZES)
+
+
+def with_stages(config, *, masked=0, contrastive=0, epochs=2):
+    values = config.model_dump()
+    values["epochs"] = epochs
+    values["curriculum"]["masked"]["epochs"] = masked
+    values["curriculum"]["contrastive"]["epochs"] = contrastive
+    return TrainingConfig.model_validate(values)
+
+
+def improve(module, batch, steps=40):
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
+    losses = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        loss = module(batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return np.mean(losses[:3]), np.mean(losses[-3:])
+
+
+def test_masked_autoencoding_learns_both_inputs(network, batch, training_config):
+    module = MaskedAutoencoding(network, SIZES, training_config.curriculum.masked)
+    for part in (module.series_error, module.nodes_error):
+        torch.manual_seed(0)
+        loss = part(batch)
+        assert loss > 0
+        loss.backward()
+    for name, parameter in module.named_parameters():
+        if name.startswith(("network.mu", "network.log_scale")):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 0, name
+    before, after = improve(module, batch)
+    assert after < 0.9 * before
+
+
+def test_hidden_values_do_not_leak_into_the_guess(network, batch, training_config):
+    """With everything hidden, the guess cannot depend on the input."""
+    config = training_config.curriculum.masked.model_copy(update={"hidden_share": 1.0 - 1e-12})
+    module = MaskedAutoencoding(network, SIZES, config).eval()
+    seen = {}
+    module.series.register_forward_hook(lambda *call: seen.update(series=call[2]))
+    module.nodes.register_forward_hook(lambda *call: seen.update(nodes=call[2]))
+    with torch.no_grad():
+        module(batch)
+        first = dict(seen)
+        module(type(batch)(**{**vars(batch), "nodes": batch.nodes + 1, "series": -batch.series}))
+    assert torch.equal(first["series"], seen["series"])
+    assert torch.equal(first["nodes"], seen["nodes"])
+
+
+def test_contrastive_alignment_by_hand_and_learning(network, batch, training_config):
+    module = ContrastiveAlignment(network, training_config.curriculum.contrastive)
+    one = batch[torch.arange(1)]
+    assert float(module(one).detach()) == pytest.approx(0.0, abs=1e-6)
+    before, after = improve(module, batch)
+    assert before == pytest.approx(math.log(len(batch)), rel=0.5)  # chance
+    assert after < 0.7 * before
+
+
+def test_schedule_by_hand():
+    cosine = Schedule(epochs=5, lr=1.0, warmup_epochs=1.0, decay="cosine")
+    shares = [learning_rate_share(epoch, cosine) for epoch in (0.25, 1.0, 3.0, 5.0)]
+    assert shares == pytest.approx([0.25, 1.0, 0.5, 0.0])
+    constant = cosine.model_copy(update={"decay": "constant", "warmup_epochs": 0.0})
+    assert [learning_rate_share(epoch, constant) for epoch in (0.1, 5.0)] == [1.0, 1.0]
+
+
+@pytest.fixture
+def train(archive, model_config, tmp_path):
+    def make(config, folder="unfinished"):
+        fits, stars, labels = archive(12)
+        table = feature_table(fits, stars)
+        truth = torch.from_numpy(truth_of(labels, table.planet_ids))
+        batch = Scaling.of(table).batch(table)
+        sets = [
+            members.Batches(batch, truth, table.planet_ids, size=4, seed=seed)
+            for seed in (3, None)
+        ]
+        torch.manual_seed(6)
+        return train_network(
+            V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",
+            loss=model_config.loss, config=config, seed=9,
+            place=Place(CPU, None, tmp_path / folder),
+        )  # fmt: skip
+
+    return make
+
+
+class Killed(Exception):
+    """Stands for a kill between two epochs."""
+
+
+@pytest.mark.parametrize("kill", [("masked", 1), ("contrastive", 0), ("supervised", 1)])
+def test_a_killed_training_goes_on_to_the_same_weights(train, training_config, monkeypatch, kill):
+    config = with_stages(training_config, masked=2, contrastive=1, epochs=3)
+    whole = train(config, "other")
+    written = KeepCheckpoint.on_train_epoch_end
+
+    def die(self, trainer, pl_module):
+        written(self, trainer, pl_module)
+        if (pl_module.stage, trainer.current_epoch) == kill:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeepCheckpoint, "on_train_epoch_end", die)
+        with pytest.raises(Killed):
+            train(config)
+    resumed = train(config)
+    assert resumed.history == whole.history
+    assert resumed.best_epoch == whole.best_epoch
+    for name, value in whole.weights.items():
+        assert torch.equal(value, resumed.weights[name]), name
+
+
+def test_each_stage_changes_the_network_and_can_be_left_out(train, training_config):
+    histories = [
+        train(with_stages(training_config, masked=masked, contrastive=contrastive), str(number))
+        for number, (masked, contrastive) in enumerate([(0, 0), (1, 0), (0, 1)])
+    ]
+    losses = {made.history[1].training_loss for made in histories}
+    assert len(losses) == 3
+    assert len({made.history[0].validation_nll for made in histories}) == 1  # still the fit
+
+
+def test_checkpoint_gives_back_every_kind_of_value(tmp_path):
+    tree = {
+        "step": 3, "rate": 0.25, "name": "a", "none": None, "flag": True, "pair": (1, "b"),
+        "state": {0: {"exp_avg": torch.arange(3.0), "step": torch.tensor(2.0)}}, "list": [1, [2]],
+    }  # fmt: skip
+    SafetensorsIO().save_checkpoint(tree, tmp_path / "last")
+    back = SafetensorsIO().load_checkpoint(tmp_path / "last")
+    torch.testing.assert_close(back.pop("state"), tree.pop("state"), rtol=0, atol=0)
+    assert back == tree
+    assert is_checkpoint(tmp_path / "last")
+    SafetensorsIO().remove_checkpoint(tmp_path / "last")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoint_refuses_what_would_need_pickle(tmp_path):
+    with pytest.raises(TypeError, match="cannot hold a object"):
+        SafetensorsIO().save_checkpoint({"thing": object()}, tmp_path / "last")
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    SafetensorsIO().save_checkpoint({"weight": torch.ones(3)}, tmp_path / "last")
+    (tmp_path / "last.safetensors").write_bytes(b"something else")
+    with pytest.raises(ArtefactError, match="its hash is not the recorded one"):
+        SafetensorsIO().load_checkpoint(tmp_path / "last")
+    (tmp_path / "last.json").write_text("{")
+    with pytest.raises(ArtefactError, match="it cannot be read"):
+        SafetensorsIO().load_checkpoint(tmp_path / "last")
