@@ -34,6 +34,13 @@ class Batch:
         """The same batch without the values that are not used."""
         return replace(self, weight=torch.where(used, self.weight, 0.0))
 
+    def every(self, step: int) -> "Batch":
+        """The same batch with every so many time bins only."""
+        return replace(
+            self, time_h=self.time_h[..., ::step, :], tau=self.tau[..., ::step],
+            log_flux=self.log_flux[..., ::step], weight=self.weight[..., ::step],
+        )  # fmt: skip
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})

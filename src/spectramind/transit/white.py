@@ -24,7 +24,8 @@ from spectramind.transit.parameters import Layout
 from spectramind.transit.population import Guess
 from spectramind.transit.settings import TransitConfig
 
-_FIRST_STEPS, _STEPS = 8, 40  # of a start, of the final fit
+_STEPS = 40  # at most, of one fit
+_TRIAL_BINS = 60  # of a visit, at least, on which the starts are compared
 _SETTLED = 0.02  # change of chi^2 at which a fit has converged
 _FREE_DEPTH = 1.0  # so wide that the prior only keeps a rank
 _TEMPLATE = 0.1  # radius ratio of the search
@@ -177,9 +178,10 @@ def fit_white(
     starts = depths.shape[1]
     first = torch.arange(len(planets), device=depths.device)
     rows = first.repeat_interleave(starts)
+    thin = batch.every(max(1, batch.tau.shape[-1] // _TRIAL_BINS))
     tried = solve(
-        Linear(_rows(batch, rows), layout), depths.flatten(0, 1), shared.flatten(0, 1),
-        prior.take(rows), free_depth=True, steps=_FIRST_STEPS,
+        Linear(_rows(thin, rows), layout), depths.flatten(0, 1), shared.flatten(0, 1),
+        prior.take(rows), free_depth=True, steps=_STEPS,
     )  # fmt: skip
     best = tried.cost.reshape(-1, starts).argmin(1) + first * starts
     depth, chosen = tried.depth[best], tried.shared[best]
