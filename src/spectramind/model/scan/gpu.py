@@ -1,0 +1,143 @@
+"""Selective scan on a GPU: Triton kernels, one program for a sequence and a block of channels.
+
+A program holds the states of its channels in registers and goes through time alone. Before each
+chunk of steps it writes them down. The backward pass computes the states of a chunk again from
+there into a scratch of one chunk, then goes back through it. Gradients of b and c are sums over
+channels: each block writes its own and torch adds them up, always in the same order.
+
+Arrays: x, dt, y (B, L, D); b, c (B, L, N); rate (D, N), the decay rates times log2 e;
+kept (B, chunks, padded D, N).
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from spectramind.model.scan.layout import CHUNK, LANES, kept_shape
+
+_WARPS = 1
+_LN2 = tl.constexpr(math.log(2.0))
+
+
+@triton.jit
+def forward_kernel(
+    x_at, dt_at, rate_at, b_at, c_at, d_at, y_at, kept_at, length, channels, states,
+    chunk: tl.constexpr, lanes: tl.constexpr, padded_states: tl.constexpr,
+):  # fmt: skip
+    block, sequence = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    channel = block * lanes + tl.arange(0, lanes)
+    state = tl.arange(0, padded_states)
+    live, known = channel < channels, state < states
+    both = live[:, None] & known[None, :]
+    place = channel[:, None] * states + state[None, :]
+    rate = tl.load(rate_at + place, mask=both, other=0.0)
+    d = tl.load(d_at + channel, mask=live, other=0.0)
+    size = tl.num_programs(0) * lanes * states
+    kept_at += sequence * tl.cdiv(length, chunk) * size
+    h = rate * 0.0
+    for t in range(length):
+        if t % chunk == 0:
+            tl.store(kept_at + (t // chunk) * size + place, h, mask=both)
+        row = sequence * length + t
+        x = tl.load(x_at + row * channels + channel, mask=live, other=0.0)
+        dt = tl.load(dt_at + row * channels + channel, mask=live, other=0.0)
+        b = tl.load(b_at + row * states + state, mask=known, other=0.0)
+        c = tl.load(c_at + row * states + state, mask=known, other=0.0)
+        h = tl.exp2(dt[:, None] * rate) * h + (dt * x)[:, None] * b[None, :]
+        y = tl.sum(h * c[None, :], axis=1) + d * x
+        tl.store(y_at + row * channels + channel, y, mask=live)
+
+
+@triton.jit
+def backward_kernel(
+    dy_at, x_at, dt_at, rate_at, b_at, c_at, d_at, kept_at, replay_at,
+    dx_at, ddt_at, drate_at, db_at, dc_at, dd_at, length, channels, states, sequences,
+    chunk: tl.constexpr, lanes: tl.constexpr, padded_states: tl.constexpr,
+):  # fmt: skip
+    block, sequence = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    channel = block * lanes + tl.arange(0, lanes)
+    state = tl.arange(0, padded_states)
+    live, known = channel < channels, state < states
+    both = live[:, None] & known[None, :]
+    place = channel[:, None] * states + state[None, :]
+    rate = tl.load(rate_at + place, mask=both, other=0.0)
+    d = tl.load(d_at + channel, mask=live, other=0.0)
+    size = tl.num_programs(0) * lanes * states
+    kept_at += sequence * tl.cdiv(length, chunk) * size
+    replay_at += sequence * chunk * size
+    db_at += block.to(tl.int64) * sequences * length * states
+    dc_at += block.to(tl.int64) * sequences * length * states
+    carried, drate, dd = rate * 0.0, rate * 0.0, d * 0.0
+    for done in range(tl.cdiv(length, chunk)):
+        first = (tl.cdiv(length, chunk) - 1 - done) * chunk
+        steps = tl.minimum(chunk, length - first)
+        h = tl.load(kept_at + (first // chunk) * size + place, mask=both, other=0.0)
+        for t in range(steps):
+            tl.store(replay_at + t * size + place, h, mask=both)
+            row = sequence * length + first + t
+            x = tl.load(x_at + row * channels + channel, mask=live, other=0.0)
+            dt = tl.load(dt_at + row * channels + channel, mask=live, other=0.0)
+            b = tl.load(b_at + row * states + state, mask=known, other=0.0)
+            h = tl.exp2(dt[:, None] * rate) * h + (dt * x)[:, None] * b[None, :]
+        tl.debug_barrier()
+        for back in range(steps):
+            t = steps - 1 - back
+            row = sequence * length + first + t
+            x = tl.load(x_at + row * channels + channel, mask=live, other=0.0)
+            dt = tl.load(dt_at + row * channels + channel, mask=live, other=0.0)
+            dy = tl.load(dy_at + row * channels + channel, mask=live, other=0.0)
+            b = tl.load(b_at + row * states + state, mask=known, other=0.0)
+            c = tl.load(c_at + row * states + state, mask=known, other=0.0)
+            dc = tl.sum(dy[:, None] * h, axis=0)
+            tl.store(dc_at + row * states + state, dc, mask=known)
+            g = carried + dy[:, None] * c[None, :]
+            db = tl.sum(g * (dt * x)[:, None], axis=0)
+            tl.store(db_at + row * states + state, db, mask=known)
+            h = tl.load(replay_at + t * size + place, mask=both, other=0.0)
+            carried = tl.exp2(dt[:, None] * rate) * g
+            drate += carried * h * dt[:, None]
+            over_b = tl.sum(g * b[None, :], axis=1)
+            over_rate = tl.sum(carried * h * rate, axis=1)
+            dd += dy * x
+            tl.store(dx_at + row * channels + channel, dt * over_b + d * dy, mask=live)
+            ddt = _LN2 * over_rate + x * over_b
+            tl.store(ddt_at + row * channels + channel, ddt, mask=live)
+        tl.debug_barrier()
+    tl.store(drate_at + sequence * channels * states + place, drate, mask=both)
+    tl.store(dd_at + sequence * channels + channel, dd, mask=live)
+
+
+def forward(
+    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Y, and the states before each chunk."""
+    (sequences, length, channels), states = x.shape, a.shape[1]
+    y, kept = torch.empty_like(x), x.new_empty(kept_shape(x, a))
+    with torch.cuda.device_of(x):
+        forward_kernel[(triton.cdiv(channels, LANES), sequences)](
+            x, dt, a / math.log(2.0), b, c, d, y, kept, length, channels, states,
+            CHUNK, LANES, triton.next_power_of_2(states), num_warps=_WARPS,
+        )  # fmt: skip
+    return y, kept
+
+
+def backward(
+    dy: Tensor, kept: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, dt, a, b, c, d."""
+    (sequences, length, channels), states = x.shape, a.shape[1]
+    blocks = triton.cdiv(channels, LANES)
+    replay = x.new_empty(sequences, CHUNK, kept.shape[-1])
+    dx, ddt = torch.empty_like(x), torch.empty_like(x)
+    da, dd = x.new_empty(sequences, channels, states), x.new_empty(sequences, channels)
+    db, dc = x.new_empty(2, blocks, sequences, length, states)
+    with torch.cuda.device_of(x):
+        backward_kernel[(blocks, sequences)](
+            dy, x, dt, a / math.log(2.0), b, c, d, kept, replay, dx, ddt, da, db, dc, dd,
+            length, channels, states, sequences,
+            CHUNK, LANES, triton.next_power_of_2(states), num_warps=_WARPS,
+        )  # fmt: skip
+    return dx, ddt, da.sum(0), db.sum(0), dc.sum(0), dd.sum(0)
