@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spectramind.model.scan.lanes import (
-    VECTOR_BYTES,
     add_totals,
     exp2,
     fill,
@@ -34,7 +33,7 @@ from spectramind.model.scan.lanes import (
     store,
     store_some,
 )
-from spectramind.model.scan.layout import CHUNK, STATES, kept_shape
+from spectramind.model.scan.layout import CHUNK, STATES, VECTOR_BYTES, empty_kept
 
 BLOCKS = 4  # blocks of channels that one thread takes through time together
 _LN2 = math.log(2.0)
@@ -282,7 +281,7 @@ def _backward_chunk(
         _replay_states(inputs, where, n, scratch[0], scratch[1], kept, replay)
         _backward_states(inputs, where, n, scratch, replay, carried, sums)
     direct, ln2 = load_some(inputs.d, first, channels - first), fill(dy, _LN2)
-    total = load(sums.d, 0)
+    total = fill(dy, 0.0)  # of the chunk, so that rounding does not grow with the length
     for t in range(where.steps):
         at = (where.row + t) * channels + first
         x, v = load_some(inputs.x, at, channels - first), load(scratch[2], t * lanes)
@@ -291,7 +290,7 @@ def _backward_chunk(
         store_some(sums.x, at, step * over_b + direct * v, channels - first)
         slope = ln2 * load(scratch[3], t * lanes) + x * over_b
         store_some(sums.dt, at, slope, channels - first)
-    store(sums.d, 0, total)
+    store(sums.d, 0, load(sums.d, 0) + total)
 
 
 @numba.njit(**_JIT)
@@ -334,7 +333,7 @@ def forward(
     x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Y, and the states before each chunk."""
-    y, kept = torch.empty_like(x), x.new_empty(kept_shape(x, a))
+    y, kept = torch.empty_like(x), empty_kept(x, a)
     with _threads_of_torch():
         _forward(_inputs(x, dt, a, b, c, d), y.numpy(), kept.numpy())
     return y, kept

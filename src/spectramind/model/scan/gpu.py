@@ -6,23 +6,27 @@ there into a scratch of one chunk, then goes back through it. Gradients of b and
 channels: each block writes its own and torch adds them up, always in the same order.
 
 Arrays: x, dt, y (B, L, D); b, c (B, L, N); rate (D, N), the decay rates times log2 e;
-kept (B, chunks, padded D, N).
+kept (B, chunks, at least D N).
 """
 
 import math
+from typing import no_type_check
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from spectramind.model.scan.layout import CHUNK, LANES, kept_shape
+from spectramind.model.scan.layout import CHUNK, empty_kept
 
+_LANES = 16  # channels a program
 _WARPS = 1
+_NOT_CONSTANT = ("length", "sequences")  # one compiled kernel for all of them
 _LN2 = tl.constexpr(math.log(2.0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_NOT_CONSTANT)
+@no_type_check
 def forward_kernel(
     x_at, dt_at, rate_at, b_at, c_at, d_at, y_at, kept_at, length, channels, states,
     chunk: tl.constexpr, lanes: tl.constexpr, padded_states: tl.constexpr,
@@ -35,7 +39,7 @@ def forward_kernel(
     place = channel[:, None] * states + state[None, :]
     rate = tl.load(rate_at + place, mask=both, other=0.0)
     d = tl.load(d_at + channel, mask=live, other=0.0)
-    size = tl.num_programs(0) * lanes * states
+    size = tl.cast(channels, tl.int64) * states
     kept_at += sequence * tl.cdiv(length, chunk) * size
     h = rate * 0.0
     for t in range(length):
@@ -51,7 +55,8 @@ def forward_kernel(
         tl.store(y_at + row * channels + channel, y, mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_NOT_CONSTANT)
+@no_type_check
 def backward_kernel(
     dy_at, x_at, dt_at, rate_at, b_at, c_at, d_at, kept_at, replay_at,
     dx_at, ddt_at, drate_at, db_at, dc_at, dd_at, length, channels, states, sequences,
@@ -65,7 +70,7 @@ def backward_kernel(
     place = channel[:, None] * states + state[None, :]
     rate = tl.load(rate_at + place, mask=both, other=0.0)
     d = tl.load(d_at + channel, mask=live, other=0.0)
-    size = tl.num_programs(0) * lanes * states
+    size = tl.cast(channels, tl.int64) * states
     kept_at += sequence * tl.cdiv(length, chunk) * size
     replay_at += sequence * chunk * size
     db_at += block.to(tl.int64) * sequences * length * states
@@ -83,6 +88,7 @@ def backward_kernel(
             b = tl.load(b_at + row * states + state, mask=known, other=0.0)
             h = tl.exp2(dt[:, None] * rate) * h + (dt * x)[:, None] * b[None, :]
         tl.debug_barrier()
+        chunk_rate, chunk_d = rate * 0.0, d * 0.0  # rounding does not grow with the length
         for back in range(steps):
             t = steps - 1 - back
             row = sequence * length + first + t
@@ -98,13 +104,15 @@ def backward_kernel(
             tl.store(db_at + row * states + state, db, mask=known)
             h = tl.load(replay_at + t * size + place, mask=both, other=0.0)
             carried = tl.exp2(dt[:, None] * rate) * g
-            drate += carried * h * dt[:, None]
+            chunk_rate += carried * h * dt[:, None]
             over_b = tl.sum(g * b[None, :], axis=1)
             over_rate = tl.sum(carried * h * rate, axis=1)
-            dd += dy * x
+            chunk_d += dy * x
             tl.store(dx_at + row * channels + channel, dt * over_b + d * dy, mask=live)
             ddt = _LN2 * over_rate + x * over_b
             tl.store(ddt_at + row * channels + channel, ddt, mask=live)
+        drate += chunk_rate
+        dd += chunk_d
         tl.debug_barrier()
     tl.store(drate_at + sequence * channels * states + place, drate, mask=both)
     tl.store(dd_at + sequence * channels + channel, dd, mask=live)
@@ -115,11 +123,11 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Y, and the states before each chunk."""
     (sequences, length, channels), states = x.shape, a.shape[1]
-    y, kept = torch.empty_like(x), x.new_empty(kept_shape(x, a))
+    y, kept = torch.empty_like(x), empty_kept(x, a)
     with torch.cuda.device_of(x):
-        forward_kernel[(triton.cdiv(channels, LANES), sequences)](
+        forward_kernel[(triton.cdiv(channels, _LANES), sequences)](
             x, dt, a / math.log(2.0), b, c, d, y, kept, length, channels, states,
-            CHUNK, LANES, triton.next_power_of_2(states), num_warps=_WARPS,
+            CHUNK, _LANES, triton.next_power_of_2(states), num_warps=_WARPS,
         )  # fmt: skip
     return y, kept
 
@@ -129,7 +137,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, dt, a, b, c, d."""
     (sequences, length, channels), states = x.shape, a.shape[1]
-    blocks = triton.cdiv(channels, LANES)
+    blocks = triton.cdiv(channels, _LANES)
     replay = x.new_empty(sequences, CHUNK, kept.shape[-1])
     dx, ddt = torch.empty_like(x), torch.empty_like(x)
     da, dd = x.new_empty(sequences, channels, states), x.new_empty(sequences, channels)
@@ -138,6 +146,6 @@ def backward(
         backward_kernel[(blocks, sequences)](
             dy, x, dt, a / math.log(2.0), b, c, d, kept, replay, dx, ddt, da, db, dc, dd,
             length, channels, states, sequences,
-            CHUNK, LANES, triton.next_power_of_2(states), num_warps=_WARPS,
+            CHUNK, _LANES, triton.next_power_of_2(states), num_warps=_WARPS,
         )  # fmt: skip
     return dx, ddt, da.sum(0), db.sum(0), dc.sum(0), dd.sum(0)

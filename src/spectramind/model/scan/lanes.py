@@ -19,7 +19,8 @@ from numba import types
 from numba.core import cgutils
 from numba.core.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-VECTOR_BYTES = 64
+from spectramind.model.scan.layout import VECTOR_BYTES
+
 _FLAGS = ("contract", "nsz")
 _SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 _MANTISSA_BITS = {types.float32: 23, types.float64: 52}
@@ -46,13 +47,8 @@ class Lanes(types.Type):
 
     def __init__(self, element: types.Float) -> None:
         self.element = element
-        self.count = lanes(element.bitwidth // 8)
+        self.count = VECTOR_BYTES * 8 // element.bitwidth
         super().__init__(f"Lanes({element}, {self.count})")
-
-
-def lanes(itemsize: int) -> int:
-    """Numbers of `itemsize` bytes in one vector."""
-    return VECTOR_BYTES // itemsize
 
 
 @register_model(Lanes)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from spectramind.errors import ConfigError
 from spectramind.model.scan import cpu
-from spectramind.model.scan.layout import STATES, kept_shape
+from spectramind.model.scan.layout import STATES, empty_kept
 
 
 def selective_scan(
@@ -97,7 +97,7 @@ def _scan_backward_cuda(
 def _scan_shapes(
     x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty(kept_shape(x, a))
+    return torch.empty_like(x), empty_kept(x, a)
 
 
 @_scan_backward.register_fake
@@ -118,8 +118,10 @@ def _save(
 
 
 def _gradients(
-    ctx: torch.autograd.function.FunctionCtx, dy: Tensor, _: None
-) -> tuple[Tensor, ...]:
+    ctx: torch.autograd.function.FunctionCtx, dy: Tensor | None, _: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    if dy is None:  # autograd's way to write zero
+        return (None,) * 6
     return _scan_backward(dy, *ctx.saved_tensors)
 
 
