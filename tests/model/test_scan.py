@@ -65,7 +65,9 @@ def test_scan_equals_that_of_mambapy():
 
     torch.testing.assert_close(selective_scan(*args), parallel_scan(*args), rtol=1e-5, atol=1e-5)
     for got, wanted in zip(
-        gradients(selective_scan, args, weight), gradients(parallel_scan, args, weight), strict=True
+        gradients(selective_scan, args, weight),
+        gradients(parallel_scan, args, weight),
+        strict=True,
     ):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
@@ -150,7 +152,11 @@ def test_threads_change_no_bit_and_are_those_of_torch():
     import numba
 
     args = [tensor.detach().float().requires_grad_() for tensor in inputs(70, channels=150)]
-    weight, before, numbas = torch.randn(2, 70, 150), torch.get_num_threads(), numba.get_num_threads()
+    weight, before, numbas = (
+        torch.randn(2, 70, 150),
+        torch.get_num_threads(),
+        numba.get_num_threads(),
+    )
     results = []
     try:
         for threads in (1, 2):

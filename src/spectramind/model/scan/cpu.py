@@ -29,13 +29,14 @@ from spectramind.model.scan.lanes import (
     fill,
     load,
     load_some,
+    prefetch,
     splat,
     store,
     store_some,
 )
 from spectramind.model.scan.layout import CHUNK, STATES, VECTOR_BYTES, empty_kept
 
-BLOCKS = 4  # blocks of channels that one thread takes through time together
+BLOCKS = 8  # blocks of channels that one thread takes through time together
 _LN2 = math.log(2.0)
 _JIT = {"cache": True, "error_model": "numpy", "nogil": True}
 
@@ -87,6 +88,8 @@ def _prepare(inputs: Inputs, where: Where, dt: np.ndarray, push: np.ndarray) -> 
     first = where.block * lanes
     for t in range(where.steps):
         at = (where.row + t) * channels + first
+        prefetch(inputs.dt, at + CHUNK * channels)
+        prefetch(inputs.x, at + CHUNK * channels)
         step = load_some(inputs.dt, at, channels - first)
         store(dt, t * lanes, step)
         store(push, t * lanes, step * load_some(inputs.x, at, channels - first))

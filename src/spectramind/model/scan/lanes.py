@@ -162,6 +162,25 @@ def splat(context, array, at):
 
 @intrinsic
 @no_type_check
+def prefetch(context, array, at):
+    """Ask for the cache line at offset `at`, which may lie outside."""
+
+    def code(context, builder, signature, args):
+        pointer = _address(context, builder, signature, args, ir.IntType(8))
+        number = ir.IntType(32)
+        parts = [pointer.type, number, number, number]
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), parts), "llvm.prefetch.p0"
+        )
+        read, second_level, data = (ir.Constant(number, value) for value in (0, 2, 1))
+        builder.call(function, [pointer, read, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), code
+
+
+@intrinsic
+@no_type_check
 def fill(context, array, value):
     """`value` in every lane, in the precision of the array's elements."""
     kind = Lanes(array.dtype)
