@@ -368,9 +368,9 @@ def _inputs(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -
 
 @contextmanager
 def _threads_of_torch() -> Iterator[None]:
-    """As many of numba's threads as torch may use."""
+    """As many of numba's threads as torch may use too."""
     before = numba.get_num_threads()
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(torch.get_num_threads(), before))
     try:
         yield
     finally:

@@ -231,8 +231,8 @@ def add_totals(context, array, at, v0, v1, v2, v3):
     """Add the sums over the lanes of four vectors to four numbers from offset `at` on."""
 
     def code(context, builder, signature, args):
-        pairs = [_pair_sums(builder, args[i], args[i + 1], _IN_TURN) for i in (2, 4)]
-        total = _pair_sums(builder, *pairs, _SIDE_BY_SIDE)
+        one, other = (_pair_sums(builder, args[i], args[i + 1], _IN_TURN) for i in (2, 4))
+        total = _pair_sums(builder, one, other, _SIDE_BY_SIDE)
         while total.type.count > 4:
             half = total.type.count // 2
             low, high = (_shuffle(builder, total, total, range(i, i + half)) for i in (0, half))

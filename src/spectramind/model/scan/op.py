@@ -94,18 +94,13 @@ def _scan_backward_cuda(
 
 
 @_scan.register_fake
-def _scan_shapes(
-    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
-) -> tuple[Tensor, Tensor]:
+def _scan_shapes(x: Tensor, _: Tensor, a: Tensor, *_others: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), empty_kept(x, a)
 
 
 @_scan_backward.register_fake
-def _scan_backward_shapes(
-    dy: Tensor, kept: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    x, dt, a, b, c, d = (torch.empty_like(tensor) for tensor in (x, dt, a, b, c, d))
-    return x, dt, a, b, c, d
+def _scan_backward_shapes(_dy: Tensor, _kept: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(tensor) for tensor in inputs)
 
 
 def _save(
@@ -118,7 +113,7 @@ def _save(
 
 
 def _gradients(
-    ctx: torch.autograd.function.FunctionCtx, dy: Tensor | None, _: Tensor | None
+    ctx: torch.autograd.function.BackwardCFunction, dy: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     if dy is None:  # autograd's way to write zero
         return (None,) * 6

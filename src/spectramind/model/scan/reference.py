@@ -13,7 +13,7 @@ def scan_reference(
     c: Float[Tensor, "B L N"],
     d: Float[Tensor, " D"],
 ) -> Float[Tensor, "B L D"]:
-    """Slow, for tests; steps are taken apart with `unbind`, as indexing is quadratic in L backward.
+    """Slow, for tests. `unbind` takes the steps apart: indexing is quadratic in L backward.
 
     Source: as the package.
     """
