@@ -13,7 +13,7 @@ from pydantic import Field, StrictInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spectramind.model.scan import CHUNK, selective_scan
+from spectramind.model.scan import selective_scan
 from spectramind.settings import Settings
 
 _DT_RANGE = (1e-3, 1e-1)  # initial step sizes, log-uniform (Mamba paper, section 3.6)
@@ -70,7 +70,7 @@ class MambaBlock(nn.Module):
         dt, b, c = self.select(stream).split(self.splits, dim=-1)
         dt = F.softplus(self.dt_proj(dt))
         rate = -torch.exp(self.log_rate)
-        stream = selective_scan(stream, dt, rate, b, c, self.direct, chunk=CHUNK)
+        stream = selective_scan(stream, dt, rate, b, c, self.direct)
         return x + self.dropout(self.out_proj(stream * F.silu(gate)))
 
 
