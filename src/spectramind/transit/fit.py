@@ -253,12 +253,14 @@ def _product(
     )  # fmt: skip
     names, values, covariance = _parameters(planet, row, fit, start)
     spread = fit.posterior.covariance[row].cpu().numpy()
-    spread = spread * (config.failure.inflation**2 if reasons else 1.0)
+    used = np.isfinite(found.white)
+    reduced_chi2 = float(np.mean(found.white[used] ** 2)) if used.any() else 0.0
+    if reasons:
+        spread = spread * max(config.failure.inflation**2, reduced_chi2)
     if lost(reasons):
         spread = spread + config.failure.depth_scatter**2
     information = fit.likelihood.information[row].diagonal().cpu().numpy()
     own = fit.linear.layout.split(fit.shared[row : row + 1], fit.linear.batch.place)
-    used = np.isfinite(found.white)
     return TransitFit(
         planet_id=planet.planet_id,
         depth=fit.depth[row].cpu().numpy(),
@@ -269,7 +271,7 @@ def _product(
         parameters=values,
         parameter_covariance=covariance,
         limb_darkening=(fit.linear.batch.limb[row] + own.limb[0]).cpu().numpy(),
-        reduced_chi2=float(np.mean(found.white[used] ** 2)) if used.any() else 0.0,
+        reduced_chi2=reduced_chi2,
         reasons=reasons,
         visits=tuple(
             _visit_product(visit, number, row, fit) for number, visit in enumerate(planet.visits)

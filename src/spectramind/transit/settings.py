@@ -68,7 +68,7 @@ class FailureConfig(Settings):
     tension_sigma: float = Field(gt=0.0)  # largest distance from a prior [sigma]
     disagreement_sigma: float = Field(gt=0.0)  # largest distance of two visits [sigma]
     rejected_share: float = Field(gt=0.0, lt=1.0)  # largest share of rejected bins
-    inflation: float = Field(ge=1.0)  # factor on sigma of a flagged fit
+    inflation: float = Field(ge=1.0)  # factor on sigma of a flagged fit; its misfit if larger
     depth_scatter: float = Field(gt=0.0)  # sigma where no transit was found [(Rp/Rs)^2]
 
 
