@@ -62,6 +62,9 @@ class RelationalAttention(nn.Module):
     Ying et al. 2021, arXiv 2106.05234, section 3.1.2; differs in masking non-neighbours.
     """
 
+    edges: Float[Tensor, "R W W"]
+    apart: Bool[Tensor, "W W"]
+
     def __init__(self, hidden: int, heads: int, relations: Bool[Tensor, "R W W"]) -> None:
         super().__init__()
         self.heads = heads
@@ -78,13 +81,15 @@ class RelationalAttention(nn.Module):
         qkv = self.qkv(nodes).unflatten(-1, (3, self.heads, -1))
         query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
         if gate is None:
-            bias = self._bias(self.edges).masked_fill(self.apart, -torch.inf)
-            heard = functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=bias[None].to(query.dtype)
-            )
+            bias = self.edge_bias()[None].to(query.dtype)
+            heard = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         else:
             heard = self._attention(query, key, gate).to(value.dtype) @ value
         return self.out(heard.transpose(1, 2).flatten(2))
+
+    def edge_bias(self) -> Float[Tensor, "H W W"]:
+        """What an edge's types add to its logit in each head; -inf where there is no edge."""
+        return self._bias(self.edges).masked_fill(self.apart, -torch.inf)
 
     def _attention(
         self, query: Float[Tensor, "B H W C"], key: Float[Tensor, "B H W C"], gate: Gate
@@ -112,6 +117,8 @@ class RelationalConvolution(nn.Module):
 
     Source: Schlichtkrull et al. 2018, arXiv 1703.06103, equations 2 and 4.
     """
+
+    edges: Float[Tensor, "R W W"]  # each row over its number of neighbours
 
     def __init__(self, hidden: int, heads: int, relations: Bool[Tensor, "R W W"]) -> None:
         super().__init__()
