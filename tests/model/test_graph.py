@@ -276,10 +276,13 @@ def test_gate_has_a_gradient_at_both_ends_on_every_edge(config, gnn_type, value)
 
 
 def test_a_closed_edge_with_the_largest_logit_stays_finite():
-    layer = equal_logits(lonely(3), [0.0, 500.0])
+    layer = equal_logits(lonely(3), [0.0, 0.0])
+    with torch.no_grad():
+        layer.qkv.weight[:4] = 40.0 * torch.eye(2).repeat(2, 1)
+    nodes = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [5.0, 5.0]]])  # 0 scores 1 above itself
     gate = torch.zeros(3, 3, requires_grad=True)
-    heard = layer(NODES, gate)
-    torch.testing.assert_close(heard, NODES)
+    heard = layer(nodes, gate)
+    torch.testing.assert_close(heard, nodes)
     heard.square().sum().backward()
     assert torch.isfinite(gate.grad).all()
     assert gate.grad[0, 1] != 0
