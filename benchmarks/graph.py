@@ -8,9 +8,9 @@ One layer at the committed width, forward and backward to weights and nodes, on 
 of the 283 wavelengths. All forms run in turn within one process, each round once each, after a
 round that is not counted; ratios are of medians. PyG gets its own form of batch (graphs side by
 side, edges coalesced, edge features one value a relation); its messages, about 3 GB at 16 planets,
-bound the batch. GATConv has one product of the nodes with a
-D x D matrix, the dense layer four: the comparison favours PyG. RGCNConv is the same function as
-the dense rgcn without its mixing layer. The last line is JSON.
+bound the batch. GATConv has one product of the nodes with a D x D matrix, the dense layer four:
+the comparison favours PyG. RGCNConv is the same function as the dense rgcn without its mixing
+layer. The last line is JSON.
 """
 
 import argparse
