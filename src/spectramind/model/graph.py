@@ -1,10 +1,11 @@
 """The graph of the 283 wavelengths: which bins speak to each other, and as what.
 
 Node 0 is FGS1, nodes 1..282 are AIRS-CH0 with increasing wavelength. Relations are symmetric
-boolean matrices; the first one is always the self loop.
+boolean matrices; the first one is always the self loop. Two bins may share several relations.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal, assert_never
 
@@ -17,10 +18,18 @@ from spectramind.spectroscopy import GASES, bands_of
 EdgeType = Literal["adjacent", "molecule", "detector"]
 
 
+@dataclass(frozen=True, eq=False)
+class Relations:
+    """Named relations between the wavelengths; only the first has a filled diagonal."""
+
+    names: tuple[str, ...]  # self, then adjacent, molecule:H2O, ..., detector as chosen
+    matrices: Bool[np.ndarray, "R 283 283"]
+
+
 def relations(
     edge_types: Sequence[EdgeType], *, neighbours: int, detector_block: int
-) -> Bool[np.ndarray, "R 283 283"]:
-    """The self loop and the chosen relations, in order.
+) -> Relations:
+    """The self loop and the chosen relations, in order; `molecule` is one relation a gas.
 
     Args:
         edge_types: Relations besides the self loop.
@@ -28,20 +37,21 @@ def relations(
         detector_block: Width of a region of `detector` [columns].
 
     Returns:
-        One matrix a relation; only the first has a filled diagonal.
+        A name and a matrix for each relation.
     """
-    matrices = [np.eye(WAVELENGTHS, dtype=bool)]
+    named = [("self", np.eye(WAVELENGTHS, dtype=bool))]
     for edge_type in edge_types:
         match edge_type:
             case "adjacent":
-                matrices.append(adjacent(neighbours))
+                named.append((edge_type, adjacent(neighbours)))
             case "molecule":
-                matrices.append(molecule())
+                named += [(f"{edge_type}:{gas}", molecule(gas)) for gas in GASES]
             case "detector":
-                matrices.append(detector(detector_block))
+                named.append((edge_type, detector(detector_block)))
             case _:
                 assert_never(edge_type)
-    return np.stack(matrices)
+    names, matrices = zip(*named, strict=True)
+    return Relations(names, np.stack(matrices))
 
 
 def adjacent(neighbours: int) -> Bool[np.ndarray, "283 283"]:
@@ -52,18 +62,29 @@ def adjacent(neighbours: int) -> Bool[np.ndarray, "283 283"]:
 
 
 @cache
-def molecule() -> Bool[np.ndarray, "283 283"]:
-    """Bins that share a vibrational band of any gas of the band tables."""
-    grid = wavelength_um()
-    members = np.concatenate([bands_of(gas, grid) for gas in GASES])
+def molecule(gas: str) -> Bool[np.ndarray, "283 283"]:
+    """Bins that share a vibrational band of a gas of the band tables."""
+    members = bands_of(gas, wavelength_um())
     shared = _without_self(np.any(members[:, :, None] & members[:, None, :], axis=0))
     shared.setflags(write=False)  # one matrix for all networks of the process
     return shared
 
 
 def detector(block: int) -> Bool[np.ndarray, "283 283"]:
-    """AIRS bins in the same block of detector columns; FGS1, another detector, stands alone."""
-    region = np.concatenate([[-1], np.arange(WAVELENGTHS - 1) // block])
+    """Bins that are read in the same region of the same detector.
+
+    Rows tell no two AIRS-CH0 bins apart: the spectrum lies along the columns, and the flux of
+    every column is the sum over the same rows. What is left to share is local along the
+    columns (flat field, dead and hot pixels, drifts of the image over them). A region is
+    therefore `block` consecutive columns through all summed rows, counted from the first
+    scored column, which holds the reddest bin; the last region may be narrower. FGS1 is
+    another detector and has no neighbour here.
+
+    Args:
+        block: Width of a region [columns].
+    """
+    columns_from_first = np.arange(WAVELENGTHS - 1)[::-1]  # of bins 1..282: wavelength falls
+    region = np.concatenate([[-1], columns_from_first // block])
     return _without_self(region[:, None] == region[None, :])
 
 

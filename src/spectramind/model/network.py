@@ -88,7 +88,7 @@ class V50(nn.Module):
             airs.edge_types, neighbours=airs.neighbours, detector_block=airs.detector_block
         )
         self.fgs1 = Fgs1Encoder(fgs1, sizes.series)
-        self.airs = GraphEncoder(airs, sizes.nodes, torch.from_numpy(edges))
+        self.airs = GraphEncoder(airs, sizes.nodes, torch.from_numpy(edges.matrices))
         fused = 2 * airs.hidden + sizes.nodes + fgs1.d_model + sizes.planet
         self.mu = Head(fused, config.decoders.mu.hidden)
         self.log_scale = Head(fused, config.decoders.sigma.hidden)
