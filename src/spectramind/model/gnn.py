@@ -100,7 +100,7 @@ class RelationalAttention(nn.Module):
         logits = logits + self._bias(shares / openness.clamp(min=_CLOSED))
         peak = logits.masked_fill(openness == 0, -torch.inf).amax(-1, keepdim=True).detach()
         # Only a closed edge rises above the peak; the clamp keeps its 0 * exp(.) finite.
-        weights = openness * (logits - peak).exp()
+        weights = openness * (logits - peak).clamp(max=0).exp()
         return weights / weights.sum(-1, keepdim=True)
 
     def _bias(self, shares: Float[Tensor, "R W W"]) -> Float[Tensor, "H W W"]:
