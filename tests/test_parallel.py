@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -49,3 +51,40 @@ def _killed(_number: int) -> int:
 def test_a_killed_worker_is_a_sentence():
     with pytest.raises(ArtefactError, match=r"worker process was killed.*Lower runtime\.workers"):
         list(each(_killed, [1, 2], workers=2, label="fit"))
+
+
+SCRIPT = """
+import numpy as np
+from threadpoolctl import threadpool_info
+from spectramind.parallel import each
+
+def threads(item):
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return [pool["num_threads"] for pool in threadpool_info()]
+
+if __name__ == "__main__":
+    for outcome in each(threads, [1, 2], workers=2, label="threads"):
+        print(*outcome.value)
+"""
+
+
+def test_a_worker_of_a_script_that_loads_numpy_first_has_one_thread(tmp_path):
+    pytest.importorskip("threadpoolctl")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
+    done = subprocess.run(
+        [sys.executable, str(script)], check=True, capture_output=True, text=True, env=free
+    )
+    counts = done.stdout.split()
+    assert counts
+    assert set(counts) == {"1"}
+
+
+def test_the_threads_of_this_process_stay(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    outcomes = list(each(os.getenv, ["OMP_NUM_THREADS"] * 2, workers=2, label="threads"))
+    assert [outcome.value for outcome in outcomes] == ["1", "1"]
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ

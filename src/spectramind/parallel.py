@@ -1,10 +1,12 @@
 """Planets in parallel, with progress and ETA, where one bad planet does not stop the others."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Generic, TypeVar
@@ -17,6 +19,7 @@ from spectramind.errors import ArtefactError, SpectraMindError, WriteError
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS")
 _SILENCE_S = 30.0  # without a terminal: at most this long between two progress lines
 
 
@@ -53,7 +56,8 @@ def each(
                 advance()
             return
         with _pool(min(workers, len(items))) as pool:
-            futures = [pool.submit(_attempt, function, item) for item in items]
+            with _one_thread_each():
+                futures = [pool.submit(_attempt, function, item) for item in items]
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -77,16 +81,26 @@ def _attempt(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Val
 
 
 def _pool(workers: int) -> Executor:
-    return ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_one_thread_each
-    )
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
 
-def _one_thread_each() -> None:
-    import os
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started inside compute with one thread each.
 
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
+    Libraries read these when they are loaded, which in a new process may be before anything of
+    ours runs in it; so it must inherit them.
+    """
+    kept = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _progress:
