@@ -277,8 +277,8 @@ def test_loss_that_is_not_finite_names_fold_epoch_and_planets(run, archive, monk
 
     monkeypatch.setattr(Scaling, "batch", poisoned)
     message = (
-        r"fold0_seed0, supervised epoch 1: the loss is nan in the batch of planets [\d, ]+\. Look at the "
-        r"fits of these planets, or lower training\.lr \(now 0\.01\)"
+        r"fold0_seed0, supervised epoch 1: the loss is nan in the batch of planets [\d, ]+\. "
+        r"Look at the fits of these planets, or lower training\.lr \(now 0\.01\)"
     )
     with pytest.raises(DataError, match=message):
         run(data, batch_size=16)
