@@ -104,7 +104,10 @@ def main() -> None:
         result = stored
     else:
         names = SETS if arguments.set is None else (arguments.set,)
-        result = {name: measure(name, SMALL if arguments.quick else FULL) for name in names}
+        size = SMALL if arguments.quick else FULL
+        seeds = range(DRIFT_SEED, DRIFT_SEED + size.drift_draws)
+        drift = drift_moments(DRIFTS, seeds, os.cpu_count() or 1)
+        result = {name: measure(name, size, drift) for name in names}
         if not arguments.quick:
             result = stored | result
             write_json(RESULT, result)
@@ -113,11 +116,10 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def measure(name: str, size: Size) -> dict[str, Any]:
+def measure(name: str, size: Size, drift: DriftPrior) -> dict[str, Any]:
     """Draw, fit and grade one set."""
     config, workers = configuration.load([]), os.cpu_count() or 1
     start, sha_dirty = time.monotonic(), git_state()
-    seeds = range(DRIFT_SEED, DRIFT_SEED + size.drift_draws)
     if name == "sim2025":
         worlds = sim2025(size.train, size.test, truth=True, workers=workers)
         plan = plan_2025(worlds, config.transit)
@@ -126,7 +128,7 @@ def measure(name: str, size: Size) -> dict[str, Any]:
             plan = plan_2024(inject2024(LABELS_2024, size.injected, truth=True, workers=workers))
         except FileNotFoundError as error:
             return {"skipped": str(error)}
-    judged = judge_set(plan, drift_moments(DRIFTS, seeds, workers), config, workers)
+    judged = judge_set(plan, drift, config, workers)
     return judged | {
         "winner_2024_real_archive": WINNER_2024 if name == "inject2024" else None,
         "seeds": {name: SEEDS[name], "drift": DRIFT_SEED},

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from torch import library
 
 from spectramind.errors import ConfigError
 from spectramind.model import scan
@@ -88,7 +89,7 @@ def test_scan_gradcheck():
 
 def test_scan_is_a_sound_torch_operation():
     args = [tensor.detach().requires_grad_() for tensor in inputs(40, channels=20)]
-    torch.library.opcheck(op._scan, args)
+    library.opcheck(op._scan, args)
 
 
 def test_scan_of_strided_views_is_that_of_copies():

@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ _LIGHTNING_PYTREE = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
 _SEEDS = 2**63  # seeds are taken modulo this
 
 
-class StageModule(LightningModule):
+class StageModule(LightningModule, ABC):
     """One stage of the curriculum; its random numbers follow from seed and epoch alone."""
 
     def __init__(
@@ -44,9 +45,9 @@ class StageModule(LightningModule):
         self.stage, self.member, self.seed = stage, member, seed
         self.schedule, self.training_config = schedule, training
 
+    @abstractmethod
     def loss_of(self, features: Batch, truth: Tensor) -> Tensor:
         """What this stage makes small."""
-        raise NotImplementedError
 
     def transfer_batch_to_device(
         self,

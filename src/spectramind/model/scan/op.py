@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, library
 from torch.nn import functional as F
 
 from spectramind.errors import ConfigError
@@ -51,7 +51,7 @@ def selective_scan(
     return y.to(kept)
 
 
-@torch.library.custom_op("spectramind::selective_scan", mutates_args=(), device_types="cpu")
+@library.custom_op("spectramind::selective_scan", mutates_args=(), device_types="cpu")
 def _scan(
     x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -59,9 +59,7 @@ def _scan(
     return cpu.forward(x, dt, a, b, c, d)
 
 
-@torch.library.custom_op(
-    "spectramind::selective_scan_backward", mutates_args=(), device_types="cpu"
-)
+@library.custom_op("spectramind::selective_scan_backward", mutates_args=(), device_types="cpu")
 def _scan_backward(
     dy: Tensor, kept: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
