@@ -19,8 +19,6 @@ from torch import Tensor
 from spectramind.errors import ArtefactError
 from spectramind.provenance import write_atomic, write_json
 
-_TENSOR, _PAIRS, _TUPLE = "tensor", "pairs", "tuple"  # what stands for what JSON cannot say
-
 
 class SafetensorsIO(CheckpointIO):
     """Lightning's checkpoints without pickle; `path` names both files but for their endings."""
@@ -83,12 +81,12 @@ def _plain(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any
         case Tensor():
             name = str(len(tensors))
             tensors[name] = value.detach().cpu().clone().contiguous()
-            return {_TENSOR: name}
+            return {"tensor": name}
         case dict():
             pairs = [[_plain(key, tensors), _plain(own, tensors)] for key, own in value.items()]
-            return {_PAIRS: pairs}
+            return {"pairs": pairs}
         case tuple():
-            return {_TUPLE: [_plain(own, tensors) for own in value]}
+            return {"tuple": [_plain(own, tensors) for own in value]}
         case list():
             return [_plain(own, tensors) for own in value]
         case None | bool() | int() | float() | str():
