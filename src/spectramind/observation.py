@@ -106,6 +106,7 @@ class TransitFit:
     depth: Float64[np.ndarray, " 283"]  # posterior mean of (Rp/Rs)^2
     sigma: Float64[np.ndarray, " 283"]  # square root of the covariance's diagonal
     covariance: Float32[np.ndarray, "283 283"]  # of the posterior
+    information: Float32[np.ndarray, "283 283"]  # of the light curves about the depths alone
     measured_sigma: Float64[np.ndarray, " 283"]  # error by the wavelength alone; NaN: dark
     parameter_names: tuple[str, ...]
     parameters: Float64[np.ndarray, " K"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -37,15 +37,19 @@ from spectramind.calibrate.chain import calibrate_archive
 from spectramind.config import STAGES, Config, Stage, dump, freeze
 from spectramind.diagnose.scoring import challenge_score, depths_of
 from spectramind.errors import ArtefactError, ConfigError
+from spectramind.observation import Star, TransitFit
 from spectramind.provenance import unwritable, write_atomic, write_sidecar
 from spectramind.sources import SPLITS, open_source, stars_of
 from spectramind.training.device import resolve_device
 from spectramind.training.predict import predict_members
 from spectramind.transit.learning import Priors, prior_path, read_priors
 from spectramind.transit.stage import Work, fit_split, learn_folds
-from spectramind.transit.store import read_fits
+from spectramind.transit.store import fit_path, read_facts, read_fits
 from spectramind.uq.calibration import fit_calibration, read_calibration
 from spectramind.uq.intervals import with_unmeasured, write_intervals
+
+if TYPE_CHECKING:
+    from spectramind.training.reobservation import Reobservations
 
 _SCORED: tuple[Stage, ...] = ("train", "diagnose")  # stages whose facts DVC shows as metrics
 
@@ -262,10 +266,12 @@ def train(config: Config, folder: Path) -> Result:
     everyone = read_fits(stage_folder(config, "fit"), "train")
     fits = {planet: fit for planet, fit in everyone.items() if planet in known}
     stars, _ = stars_of(archive, "train", fits)
+    others = _observed_again(config, fits, stars)
     report = train_members(
         fits,
         stars,
         labels,
+        others=others,
         model=config.model,
         training=config.training,
         epistemic=config.uq.epistemic,
@@ -300,6 +306,25 @@ def train(config: Config, folder: Path) -> Result:
             for planet in everyone
             if planet not in known
         ),
+    )
+
+
+def _observed_again(
+    config: Config, fits: Mapping[int, TransitFit], stars: Mapping[int, Star | None]
+) -> "Reobservations | None":
+    """Training planets with other atmospheres, where `training.reobserved` asks for them."""
+    from spectramind.training.reobservation import Atmospheres, observe_again
+
+    count, simulate = config.training.reobserved, config.simulate
+    if count == 0:
+        return None
+    folder = stage_folder(config, "fit")
+    return observe_again(
+        fits,
+        stars,
+        {planet: Path(read_facts(fit_path(folder, "train", planet))["priors"]) for planet in fits},
+        Atmospheres(count, simulate.population, simulate.atmosphere, config.training.seed),
+        workers=config.runtime.workers,
     )
 
 

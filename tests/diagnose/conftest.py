@@ -59,6 +59,7 @@ def transit_fit(planet, depth, rng, points=225):
         depth=depth,
         sigma=np.full(283, 2e-4),
         covariance=np.diag(np.full(283, 4e-8, np.float32)),
+        information=np.diag(np.full(283, 2.5e7, np.float32)),
         measured_sigma=np.full(283, 3e-4),
         parameter_names=("t0",),
         parameters=np.array([3.75]),

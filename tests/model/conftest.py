@@ -18,6 +18,7 @@ def model_values() -> dict:
     path = Path(__file__).parents[2] / "configs" / "model" / "v50.yaml"
     values = copy.deepcopy(yaml.safe_load(path.read_text()))
     values["encoders"]["fgs1"] |= {"d_model": 8, "n_layers": 2, "d_state": 4}
+    values["fusion"] |= {"channels": 2, "width": 8, "patterns": 4}
     values["encoders"]["airs"] |= {"hidden": 8, "layers": 2, "heads": 2}
     values["decoders"]["mu"]["hidden"] = [8]
     values["decoders"]["sigma"]["hidden"] = [8]

@@ -45,6 +45,7 @@ def make_fit(
         depth=depth,
         sigma=sigma,
         covariance=np.diag(sigma**2).astype(np.float32),
+        information=np.diag(sigma**-2.0).astype(np.float32),
         measured_sigma=1.5 * sigma,
         parameter_names=PARAMETERS,
         parameters=np.array([10.0, 0.3, 0.4, 0.2, 3.7, 0.0]) + rng.normal(0.0, 0.01, 6),

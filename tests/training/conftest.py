@@ -23,7 +23,7 @@ SMALL_MODEL = {
             "neighbours": 4, "detector_block": 47,
         },
     },
-    "fusion": {"type": "concat"},
+    "fusion": {"type": "concat", "channels": 2, "width": 8, "patterns": 4},
     "decoders": {"mu": {"hidden": [16]}, "sigma": {"hidden": [16], "max_log_scale": 2.3}},
     "loss": {
         "gll_weight": 1.0, "smooth_l2_weight": 0.1, "fft_suppress_weight": 0.05,
@@ -45,7 +45,7 @@ SMALL_TRAINING = {
             "temperature": 0.1, "width": 8,
         },
     },
-    "validation_fraction": 0.2, "calibration_fraction": 0.2, "seed": 1337,
+    "reobserved": 0, "validation_fraction": 0.2, "calibration_fraction": 0.2, "seed": 1337,
 }  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def test_masked_autoencoding_learns_both_inputs(network, batch, training_config)
         assert loss > 0
         loss.backward()
     for name, parameter in module.named_parameters():
-        if name.startswith(("network.mu", "network.log_scale")):
+        if name.startswith(("network.mu", "network.log_scale", "network.readout")):
             assert parameter.grad is None, name
         else:
             assert parameter.grad is not None, name

@@ -29,6 +29,7 @@ def run(tmp_path, model_config, training_config, provenance):
         logger, device = changes.pop("logger", "none"), changes.pop("device", "cpu")
         return train_members(
             *data,
+            others=changes.pop("others", None),
             model=model,
             training=training_config.model_copy(update=changes),
             epistemic=epistemic,
@@ -48,6 +49,7 @@ def trained(tmp_path_factory, archive, model_config, training_config, provenance
     data, out = archive(12), tmp_path_factory.mktemp("trained")
     report = train_members(
         *data,
+        others=None,
         model=model_config,
         training=training_config.model_copy(update={"epochs": 2, "seeds": 2}),
         epistemic="ensemble",

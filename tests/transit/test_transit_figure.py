@@ -40,6 +40,7 @@ def transit_fit(rng, visits=2, reasons=()):
         depth=depth,
         sigma=np.full(283, 5e-5),
         covariance=np.diag(np.full(283, 25e-10, np.float32)),
+        information=np.diag(np.full(283, 4e8, np.float32)),
         measured_sigma=np.full(283, 1e-4),
         parameter_names=("period_d",),
         parameters=np.array([4.0]),

@@ -39,6 +39,7 @@ def fit():
         depth=rng.uniform(0.01, 0.02, 283),
         sigma=rng.uniform(1e-5, 1e-4, 283),
         covariance=rng.normal(0.0, 1e-9, (283, 283)).astype(np.float32),
+        information=rng.normal(0.0, 1e9, (283, 283)).astype(np.float32),
         measured_sigma=np.append(np.nan, rng.uniform(1e-5, 1e-4, 282)),
         parameter_names=("period_d", "t0_h_0"),
         parameters=np.array([4.0, 3.7]),

@@ -1,7 +1,7 @@
 """The heads: a small perceptron a wavelength, silent until trained."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -11,12 +11,6 @@ from torch import Tensor, nn
 from spectramind.settings import Settings
 
 Width = Annotated[StrictInt, Field(ge=1)]
-
-
-class FusionConfig(Settings):
-    """How the encoders' states meet."""
-
-    type: Literal["concat"]  # node state, node features, FGS1 state, readout and planet features
 
 
 class MuHeadConfig(Settings):

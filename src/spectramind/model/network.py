@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from spectramind.model.gnn import AirsEncoderConfig, GraphEncoder
 from spectramind.model.graph import relations
-from spectramind.model.heads import DecodersConfig, FusionConfig, Head, soft_bound
+from spectramind.model.heads import DecodersConfig, Head, soft_bound
 from spectramind.model.likelihood import LossConfig
 from spectramind.model.mamba import Fgs1Encoder, Fgs1EncoderConfig
+from spectramind.model.readout import FusionConfig, Readout
 from spectramind.posterior import SpectrumPosterior
 from spectramind.settings import Settings
 
@@ -88,8 +89,13 @@ class V50(nn.Module):
             airs.edge_types, neighbours=airs.neighbours, detector_block=airs.detector_block
         )
         self.fgs1 = Fgs1Encoder(fgs1, sizes.series)
-        self.airs = GraphEncoder(airs, sizes.nodes, torch.from_numpy(edges.matrices))
-        fused = 2 * airs.hidden + sizes.nodes + fgs1.d_model + sizes.planet
+        inputs = sizes.nodes + sizes.planet
+        self.airs = GraphEncoder(airs, inputs, torch.from_numpy(edges.matrices))
+        common = fgs1.d_model + sizes.planet
+        self.readout = Readout(
+            config.fusion, airs.hidden + sizes.nodes, common, edges.matrices.shape[-1]
+        )
+        fused = airs.hidden + sizes.nodes + common + config.fusion.width + config.fusion.patterns
         self.mu = Head(fused, config.decoders.mu.hidden)
         self.log_scale = Head(fused, config.decoders.sigma.hidden)
         self.max_log_scale = config.decoders.sigma.max_log_scale
@@ -104,8 +110,16 @@ class V50(nn.Module):
         )
 
     def fuse(self, batch: Batch) -> Float[Tensor, "B W D"]:
-        """Concatenate at each node: its state and features, FGS1 state, readout, planet."""
-        nodes = self.airs(batch.nodes)
-        shared = [self.fgs1(batch.series, batch.mask), nodes.mean(1), batch.planet]
-        common = torch.cat(shared, dim=-1)[:, None].expand(-1, nodes.shape[1], -1)
-        return torch.cat([nodes, batch.nodes, common], dim=-1)
+        """Concatenate at each node: its state and features, FGS1 state, planet, readout."""
+        nodes = torch.cat([self.spectrum(batch.nodes, batch.planet), batch.nodes], dim=-1)
+        common = torch.cat([self.fgs1(batch.series, batch.mask), batch.planet], dim=-1)
+        whole, patterns = self.readout(nodes, common)
+        common = torch.cat([common, whole], dim=-1)[:, None].expand(-1, nodes.shape[1], -1)
+        return torch.cat([nodes, common, patterns], dim=-1)
+
+    def spectrum(
+        self, nodes: Float[Tensor, "B W F"], planet: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B W D"]:
+        """States of the wavelengths; every node is told the facts of the planet."""
+        facts = planet[:, None].expand(-1, nodes.shape[1], -1)
+        return self.airs(torch.cat([nodes, facts], dim=-1))

@@ -100,7 +100,7 @@ def draw_planet(
             impact_parameter=impact,
             temperature_k=temperature,
             mu_amu=2.3,
-            gravity_m_s2=_gravity(star, depth),
+            gravity_m_s2=gravity_m_s2(star, depth),
         )
         if radius_m(planet) > config.radius_over_scale_height_min * scale_height_m(planet):
             return planet
@@ -177,7 +177,8 @@ RSUN_M = 6.957e8
 _GAS_CONSTANT = 8.314462618e3  # per kg of 1 amu [J K^-1 kg^-1]
 
 
-def _gravity(star: Star, depth: float) -> float:
+def gravity_m_s2(star: Star, depth: float) -> float:
+    """Gravity at the radius that a depth stands for [m s^-2]."""
     return _G_MJUP * star.planet_mass_mjup / (depth * (star.radius_rsun * RSUN_M) ** 2)
 
 

@@ -51,7 +51,8 @@ class MaskedAutoencoding(nn.Module):
         blocks = -(-wavelengths // self.config.block)
         drawn = torch.rand(planets, blocks, device=batch.nodes.device) < self.config.hidden_share
         hidden = drawn.repeat_interleave(self.config.block, dim=1)[:, :wavelengths, None]
-        guess = self.nodes(self.network.airs(batch.nodes.masked_fill(hidden, 0.0)))
+        states = self.network.spectrum(batch.nodes.masked_fill(hidden, 0.0), batch.planet)
+        guess = self.nodes(states)
         square = (guess - batch.nodes).square().mean(-1, keepdim=True)
         return (square * hidden).sum() / hidden.sum().clamp(min=1)
 
@@ -79,7 +80,8 @@ class ContrastiveAlignment(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
         """Mean over both directions [nat]; 0 for a single planet."""
         curve = F.normalize(self.curve(self.network.fgs1(batch.series, batch.mask)), dim=-1)
-        spectrum = F.normalize(self.spectrum(self.network.airs(batch.nodes).mean(1)), dim=-1)
+        nodes = self.network.spectrum(batch.nodes, batch.planet)
+        spectrum = F.normalize(self.spectrum(nodes.mean(1)), dim=-1)
         logits = curve @ spectrum.T / self.config.temperature
         own = torch.arange(len(logits), device=logits.device)
         return 0.5 * (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))

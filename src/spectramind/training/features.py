@@ -22,9 +22,9 @@ FIT_VALUES = ("semi_major_axis_rs", "impact_parameter", "u1_fgs1", "u1_airs")
 FIT_SIGMAS = ("semi_major_axis_rs", "impact_parameter", "u1_fgs1")
 
 NODE_FEATURES = (
-    *(f"pull_{width:g}" for width in _SMOOTHING_BINS), "pull_white", "log_sigma",
-    "log_relative_sigma", "log_residual", "residual_lag1", "ingress", "egress", "bottom",
-    "u1", "u2", "wavelength_um", "is_fgs1",
+    *(f"pull_{width:g}" for width in _SMOOTHING_BINS), "pull_white", "shape", "log_shape_sigma",
+    "log_sigma", "log_relative_sigma", "log_residual", "residual_lag1", "ingress", "egress",
+    "bottom", "u1", "u2", "wavelength_um", "is_fgs1",
     *(f"{wave}_{octave}" for octave in _OCTAVES for wave in ("sin", "cos")),
 )  # fmt: skip
 SERIES_FEATURES = ("flux", "model", "residual", "clock", "time", "row", "column")
@@ -59,7 +59,9 @@ def planet_features(fit: TransitFit, star: Star | None) -> PlanetFeatures:
             f"planet {fit.planet_id}: its fit holds no finite bin of the FGS1 light curve. "
             "Calibrate and fit this planet again."
         )
-    nodes = np.column_stack([_pulls(fit), _noise(fit), _residuals(fit.visits), _grid(fit)])
+    nodes = np.column_stack(
+        [_pulls(fit), _shape(fit), _noise(fit), _residuals(fit.visits), _grid(fit)]
+    )
     planet = np.array([*_spectrum_facts(fit), *_star_facts(star), *_parameters(fit)])
     return PlanetFeatures(nodes.astype(np.float32), series, masks, planet.astype(np.float32))
 
@@ -88,6 +90,17 @@ def _pulls(fit: TransitFit) -> Float64[np.ndarray, "W 4"]:
         pulls[1:, column] = kernel @ fit.depth[1:] / kernel.sum(1) - fit.depth[1:]
     pulls[:, -1] = fit.white_depth - fit.depth
     return pulls / fit.sigma[:, None]
+
+
+def _shape(fit: TransitFit) -> Float64[np.ndarray, "W 2"]:
+    """(depth - white) / spread of the spectrum, and log sigma / spread."""
+    spread = _spread(fit)
+    return np.column_stack([(fit.depth - fit.white_depth) / spread, np.log10(fit.sigma / spread)])
+
+
+def _spread(fit: TransitFit) -> float:
+    """Standard deviation of the depths over AIRS-CH0, plus the error of their mean."""
+    return float(np.std(fit.depth[1:]) + np.sum(fit.sigma[1:] ** -2.0) ** -0.5)
 
 
 def _noise(fit: TransitFit) -> Float64[np.ndarray, "W 2"]:
@@ -173,7 +186,7 @@ def _spectrum_facts(fit: TransitFit) -> tuple[float, ...]:
         np.log10(white_sigma),
         float(contrast),
         np.log10(fit.sigma[0]),
-        np.log10(np.std(fit.depth[1:]) + white_sigma),
+        np.log10(_spread(fit)),
         np.log10(fit.reduced_chi2) if fit.reduced_chi2 > 0 else np.nan,
         float(bool(fit.reasons)),
         float(len(fit.visits)),

@@ -33,6 +33,7 @@ from spectramind.training.device import resolve_device, seeded
 from spectramind.training.folds import Folds, assign_folds
 from spectramind.training.module import Place, train_network
 from spectramind.training.predict import Epistemic, dropout_passes, predict
+from spectramind.training.reobservation import Reobservations
 from spectramind.training.settings import TrainingConfig
 from spectramind.training.store import (
     SIZES,
@@ -66,6 +67,7 @@ class _Run:
 
     table: FeatureTable
     truth: Float64[np.ndarray, "B W"]
+    others: Reobservations | None
     folds: Folds
     model: ModelConfig
     training: TrainingConfig
@@ -108,6 +110,7 @@ def train_members(
     stars: Mapping[int, Star | None],
     labels: Labels,
     *,
+    others: Reobservations | None,
     model: ModelConfig,
     training: TrainingConfig,
     epistemic: Epistemic,
@@ -128,6 +131,8 @@ def train_members(
         fits: Fit of each training planet.
         stars: Star of each planet; None where the archive has no star table.
         labels: True spectra; must cover the fits.
+        others: Observations of the same planets with other atmospheres; each teaches only
+            members that learn from its planet.
         model: Architecture and loss.
         training: Folds, optimiser and stopping.
         epistemic: How the members' spread is measured at prediction.
@@ -153,8 +158,9 @@ def train_members(
         seed=training.seed,
     )
     run = _Run(
-        table, truth, folds, model, training, resolve_device(device),
-        out / "logs" if logger == "tensorboard" else None, out, provenance, _hash(table, truth),
+        table, truth, others, folds, model, training, resolve_device(device),
+        out / "logs" if logger == "tensorboard" else None, out, provenance,
+        _hash(table, truth, others),
     )  # fmt: skip
     reused = _train_missing(run)
     members = [run.read(*slot) for slot in run.slots]
@@ -222,8 +228,8 @@ def _train_member(run: _Run, fold: int, seed: int) -> str:
         trained = train_network(
             V50(run.model, SIZES),
             SIZES,
-            _batches(run, inside, scaling, seed=seeds[1]),
-            _batches(run, held, scaling, seed=None),
+            _batches(run, inside, scaling, run.others, seed=seeds[1]),
+            _batches(run, held, scaling, None, seed=None),
             member=name,
             loss=run.model.loss,
             config=chosen,
@@ -243,14 +249,21 @@ def _train_member(run: _Run, fold: int, seed: int) -> str:
 
 
 def _batches(
-    run: _Run, planets: Int64[np.ndarray, " K"], scaling: Scaling, *, seed: int | None
+    run: _Run,
+    planets: Int64[np.ndarray, " K"],
+    scaling: Scaling,
+    others: Reobservations | None,
+    *,
+    seed: int | None,
 ) -> Batches:
     table = run.table.of(planets)
     truth = run.truth[np.searchsorted(run.table.planet_ids, planets)]
+    if others is not None:
+        table, truth = others.join(table, truth)
     return Batches(
         scaling.batch(table),
         torch.from_numpy(truth),
-        planets,
+        table.planet_ids,
         size=run.training.batch_size,
         seed=seed,
     )
@@ -317,12 +330,11 @@ def _name(fold: int, seed: int) -> str:
     return f"fold{fold}_seed{seed}"
 
 
-def _hash(table: FeatureTable, truth: Float64[np.ndarray, "B W"]) -> str:
+def _hash(
+    table: FeatureTable, truth: Float64[np.ndarray, "B W"], others: Reobservations | None
+) -> str:
     """Hash of features and labels, bit by bit."""
-    arrays = (
-        table.planet_ids, table.nodes, table.series, table.mask, table.planet,
-        table.depth, table.sigma, truth,
-    )  # fmt: skip
+    arrays = [*vars(table).values(), truth, *(() if others is None else vars(others).values())]
     seen = hashlib.sha256()
     for array in arrays:
         seen.update(f"{array.shape}{array.dtype}".encode())

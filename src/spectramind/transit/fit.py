@@ -259,14 +259,16 @@ def _product(
         spread = spread * max(config.failure.inflation**2, reduced_chi2)
     if lost(reasons):
         spread = spread + config.failure.depth_scatter**2
-    information = fit.likelihood.information[row].diagonal().cpu().numpy()
+    information = fit.likelihood.information[row].cpu().numpy()
+    alone = information.diagonal()
     own = fit.linear.layout.split(fit.shared[row : row + 1], fit.linear.batch.place)
     return TransitFit(
         planet_id=planet.planet_id,
         depth=fit.depth[row].cpu().numpy(),
         sigma=np.sqrt(np.diag(spread)),
         covariance=spread.astype(np.float32),
-        measured_sigma=np.where(information > 1e-12, information, np.nan) ** -0.5,
+        information=information.astype(np.float32),
+        measured_sigma=np.where(alone > 1e-12, alone, np.nan) ** -0.5,
         parameter_names=names,
         parameters=values,
         parameter_covariance=covariance,

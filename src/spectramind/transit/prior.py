@@ -211,7 +211,7 @@ class PriorOnDevice:
 
     def posterior(
         self,
-        information: Float64[Tensor, "B W W"],
+        information: Float64[Tensor, "#B W W"],
         vector: Float64[Tensor, "B W"],
         log_scale: Float64[Tensor, " B"],
     ) -> Posterior:
@@ -220,7 +220,7 @@ class PriorOnDevice:
         The level is eliminated first; then one eigendecomposition serves all amplitudes.
 
         Args:
-            information: A.
+            information: A; one for all, or one a planet.
             vector: b.
             log_scale: `log_signal` of each planet.
         """
@@ -256,10 +256,11 @@ class PriorOnDevice:
         apart = (shapes - mean[:, None]) * weight.sqrt()[..., None]
         covariance = (basis * variance[:, None]) @ basis.transpose(-1, -2)
         covariance = covariance + apart.transpose(-1, -2) @ apart
-        turn = torch.eye(mean.shape[1]).to(mean) - gain[:, None, :]
-        covariance = turn @ covariance @ turn.transpose(-1, -2) + 1.0 / total[..., None]
+        follows = (covariance @ gain[..., None])[..., 0]  # how the level falls with each depth
+        own = (gain * follows).sum(-1) + 1.0 / total[..., 0]
+        covariance = covariance - follows[:, None, :] - follows[:, :, None] + own[:, None, None]
         return Posterior(
-            mean=(turn @ mean[..., None])[..., 0] + offset,
+            mean=mean - (gain * mean).sum(-1, keepdim=True) + offset,
             covariance=covariance,
             log_amplitude=(weight * log_amplitude).sum(-1),
         )

@@ -230,6 +230,7 @@ def _fit_batch(work: Work, task: _Task) -> list[_Fate]:
     fits, unsolved = _fitted(work, ready, priors) if ready else ([], [])
     for fit in fits:
         facts = _facts(work.provenance) | {"origin": origins[fit.planet_id]}
+        facts |= {"priors": str(task.priors)}
         write_fit(fit_path(work.out, task.split, fit.planet_id), fit, facts)
         fates.append(_Fate(fit.planet_id, False, bool(fit.reasons), None))
     return fates + failed + unsolved

@@ -19,8 +19,8 @@ from spectramind.provenance import unwritable, write_atomic
 _SUFFIX = ".safetensors"
 _KEY = "spectramind"  # the one metadata key: several have no fixed order in the file
 _FIT_ARRAYS = (
-    "depth", "sigma", "covariance", "measured_sigma", "parameters", "parameter_covariance",
-    "limb_darkening",
+    "depth", "sigma", "covariance", "information", "measured_sigma", "parameters",
+    "parameter_covariance", "limb_darkening",
 )  # fmt: skip
 _VISIT_ARRAYS = (
     "time_h", "flux", "model", "electrons", "fgs1_time_h", "fgs1_flux", "fgs1_model",

@@ -1,0 +1,58 @@
+"""The readout: one state of the whole spectrum, and the patterns it lays over the wavelengths.
+
+A spectrum has few causes (gases, temperature, clouds) that reach over all of it. Message passing
+sees a wavelength's neighbours; the readout sees all wavelengths at their places at once. It
+answers in two forms: a state that every head may read, and weights of spectral patterns, which
+are learned like the principal components of a linear model.
+
+Shapes: B planets, W wavelengths, D width of a node, C of what is common, R of the readout,
+K patterns.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, StrictInt
+from torch import Tensor, nn
+
+from spectramind.settings import Settings
+
+
+class FusionConfig(Settings):
+    """How the encoders' states meet."""
+
+    type: Literal["concat"]  # node states and features, FGS1 state, planet features, readout
+    channels: StrictInt = Field(ge=1)  # of each wavelength in the readout
+    width: StrictInt = Field(ge=1)  # of the readout
+    patterns: StrictInt = Field(ge=1)  # spectral patterns that the readout weighs
+
+
+class Readout(nn.Module):
+    """MLP over all wavelengths side by side, and its weights times learned patterns.
+
+    Source: the factored answer is that of an operator network with a learned trunk, Lu et al.
+    2021, arXiv 1910.03193, equation 2; own form.
+    """
+
+    def __init__(self, config: FusionConfig, nodes: int, common: int, wavelengths: int) -> None:
+        super().__init__()
+        width = config.width
+        self.narrow = nn.Linear(nodes, config.channels)
+        self.first = nn.Sequential(
+            nn.Linear(wavelengths * config.channels + common, width), nn.SiLU()
+        )
+        self.between = nn.RMSNorm(width)
+        self.second = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.norm = nn.RMSNorm(width)
+        self.weights = nn.Linear(width, config.patterns)
+        self.patterns = nn.Parameter(torch.randn(wavelengths, config.patterns))
+
+    def forward(
+        self, nodes: Float[Tensor, "B W D"], common: Float[Tensor, "B C"]
+    ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B W K"]]:
+        """The state of the spectrum, and each pattern at each wavelength times its weight."""
+        flat = torch.cat([self.narrow(nodes).flatten(1), common], dim=-1)
+        state = self.between(self.first(flat).float())  # float32 under autocast
+        state = self.norm(state + self.second(state))
+        return state, self.weights(state)[:, None] * self.patterns

@@ -1,0 +1,143 @@
+"""Training planets observed again with other atmospheres: spectra for the network to learn from.
+
+Each trusted training planet with a star is given other compositions, clouds and hazes, seen
+through its own visits (`transit.reobserve`). They teach what spectra can look like, which no
+thousand labels do; labels of other planets play no part in them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+
+from spectramind.observation import Star, TransitFit
+from spectramind.parallel import each
+from spectramind.simulate.alternatives import alternative_spectra
+from spectramind.simulate.settings import AtmosphereConfig, PopulationConfig
+from spectramind.training.data import FeatureTable
+from spectramind.training.features import planet_features
+from spectramind.transit.learning import read_priors
+from spectramind.transit.prior import PriorOnDevice, log_signal
+from spectramind.transit.reobserve import reobserve
+
+
+@dataclass(frozen=True, eq=False)
+class Reobservations:
+    """Unscaled features and truth of M observations; series and masks are those of the donor."""
+
+    donor: Int64[np.ndarray, " M"]  # planet whose visits they are, not decreasing
+    nodes: Float32[np.ndarray, "M W F"]
+    planet: Float32[np.ndarray, "M P"]
+    depth: Float64[np.ndarray, "M W"]
+    sigma: Float64[np.ndarray, "M W"]
+    truth: Float64[np.ndarray, "M W"]
+
+    def join(
+        self, table: FeatureTable, truth: Float64[np.ndarray, "B W"]
+    ) -> tuple[FeatureTable, Float64[np.ndarray, "N W"]]:
+        """The planets of a table and all observations of them, with their true spectra."""
+        own = np.isin(self.donor, table.planet_ids)
+        rows = np.searchsorted(table.planet_ids, self.donor[own])
+        pairs = (
+            (table.planet_ids, self.donor[own]), (table.nodes, self.nodes[own]),
+            (table.series, table.series[rows]), (table.mask, table.mask[rows]),
+            (table.planet, self.planet[own]), (table.depth, self.depth[own]),
+            (table.sigma, self.sigma[own]),
+        )  # fmt: skip
+        return (
+            FeatureTable(*(np.concatenate(pair) for pair in pairs)),
+            np.concatenate([truth, self.truth[own]]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Atmospheres:
+    """How many other atmospheres each planet gets, and of what population."""
+
+    count: int
+    population: PopulationConfig
+    atmosphere: AtmosphereConfig
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Donor:
+    fit: TransitFit
+    star: Star
+    priors: Path  # that its fit was made with
+
+
+def observe_again(
+    fits: Mapping[int, TransitFit],
+    stars: Mapping[int, Star | None],
+    priors: Mapping[int, Path],
+    atmospheres: Atmospheres,
+    *,
+    workers: int,
+) -> Reobservations | None:
+    """Observations of every trusted planet with a star; None if there is none.
+
+    Args:
+        fits: Of training planets.
+        stars: Of the same.
+        priors: File of the priors that each fit was made with.
+        atmospheres: What to draw.
+        workers: Processes.
+
+    Raises:
+        ArtefactError: If priors cannot be read.
+    """
+    donors = [
+        _Donor(fit, star, priors[planet])
+        for planet, fit in sorted(fits.items())
+        if not fit.reasons and (star := stars[planet]) is not None
+    ]
+    parts: list[Reobservations] = []
+    task = partial(_observe, atmospheres)
+    for outcome in each(task, donors, workers=workers, label="observe again"):
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.value is not None:
+            parts.append(outcome.value)
+    if not parts:
+        return None
+    parts.sort(key=lambda part: part.donor[0])
+    names = ("donor", "nodes", "planet", "depth", "sigma", "truth")
+    return Reobservations(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    )
+
+
+def _observe(atmospheres: Atmospheres, donor: _Donor) -> Reobservations | None:
+    """Observations of one planet; None where its fit had no prior over spectra."""
+    torch.set_num_threads(1)
+    prior = _prior(donor.priors)
+    if prior is None:
+        return None
+    fit, star, seed = donor.fit, donor.star, atmospheres.seed
+    truth = alternative_spectra(
+        fit.planet_id, star, fit.white_depth, atmospheres.count,
+        atmospheres.population, atmospheres.atmosphere, seed,
+    )  # fmt: skip
+    rng = np.random.default_rng([seed, fit.planet_id])
+    again = reobserve(fit, truth, prior, log_signal(star, fit.white_depth), rng)
+    features = [planet_features(one, star) for one in again]
+    return Reobservations(
+        donor=np.full(len(again), fit.planet_id),
+        nodes=np.stack([one.nodes for one in features]),
+        planet=np.stack([one.planet for one in features]),
+        depth=np.stack([one.depth for one in again]),
+        sigma=np.stack([one.sigma for one in again]),
+        truth=truth,
+    )
+
+
+@cache
+def _prior(path: Path) -> PriorOnDevice | None:
+    """Prior over spectra, read once in each process."""
+    spectrum = read_priors(path).spectrum
+    return None if spectrum is None else PriorOnDevice(spectrum, torch.device("cpu"))
