@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
-from spectramind.model.gnn import AirsEncoderConfig, GraphEncoder
+from spectramind.model.gnn import AirsEncoderConfig, Gate, GraphEncoder
 from spectramind.model.graph import relations
 from spectramind.model.heads import DecodersConfig, FusionConfig, Head, soft_bound
 from spectramind.model.likelihood import LossConfig
@@ -94,18 +94,18 @@ class V50(nn.Module):
         self.log_scale = Head(fused, config.decoders.sigma.hidden)
         self.max_log_scale = config.decoders.sigma.max_log_scale
 
-    def forward(self, batch: Batch) -> SpectrumPosterior:
-        """The corrected spectrum, in float64 like the fit."""
-        state = self.fuse(batch)
+    def forward(self, batch: Batch, gate: Gate | None = None) -> SpectrumPosterior:
+        """The corrected spectrum, in float64 like the fit; `gate` closes edges of the graph."""
+        state = self.fuse(batch, gate)
         delta = self.mu(state).double()
         log_scale = soft_bound(self.log_scale(state).double(), self.max_log_scale)
         return SpectrumPosterior(
             batch.depth + batch.sigma * delta, batch.sigma * torch.exp(log_scale)
         )
 
-    def fuse(self, batch: Batch) -> Float[Tensor, "B W D"]:
+    def fuse(self, batch: Batch, gate: Gate | None = None) -> Float[Tensor, "B W D"]:
         """Concatenate at each node: its state and features, FGS1 state, readout, planet."""
-        nodes = self.airs(batch.nodes)
+        nodes = self.airs(batch.nodes, gate)
         shared = [self.fgs1(batch.series, batch.mask), nodes.mean(1), batch.planet]
         common = torch.cat(shared, dim=-1)[:, None].expand(-1, nodes.shape[1], -1)
         return torch.cat([nodes, batch.nodes, common], dim=-1)
