@@ -1,6 +1,6 @@
 """Where the course of a training is drawn: TensorBoard, MLflow or nowhere."""
 
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -33,11 +33,15 @@ def require_logger(kind: LoggerKind) -> None:
     Raises:
         ConfigError: If it is not.
     """
-    if kind == "mlflow" and find_spec("mlflow") is None:
+    if kind != "mlflow":
+        return
+    try:
+        import_module("mlflow")
+    except ModuleNotFoundError as error:
         raise ConfigError(
-            "runtime.logger=mlflow: the package mlflow is not installed. Run "
+            f"runtime.logger=mlflow: the package {error.name} is not installed. Run "
             "pip install 'spectramind[mlflow]' or set runtime.logger=tensorboard."
-        )
+        ) from error
 
 
 def logger_of(

@@ -311,7 +311,8 @@ def _fit_stage(
     if place.devices > 1:  # what the callbacks know is in the other processes
         states = SafetensorsIO().load_checkpoint(path)["callbacks"]
         for callback in callbacks:
-            callback.load_state_dict(states[callback.state_key])
+            if callback.state_key in states:
+                callback.load_state_dict(states[callback.state_key])
 
 
 @contextmanager

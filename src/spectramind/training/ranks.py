@@ -81,12 +81,12 @@ def strategy(devices: int) -> DDPStrategy | str:
     """How Lightning starts and joins the processes.
 
     They are spawned, so that they import this package and not the command that was called, whose
-    lock and log are this process's. Buffers are constants and the stages before the last one
-    leave the heads of the spectrum alone.
+    lock and log are this process's. The stages before the last one leave the heads of the
+    spectrum without gradient.
     """
     if devices == 1:
         return "auto"
-    return DDPStrategy(start_method="spawn", find_unused_parameters=True, broadcast_buffers=False)
+    return DDPStrategy(start_method="spawn", find_unused_parameters=True)
 
 
 def cause_of(failure: str) -> Exception | None:
