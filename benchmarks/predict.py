@@ -6,7 +6,7 @@
 
 A small archive is simulated, fitted and trained on by the stages themselves, with
 `experiment=cpu`. Its exposures are merged so that a fit has as many time bins as one at full
-cadence: 225 of 120 s, and 1,024 of FGS1. Then the fits of the test planets are written again
+cadence: about 224 of 120 s, and 1,024 of FGS1. Then the fits of the test planets are written again
 under other planet numbers until there are enough, and the members' weights are replaced by random
 ones, which take as long as trained ones. What is timed is the command in a fresh process, from
 its start to its end, with clocks around its parts; the files are in the page cache. The last
@@ -39,7 +39,7 @@ PLANETS, QUICK_PLANETS = 1100, 44
 SIMULATED = 2  # test planets that are simulated and fitted
 TARGET_MIN = 10.0
 SEED = 50
-AIRS_BINS, FGS1_BINS = 225, 1024  # of a fit at full cadence
+LEAST_AIRS_BINS, FGS1_BINS = 220, 1024  # of a fit at full cadence
 OVERRIDES = (
     "experiment=cpu", "data.level=lightcurves", "simulate.train_planets=8",
     f"simulate.test_planets={SIMULATED}", "simulate.two_visit_fraction=0",
@@ -123,8 +123,6 @@ def measure(folder: Path, planets: int) -> dict[str, object]:
         "minutes": round(seconds / 60.0, 3),
         "s_per_planet": round(seconds / planets, 4),
         "parts_s": parts,
-        "airs_bins": AIRS_BINS,
-        "fgs1_bins": FGS1_BINS,
         "seed": SEED,
         "cores": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 1),
@@ -157,8 +155,9 @@ def prepare(config: Config, planets: int) -> list[int]:
         source = fit_path(fits, "test", simulated[index % len(simulated)])
         fit = read_fit(source)
         for visit in fit.visits:
-            if (len(visit.time_h), len(visit.fgs1_time_h)) != (AIRS_BINS, FGS1_BINS):
-                raise SystemExit(f"{source}: has other numbers of bins than at full cadence.")
+            bins = (len(visit.time_h), len(visit.fgs1_time_h))
+            if bins[0] < LEAST_AIRS_BINS or bins[1] != FGS1_BINS:
+                raise SystemExit(f"{source}: {bins} bins, fewer than at full cadence.")
         copy = replace(fit, planet_id=planet)
         write_fit(fit_path(fits, "test", planet), copy, read_facts(source))
     run(config, "train")
