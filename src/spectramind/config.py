@@ -30,7 +30,7 @@ from spectramind.model.network import ModelConfig
 from spectramind.provenance import digest
 from spectramind.settings import Settings
 from spectramind.simulate.settings import SimulateConfig
-from spectramind.training.settings import TrainingConfig
+from spectramind.training.settings import LoggerKind, TrainingConfig
 from spectramind.transit.settings import TransitConfig
 from spectramind.uq.calibration import UQConfig
 
@@ -60,12 +60,13 @@ _NOT_RESULT = {"calibration": ("cache",)}  # keys inside a section that change n
 
 
 class RuntimeConfig(Settings):
-    """Where and how to run; nothing here changes a result."""
+    """Where and how to run; results differ by rounding, and by dropout where devices > 1."""
 
     out: Path  # folder of all artefacts
     workers: StrictInt = Field(ge=1)  # processes
     device: Literal["auto", "cpu", "cuda"]
-    logger: Literal["tensorboard", "none"]
+    devices: StrictInt = Field(ge=1)  # processes that train a network together, a GPU each
+    logger: LoggerKind
 
 
 class Config(Settings):

@@ -277,6 +277,7 @@ def train(config: Config, folder: Path) -> Result:
         epistemic=config.uq.epistemic,
         mc_samples=config.uq.mc_samples,
         device=config.runtime.device,
+        devices=config.runtime.devices,
         logger=config.runtime.logger,
         out=folder,
         provenance=provenance_of(config, "train"),

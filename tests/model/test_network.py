@@ -61,6 +61,26 @@ def test_every_edge_type_matters(model_values, batch, cut, gnn_type):
     assert (whole.airs(batch.nodes) - less.airs(batch.nodes)).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("gnn_type", ["gat", "rgcn"])
+def test_the_gate_reaches_the_graph(model_values, batch, gnn_type):
+    """Open, it changes nothing; closed, every wavelength hears itself alone; it has gradients."""
+    model_values["encoders"]["airs"]["gnn_type"] = gnn_type
+    torch.manual_seed(4)
+    network = V50(ModelConfig.model_validate(model_values), SIZES).eval()
+    for head in (network.mu, network.log_scale):
+        torch.nn.init.normal_(head.last.weight)
+    plain = network(batch)
+    opened = torch.ones(283, 283, requires_grad=True)
+    whole, closed = network(batch, opened), network(batch, torch.zeros(283, 283))
+    torch.testing.assert_close(whole.mu, plain.mu, rtol=0, atol=1e-9)
+    torch.testing.assert_close(whole.sigma, plain.sigma, rtol=1e-5, atol=0)
+    assert (closed.mu - plain.mu).abs().max() > 1e-6
+    assert (closed.sigma - plain.sigma).abs().max() > 1e-7
+    ((whole.mu - batch.depth) / batch.sigma).square().sum().backward()
+    assert opened.grad is not None
+    assert opened.grad.abs().max() > 0
+
+
 def test_sigma_stays_within_its_bound(network, batch, config):
     with torch.no_grad():
         network.log_scale.last.bias.fill_(-1e4)

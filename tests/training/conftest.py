@@ -15,7 +15,7 @@ SMALL_MODEL = {
     "encoders": {
         "fgs1": {
             "type": "mamba", "d_model": 8, "n_layers": 1, "dropout": 0.1, "d_state": 4,
-            "d_conv": 4, "expand": 2, "stride": 16,
+            "d_conv": 4, "expand": 2, "stride": 16, "bidirectional": False,
         },
         "airs": {
             "type": "gnn", "gnn_type": "gat", "hidden": 8, "layers": 1, "heads": 2,

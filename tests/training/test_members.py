@@ -27,6 +27,7 @@ def run(tmp_path, model_config, training_config, provenance):
 
     def train(data, *, folder="train", model=model_config, epistemic="ensemble", **changes):
         logger, device = changes.pop("logger", "none"), changes.pop("device", "cpu")
+        devices = changes.pop("devices", 1)
         return train_members(
             *data,
             others=changes.pop("others", None),
@@ -35,6 +36,7 @@ def run(tmp_path, model_config, training_config, provenance):
             epistemic=epistemic,
             mc_samples=3,
             device=device,
+            devices=devices,
             logger=logger,
             out=tmp_path / folder,
             provenance=provenance,
@@ -55,6 +57,7 @@ def trained(tmp_path_factory, archive, model_config, training_config, provenance
         epistemic="ensemble",
         mc_samples=3,
         device="cpu",
+        devices=1,
         logger="none",
         out=out,
         provenance=provenance,

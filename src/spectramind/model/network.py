@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
-from spectramind.model.gnn import AirsEncoderConfig, GraphEncoder
+from spectramind.model.gnn import AirsEncoderConfig, Gate, GraphEncoder
 from spectramind.model.graph import relations
 from spectramind.model.heads import DecodersConfig, Head, soft_bound
 from spectramind.model.likelihood import LossConfig
@@ -100,26 +100,29 @@ class V50(nn.Module):
         self.log_scale = Head(fused, config.decoders.sigma.hidden)
         self.max_log_scale = config.decoders.sigma.max_log_scale
 
-    def forward(self, batch: Batch) -> SpectrumPosterior:
-        """The corrected spectrum, in float64 like the fit."""
-        state = self.fuse(batch)
+    def forward(self, batch: Batch, gate: Gate | None = None) -> SpectrumPosterior:
+        """The corrected spectrum, in float64 like the fit; `gate` closes edges of the graph."""
+        state = self.fuse(batch, gate)
         delta = self.mu(state).double()
         log_scale = soft_bound(self.log_scale(state).double(), self.max_log_scale)
         return SpectrumPosterior(
             batch.depth + batch.sigma * delta, batch.sigma * torch.exp(log_scale)
         )
 
-    def fuse(self, batch: Batch) -> Float[Tensor, "B W D"]:
+    def fuse(self, batch: Batch, gate: Gate | None = None) -> Float[Tensor, "B W D"]:
         """Concatenate at each node: its state and features, FGS1 state, planet, readout."""
-        nodes = torch.cat([self.spectrum(batch.nodes, batch.planet), batch.nodes], dim=-1)
+        nodes = torch.cat([self.spectrum(batch.nodes, batch.planet, gate), batch.nodes], dim=-1)
         common = torch.cat([self.fgs1(batch.series, batch.mask), batch.planet], dim=-1)
         whole, patterns = self.readout(nodes, common)
         common = torch.cat([common, whole], dim=-1)[:, None].expand(-1, nodes.shape[1], -1)
         return torch.cat([nodes, common, patterns], dim=-1)
 
     def spectrum(
-        self, nodes: Float[Tensor, "B W F"], planet: Float[Tensor, "B P"]
+        self,
+        nodes: Float[Tensor, "B W F"],
+        planet: Float[Tensor, "B P"],
+        gate: Gate | None = None,
     ) -> Float[Tensor, "B W D"]:
         """States of the wavelengths; every node is told the facts of the planet."""
         facts = planet[:, None].expand(-1, nodes.shape[1], -1)
-        return self.airs(torch.cat([nodes, facts], dim=-1))
+        return self.airs(torch.cat([nodes, facts], dim=-1), gate)

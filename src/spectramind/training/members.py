@@ -31,10 +31,12 @@ from spectramind.provenance import (
 from spectramind.training.data import Batches, FeatureTable, Scaling, feature_table, truth_of
 from spectramind.training.device import resolve_device, seeded
 from spectramind.training.folds import Folds, assign_folds
+from spectramind.training.loggers import require_logger
 from spectramind.training.module import Place, train_network
 from spectramind.training.predict import Epistemic, dropout_passes, predict
+from spectramind.training.ranks import require_devices
 from spectramind.training.reobservation import Reobservations
-from spectramind.training.settings import TrainingConfig
+from spectramind.training.settings import LoggerKind, TrainingConfig
 from spectramind.training.store import (
     SIZES,
     Member,
@@ -72,7 +74,8 @@ class _Run:
     model: ModelConfig
     training: TrainingConfig
     device: torch.device
-    logs: Path | None
+    devices: int
+    logger: LoggerKind
     out: Path
     provenance: Provenance
     data: str  # hash of features and labels
@@ -116,7 +119,8 @@ def train_members(
     epistemic: Epistemic,
     mc_samples: int,
     device: str,
-    logger: str,
+    devices: int,
+    logger: LoggerKind,
     out: Path,
     provenance: Provenance,
 ) -> TrainingReport:
@@ -138,17 +142,21 @@ def train_members(
         epistemic: How the members' spread is measured at prediction.
         mc_samples: Dropout passes a member for mc_dropout.
         device: auto | cpu | cuda.
-        logger: tensorboard (events in `out`/logs) | none.
+        devices: Processes that train a member together.
+        logger: tensorboard (events in `out`/logs) | mlflow (database there) | none.
         out: Output folder.
         provenance: Stored with every member and the run.
 
     Raises:
         DataError: If planets are too few or data cannot be trained on.
-        ConfigError: If the device is absent or the settings contradict each other.
+        ConfigError: If devices or logger are absent or the settings contradict each other.
         ArtefactError: If `out` cannot be written, or another run writes into it.
     """
     started = time.monotonic()
     passes = dropout_passes(model, epistemic, mc_samples)
+    found = resolve_device(device)
+    require_devices(found, devices, batch_size=training.batch_size)
+    require_logger(logger)
     table = feature_table(fits, stars)
     truth = truth_of(labels, table.planet_ids)
     folds = assign_folds(
@@ -158,8 +166,7 @@ def train_members(
         seed=training.seed,
     )
     run = _Run(
-        table, truth, others, folds, model, training, resolve_device(device),
-        out / "logs" if logger == "tensorboard" else None, out, provenance,
+        table, truth, others, folds, model, training, found, devices, logger, out, provenance,
         _hash(table, truth, others),
     )  # fmt: skip
     reused = _train_missing(run)
@@ -221,7 +228,7 @@ def _train_member(run: _Run, fold: int, seed: int) -> str:
     scaling = Scaling.of(run.table.of(inside))
     seeds = np.random.SeedSequence([chosen.seed, fold, seed]).generate_state(3).tolist()
     place = Place(
-        run.device, None if run.logs is None else run.logs / name,
+        run.device, run.devices, run.logger, run.out / "logs",
         run.out / _UNFINISHED / f"{name}-{run.key(fold, seed)}",
     )  # fmt: skip
     with seeded(seeds[0], run.device):

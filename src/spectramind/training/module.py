@@ -8,28 +8,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
-from spectramind.errors import ConfigError, DataError
+from spectramind.errors import ConfigError, DataError, SpectraMindError
 from spectramind.model.likelihood import LossConfig, LossTerms, loss_terms
 from spectramind.model.network import V50, Batch, FeatureSizes
 from spectramind.training.checkpoint import SafetensorsIO, is_checkpoint
 from spectramind.training.curriculum import ContrastiveAlignment, MaskedAutoencoding
 from spectramind.training.data import Batches
-from spectramind.training.device import precision
-from spectramind.training.settings import Schedule, TrainingConfig
+from spectramind.training.device import is_out_of_memory, precision
+from spectramind.training.loggers import logger_of
+from spectramind.training.ranks import Share, cause_of, of_all, rank, strategy
+from spectramind.training.settings import LoggerKind, Schedule, TrainingConfig
 from spectramind.training.store import Epoch, Trained, Weights
 
 Sample = tuple[Batch, Tensor, list[int]]
 
-_LIGHTNING_LOGS = ("lightning.pytorch", "lightning.fabric")
+_LOGS = ("lightning.pytorch", "lightning.fabric", "mlflow", "alembic")
 # Lightning 2.6 on torch 2.13.
 _LIGHTNING_PYTREE = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
 _SEEDS = 2**63  # seeds are taken modulo this
@@ -60,13 +63,14 @@ class StageModule(LightningModule, ABC):
         return features.to(device), truth.to(device), planets
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Loss of one batch; masks and dropout depend on seed and epoch alone."""
+        """Loss of one batch; masks and dropout depend on seed, epoch and process alone."""
         if batch_idx == 0:
-            torch.manual_seed((self.seed + 1_000_003 * (self.current_epoch + 1)) % _SEEDS)
+            drawn = self.seed + 1_000_003 * (self.current_epoch + 1) + 1_000_000_007 * rank()
+            torch.manual_seed(drawn % _SEEDS)
         features, truth, planets = batch
         loss = self.loss_of(features, truth)
-        if not torch.isfinite(loss):
-            named = ", ".join(map(str, planets))
+        if not self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss))):
+            named = ", ".join(map(str, of_all(planets)))
             raise DataError(
                 f"{self.member}, {self.stage} epoch {self.current_epoch + 1}: the loss is "
                 f"{float(loss.detach()):g} in the batch of planets {named}. Look at the fits of "
@@ -74,7 +78,9 @@ class StageModule(LightningModule, ABC):
                 "members already finished are kept."
             )
         size = len(features)
-        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        self.log(
+            "training_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True
+        )
         return loss
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - one of Lightning's many forms
@@ -145,8 +151,9 @@ class SpectrumModule(StageModule):
         return self.terms(features, truth).total
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:  # noqa: ARG002
-        """Likelihood of one batch, without the priors."""
-        self.log("validation_nll", self.terms(*batch[:2]).nll, batch_size=len(batch[0]))
+        """Likelihood of one batch, without the priors; every process sees all of them."""
+        nll = self.terms(*batch[:2]).nll
+        self.log("validation_nll", nll, batch_size=len(batch[0]), sync_dist=True)
 
     def terms(self, features: Batch, truth: Tensor) -> LossTerms:
         """Loss of some planets with true depths (B, W)."""
@@ -181,7 +188,7 @@ class KeepBest(Callback):
         if epoch.validation_nll < self.best.validation_nll:
             assert isinstance(pl_module, SpectrumModule)
             self.best, self.weights = epoch, _copy(pl_module.network)
-        trainer.should_stop = self._stale()
+        trainer.should_stop = trainer.strategy.reduce_boolean_decision(self._stale())
 
     def _stale(self) -> bool:
         return self.history[-1].epoch - self.best.epoch >= self.patience
@@ -204,8 +211,21 @@ class KeepCheckpoint(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Write it in place of the last one."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it in place of the last one.
+
+        Raises:
+            DataError: If a weight is not finite; the last checkpoint stays.
+        """
+        assert isinstance(pl_module, StageModule)
+        for name, weight in pl_module.named_parameters():
+            if not torch.isfinite(weight).all():
+                raise DataError(
+                    f"{pl_module.member}, {pl_module.stage} epoch {trainer.current_epoch + 1}: "
+                    f"the weights {name} are not finite after the last batch. Lower "
+                    f"{_KEYS[pl_module.stage]}lr (now {pl_module.schedule.lr:g}); the checkpoint "
+                    "of the epoch before is kept."
+                )
         trainer.save_checkpoint(self.path)
 
 
@@ -214,7 +234,9 @@ class Place:
     """Where a member is trained, logged and kept while it is unfinished."""
 
     device: torch.device
-    log_folder: Path | None  # TensorBoard events; None writes none
+    devices: int  # processes that train it together
+    logger: LoggerKind
+    log_folder: Path  # of all members
     resume_folder: Path  # checkpoints of running stages
 
 
@@ -263,7 +285,8 @@ def train_network(
             module = PretextModule(make(), stage, member, schedule, config, seed + number + 1)
             _fit_stage(module, training, None, [], place)
     module = SpectrumModule(network, loss, config, member, seed)
-    untrained = untrained_nll(module, validation, place.device)
+    with _told(module):
+        untrained = untrained_nll(module, validation, place.device)
     keep = KeepBest(network, untrained, config.early_stop_patience)
     _fit_stage(module, training, validation, [keep], place)
     return Trained(keep.weights, keep.best.epoch, tuple(keep.history))
@@ -277,34 +300,60 @@ def _fit_stage(
     place: Place,
 ) -> None:
     path = place.resume_folder / module.stage
+    shared = training if place.devices == 1 else Share(training, place.devices)
+    resumed = path if is_checkpoint(path) else None
+    with _quiet(), _told(module):
+        trainer = _trainer(module, [*callbacks, KeepCheckpoint(path)], place)
+        training.epoch = partial(getattr, trainer, "current_epoch")
+        if validation is not None:
+            validation.epoch = training.epoch
+        trainer.fit(module, shared, validation, ckpt_path=resumed)
+    if place.devices > 1:  # what the callbacks know is in the other processes
+        states = SafetensorsIO().load_checkpoint(path)["callbacks"]
+        for callback in callbacks:
+            if callback.state_key in states:
+                callback.load_state_dict(states[callback.state_key])
+
+
+@contextmanager
+def _told(module: StageModule) -> Iterator[None]:
+    """Say which setting to lower where memory ends, and hand on what another process said."""
+    try:
+        yield
+    except (ProcessRaisedException, RuntimeError, MemoryError) as error:
+        cause = cause_of(str(error)) if isinstance(error, ProcessRaisedException) else error
+        if is_out_of_memory(cause):
+            raise ConfigError(
+                f"{module.member}, {module.stage}: the device is out of memory. Lower "
+                f"training.batch_size (now {module.training_config.batch_size}), or "
+                "model.encoders.fgs1.d_model and model.encoders.airs.hidden, or raise "
+                "model.encoders.fgs1.stride."
+            ) from error
+        if isinstance(cause, SpectraMindError):
+            raise cause from error
+        raise
+
+
+def _trainer(module: StageModule, callbacks: list[Callback], place: Place) -> Trainer:
     config = module.training_config
     shown = sys.stderr.isatty()
     bar = [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if shown else []
-    try:
-        with _quiet():
-            trainer = Trainer(
-                accelerator="gpu" if place.device.type == "cuda" else "cpu",
-                devices=1,
-                precision=precision(place.device, amp=config.amp),
-                max_epochs=module.schedule.epochs,
-                gradient_clip_val=config.gradient_clip,
-                callbacks=[*callbacks, KeepCheckpoint(path), *bar],
-                logger=_logger(place.log_folder, module.stage),
-                plugins=[SafetensorsIO()],
-                log_every_n_steps=1,
-                num_sanity_val_steps=0,
-                enable_checkpointing=False,
-                enable_progress_bar=shown,
-                enable_model_summary=False,
-            )
-            training.epoch = lambda: trainer.current_epoch
-            resumed = path if is_checkpoint(path) else None
-            trainer.fit(module, training, validation, ckpt_path=resumed)
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"{module.member}: the device is out of memory. Lower training.batch_size (now "
-            f"{config.batch_size}) or model.encoders.*.d_model and hidden."
-        ) from error
+    return Trainer(
+        accelerator="gpu" if place.device.type == "cuda" else "cpu",
+        devices=place.devices,
+        strategy=strategy(place.devices),
+        precision=precision(place.device, amp=config.amp),
+        max_epochs=module.schedule.epochs,
+        gradient_clip_val=config.gradient_clip,
+        callbacks=[*callbacks, *bar],
+        logger=logger_of(place.logger, place.log_folder, member=module.member, stage=module.stage),
+        plugins=[SafetensorsIO()],
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=shown,
+        enable_model_summary=False,
+    )
 
 
 def untrained_nll(module: SpectrumModule, validation: Batches, device: torch.device) -> float:
@@ -323,19 +372,13 @@ def _copy(network: V50) -> Weights:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _logger(folder: Path | None, stage: str) -> Any:  # noqa: ANN401 - a logger or False
-    if folder is None:
-        return False
-    return TensorBoardLogger(folder.parent, folder.name, version=stage)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence Lightning's notes about devices and its own use of a deprecated torch class.
 
     Its other warnings still surface.
     """
-    loggers = [logging.getLogger(name) for name in _LIGHTNING_LOGS]
+    loggers = [logging.getLogger(name) for name in _LOGS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)

@@ -14,7 +14,7 @@ from spectramind.model.network import ModelConfig
 from spectramind.observation import Star, TransitFit
 from spectramind.posterior import SpectrumPosterior
 from spectramind.training.data import FeatureTable, feature_table
-from spectramind.training.device import resolve_device, seeded
+from spectramind.training.device import is_out_of_memory, resolve_device, seeded
 from spectramind.training.store import Member, member_names, read_member
 
 Epistemic = Literal["ensemble", "mc_dropout"]
@@ -50,6 +50,7 @@ def predict_members(
 
     Raises:
         ArtefactError: If there is no checkpoint, or one of another architecture.
+        ConfigError: If the device is absent or out of memory.
     """
     names = member_names(out / "members") if (out / "train.json").is_file() else []
     if not names:
@@ -113,8 +114,16 @@ def _predict_member(
     parts = []
     with seeded(seed, device), torch.inference_mode():
         for rows in torch.arange(len(batch)).split(_BATCH):
-            part = batch[rows].to(device)
-            draws = [network(part) for _ in range(max(passes, 1))]
+            try:
+                part = batch[rows].to(device)
+                draws = [network(part) for _ in range(max(passes, 1))]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise ConfigError(
+                    f"{member.name}: the {device.type} is out of memory with {len(rows)} planets "
+                    "at once. Set runtime.device=cpu, or predict on a machine with more memory."
+                ) from error
             parts.append(SpectrumPosterior.mixture(draws))
     network.eval()
     return SpectrumPosterior(

@@ -6,6 +6,8 @@ from pydantic import Field, StrictBool, StrictInt
 
 from spectramind.settings import Settings
 
+LoggerKind = Literal["tensorboard", "mlflow", "none"]
+
 
 class Schedule(Settings):
     """Length and learning rate of one stage of the curriculum."""
