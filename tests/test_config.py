@@ -29,12 +29,12 @@ def test_command_line_beats_experiment_beats_group():
         (["model=v51"], r"model=v51: no such choice\. Did you mean model=v50\? There are: v50\."),
         (["experiment=dmo"], r"experiment=dmo: no such choice\. Did you mean experiment=demo\?"),
         (
-            ["model.decoders.mu.hiden=[8]"],
-            r"model\.decoders\.mu\.hiden: no such key\. Did you mean model\.decoders\.mu\.hidden",
+            ["model.decoders.mu.hiddenn=[8]"],
+            r"model\.decoders\.mu\.hiddenn: no such key\. Did you mean model\.decoders\.mu\.hidden",
         ),
         (
-            ["decoders=difusion"],
-            r"decoders=difusion: no such choice\. Did you mean decoders=diffusion\?",
+            ["decoders=diffusionn"],
+            r"decoders=diffusionn: no such choice\. Did you mean decoders=diffusion\?",
         ),
         (
             ["decoders=diffusion", "model.decoders.covariance.rank=2"],
