@@ -30,7 +30,7 @@ def test_command_line_beats_experiment_beats_group():
         (["experiment=dmo"], r"experiment=dmo: no such choice\. Did you mean experiment=demo\?"),
         (
             ["model.decoders.mu.hiddenn=[8]"],
-            r"model\.decoders\.mu\.hiddenn: no such key\. Did you mean model\.decoders\.mu\.hidden",
+            r"model\.decoders\.mu\.hiddenn: no such key\. Did you .* model\.decoders\.mu\.hidden",
         ),
         (
             ["decoders=diffusionn"],
