@@ -110,9 +110,9 @@ class SpectrumPosterior:
         factors = [member.factor for member in members if member.factor is not None]
         if not factors:
             return cls(mu.mean(0), sigma)
-        spread = (mu - mu.mean(0)).movedim(0, -1)
-        factor = torch.cat([*factors, spread], dim=-1) / math.sqrt(len(members))
-        return cls(mu.mean(0), sigma, factor)
+        if len(members) > 1:
+            factors.append((mu - mu.mean(0)).movedim(0, -1))
+        return cls(mu.mean(0), sigma, torch.cat(factors, dim=-1) / math.sqrt(len(members)))
 
     @classmethod
     def joined(cls, parts: list["SpectrumPosterior"]) -> "SpectrumPosterior":

@@ -103,6 +103,7 @@ def test_mixture_has_the_covariance_of_the_mixture():
     )
     assert torch.equal(mixed.sigma, bare.sigma)
     assert bare.factor is None
+    assert torch.equal(SpectrumPosterior.mixture([one]).factor, one.factor)
 
 
 def test_parts_join():
