@@ -28,6 +28,19 @@ def test_command_line_beats_experiment_beats_group():
         (["~training.lr"], r"training\.lr: has no value\. Give one with training\.lr=VALUE\."),
         (["model=v51"], r"model=v51: no such choice\. Did you mean model=v50\? There are: v50\."),
         (["experiment=dmo"], r"experiment=dmo: no such choice\. Did you mean experiment=demo\?"),
+        (
+            ["model.decoders.mu.hiddenn=[8]"],
+            r"model\.decoders\.mu\.hiddenn: no such key\. Did you .* model\.decoders\.mu\.hidden",
+        ),
+        (
+            ["decoders=diffusionn"],
+            r"decoders=diffusionn: no such choice\. Did you mean decoders=diffusion\?",
+        ),
+        (
+            ["decoders=diffusion", "model.decoders.covariance.rank=2"],
+            r"model\.decoders: got .*; the diffusion decoder has correlations of its own, so that "
+            r"covariance\.rank would be ignored; set model\.decoders\.covariance\.rank=0 or use",
+        ),
         (["training.lr"], r"Overrides read KEY=VALUE, for example uq\.corel=true\."),
     ],
 )
@@ -55,3 +68,10 @@ def test_missing_and_broken_params_file(tmp_path):
 def test_sections_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         load([]).training.lr = 1.0
+
+
+def test_diffusion_stands_on_the_gaussian_heads():
+    gaussian, diffusion = load([]).model.decoders, load(["decoders=diffusion"]).model.decoders
+    assert gaussian.diffusion is None
+    assert diffusion.diffusion is not None
+    assert diffusion.model_copy(update={"diffusion": None}) == gaussian

@@ -56,6 +56,7 @@ STAGE_KEYS: dict[Stage, tuple[str, ...]] = {
     "diagnose": ("diagnostics",),
 }
 STAGES = tuple(STAGE_KEYS)
+_PACKAGE = "# @package "
 _NOT_RESULT = {"calibration": ("cache",)}  # keys inside a section that change no result
 
 
@@ -236,7 +237,8 @@ def _nearest(key: str) -> str:
     for path in configs_folder().glob("*/*.yaml"):
         if path.parent.name == "experiment":
             continue
-        for leaf in flatten({path.parent.name: yaml.safe_load(path.read_text())}):
+        text = path.read_text()
+        for leaf in flatten(yaml.safe_load(text), f"{_package(path, text)}."):
             parts = leaf.split(".")
             known.update(".".join(parts[:n]) for n in range(1, len(parts) + 1))
     near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)
@@ -244,6 +246,12 @@ def _nearest(key: str) -> str:
         last = key.rpartition(".")[2]
         near = [name for name in sorted(known) if name.rpartition(".")[2] == last][:1]
     return f" Did you mean {near[0]}?" if near else " See: spectramind config show"
+
+
+def _package(path: Path, text: str) -> str:
+    """Where a group's values stand: in a section of its own name, or where its head line says."""
+    first = text.splitlines()[0]
+    return first.removeprefix(_PACKAGE) if first.startswith(_PACKAGE) else path.parent.name
 
 
 def _sentence(detail: ErrorDetails) -> str:

@@ -8,6 +8,7 @@ from scipy.stats import norm
 from spectramind.diagnose.metrics import (
     MetricConfig,
     channel_scores,
+    energy_score,
     log_likelihood,
     naive_statistics,
     planet_scores,
@@ -268,3 +269,51 @@ def test_number_of_columns(score, depth, guess):
 def test_whole_numbers_are_numbers(score, depth):
     ones = np.ones(depth.shape, dtype=np.int64)
     assert score(depth, ones, ones) == score(depth, ones.astype(float), ones.astype(float))
+
+
+def test_energy_score_by_hand():
+    samples = np.array([[[0.0, 0.0]], [[6.0, 8.0]]])
+    unit = np.full((1, 2), 2.0)
+    assert energy_score(np.array([[0.0, 0.0]]), samples, unit) == pytest.approx(0.0)  # 2.5 - 2.5
+    assert energy_score(np.array([[3.0, -4.0]]), samples, unit) == pytest.approx(
+        0.5 * (2.5 + np.hypot(1.5, 6.0)) - 2.5
+    )
+
+
+def test_energy_score_of_a_point_mass_is_the_distance():
+    truth, samples = np.zeros((2, 3)), np.ones((4, 2, 3))
+    np.testing.assert_allclose(energy_score(truth, samples, np.ones((2, 3))), np.sqrt(3.0))
+
+
+def test_energy_score_in_one_dimension_is_the_crps_of_the_gaussian(rng):
+    """Gneiting and Raftery 2007, equation 21: sigma (z (2 F(z) - 1) + 2 f(z) - 1/sqrt(pi))."""
+    truth = np.array([[-1.0], [0.3], [2.5]])
+    samples = 0.2 + 1.7 * rng.standard_normal((4000, 3, 1))
+    z = (truth[:, 0] - 0.2) / 1.7
+    wanted = 1.7 * (z * (2.0 * norm.cdf(z) - 1.0) + 2.0 * norm.pdf(z) - 1.0 / np.sqrt(np.pi))
+    np.testing.assert_allclose(energy_score(truth, samples, np.ones((3, 1))), wanted, atol=0.06)
+
+
+def test_energy_score_is_proper(rng):
+    """The truth's own distribution beats a shifted, a wider and an uncorrelated one."""
+    shape = (60, 3000, 4)
+
+    def draw(count: int, *, shift: float = 0.0, scale: float = 1.0, common: float = 1.0):
+        own = rng.standard_normal((count, *shape[1:]))
+        shared = rng.standard_normal((count, shape[1], 1)) if common else 0.0
+        return shift + scale * (shared + own * np.sqrt(2.0 - common)) / np.sqrt(2.0)
+
+    truth, unit = draw(1)[0], np.ones(shape[1:])
+
+    def mean(**wrong: float) -> float:
+        return float(energy_score(truth, draw(shape[0], **wrong), unit).mean())
+
+    exact = mean()
+    for wrong in ({"shift": 0.5}, {"scale": 1.5}, {"scale": 0.5}, {"common": 0.0}):
+        assert mean(**wrong) > exact + 0.005, wrong
+
+
+def test_energy_score_needs_two_samples():
+    message = r"samples: 1 a planet, expected at least 2 for an energy score\. Draw more samples\."
+    with pytest.raises(DataError, match=message):
+        energy_score(np.zeros((1, 2)), np.zeros((1, 1, 2)), np.ones((1, 2)))

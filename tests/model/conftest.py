@@ -1,12 +1,9 @@
 """A small V50 and random batches."""
 
-import copy
-from pathlib import Path
-
 import pytest
 import torch
-import yaml
 
+from spectramind.config import dump, load
 from spectramind.model.network import V50, Batch, FeatureSizes, ModelConfig
 
 SIZES = FeatureSizes(nodes=5, series=3, planet=4)
@@ -15,14 +12,21 @@ SIZES = FeatureSizes(nodes=5, series=3, planet=4)
 @pytest.fixture
 def model_values() -> dict:
     """The committed values, shrunk."""
-    path = Path(__file__).parents[2] / "configs" / "model" / "v50.yaml"
-    values = copy.deepcopy(yaml.safe_load(path.read_text()))
+    values = dump(load([]))["model"]
     values["encoders"]["fgs1"] |= {"d_model": 8, "n_layers": 2, "d_state": 4}
     values["fusion"] |= {"channels": 2, "width": 8, "patterns": 4}
     values["encoders"]["airs"] |= {"hidden": 8, "layers": 2, "heads": 2}
     values["decoders"]["mu"]["hidden"] = [8]
     values["decoders"]["sigma"]["hidden"] = [8]
+    values["decoders"]["covariance"]["hidden"] = [8]
     return values
+
+
+@pytest.fixture
+def diffusion_values() -> dict:
+    """The committed values of the diffusion decoder, shrunk."""
+    values = dump(load(["decoders=diffusion"]))["model"]["decoders"]["diffusion"]
+    return values | {"width": 8, "layers": 2, "components": 4, "steps": 3, "samples": 8}
 
 
 @pytest.fixture

@@ -24,7 +24,12 @@ SMALL_MODEL = {
         },
     },
     "fusion": {"type": "concat", "channels": 2, "width": 8, "patterns": 4},
-    "decoders": {"mu": {"hidden": [16]}, "sigma": {"hidden": [16], "max_log_scale": 2.3}},
+    "decoders": {
+        "mu": {"hidden": [16]},
+        "sigma": {"hidden": [16], "max_log_scale": 2.3},
+        "covariance": {"rank": 0, "hidden": [16], "weight": 0.1},
+        "diffusion": None,
+    },
     "loss": {
         "gll_weight": 1.0, "smooth_l2_weight": 0.1, "fft_suppress_weight": 0.05,
         "asymmetry_weight": 0.1, "negativity_weight": 1.0, "coherence_weight": 0.1,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 from pydantic import PositiveFloat
+from scipy.spatial.distance import pdist
 
 from spectramind.errors import DataError
 from spectramind.settings import Settings
@@ -155,6 +156,39 @@ def planet_scores(
 def channel_scores(points: Float[np.ndarray, "B W"]) -> ChannelScores:
     """What FGS1 alone and AIRS-CH0 alone reach in the 2025 score."""
     return ChannelScores(float(points[:, 0].mean()), float(points[:, 1:].mean()))
+
+
+def energy_score(
+    depth: Float[np.ndarray, "B W"],
+    samples: Float[np.ndarray, "S B W"],
+    unit: Float[np.ndarray, "B W"],
+) -> Float[np.ndarray, " B"]:
+    """Energy score of each planet, E|X - y| - E|X - X'|/2 in Euclidean norm; smaller is better.
+
+    It judges whole spectra of any distribution: proper, 0 only for a point mass on the truth,
+    |X - y| for any other point mass.
+
+    Args:
+        depth: True spectra y.
+        samples: Independent draws X of the predicted spectra.
+        unit: Depth in whose units distances are taken, for example the fit's sigma.
+
+    Raises:
+        DataError: If there are fewer than two samples.
+
+    Source: Gneiting and Raftery 2007, doi:10.1198/016214506000001437, equation 22 with beta = 1
+    and the sign turned; both means over draws, the second over all pairs of different ones,
+    which is unbiased.
+    """
+    if len(samples) < 2:
+        raise DataError(
+            f"samples: {len(samples)} a planet, expected at least 2 for an energy score. Draw "
+            "more samples."
+        )
+    scaled, truth = samples / unit, depth / unit
+    near = np.linalg.norm(scaled - truth, axis=-1).mean(0)
+    apart = [float(pdist(planet).mean()) for planet in np.moveaxis(scaled, 1, 0)]
+    return near - 0.5 * np.array(apart)
 
 
 def _as_submitted(

@@ -106,9 +106,38 @@ def robust_nll(
     Source: Gaussian likelihood; the tail is that of a Student t density (its logarithm grows
     as ln z^2), joined at c.
     """
-    square, edge = posterior.z(depth) ** 2, z_clip**2
+    square = robust_square(posterior.z(depth) ** 2, z_clip)
+    return weighted_mean(0.5 * square + torch.log(posterior.sigma / unit), fgs1_weight)
+
+
+def joint_nll(
+    posterior: SpectrumPosterior,
+    depth: Float[Tensor, "B W"],
+    *,
+    unit: Float[Tensor, "B W"],
+    z_clip: float,
+) -> Float[Tensor, " B"]:
+    """rho(q)/2 + ln det(S)/(2 W) - mean ln unit, q^2 = (y - mu)^T S^-1 (y - mu)/W [nat].
+
+    The joint counterpart of `robust_nll`, a wavelength; rho is the same, so that a blown planet
+    pulls as a whole by at most c^2. Here each wavelength counts alike.
+
+    Source: Gaussian likelihood of the whole spectrum; tail as in `robust_nll`.
+    """
+    wavelengths = depth.shape[-1]
+    square = robust_square(posterior.mahalanobis(depth) / wavelengths, z_clip)
+    return 0.5 * (square + posterior.log_det() / wavelengths) - torch.log(unit).mean(-1)
+
+
+def robust_square(square: Float[Tensor, "..."], clip: float) -> Float[Tensor, "..."]:
+    """The rho of `robust_nll` from z^2: itself up to clip^2, logarithmic beyond."""
+    edge = clip**2
     tail = edge * (1.0 + torch.log(square.clamp(min=edge) / edge))
-    point = 0.5 * torch.where(square <= edge, square, tail) + torch.log(posterior.sigma / unit)
-    weight = torch.ones_like(point[0])
+    return torch.where(square <= edge, square, tail)
+
+
+def weighted_mean(point: Float[Tensor, "... W"], fgs1_weight: float) -> Float[Tensor, "..."]:
+    """Mean over wavelengths in which FGS1 counts `fgs1_weight` and every AIRS bin 1."""
+    weight = torch.ones(point.shape[-1], dtype=point.dtype, device=point.device)
     weight[0] = fgs1_weight
     return (point * weight).sum(-1) / weight.sum()

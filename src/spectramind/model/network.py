@@ -2,7 +2,8 @@
 
     mu = mu_fit + sigma_fit * delta        sigma = sigma_fit * exp(s)
 
-Both heads are zero at initialisation: an untrained V50 is the fit. Shapes: B planets, V visits,
+Both heads are zero at initialisation: an untrained V50 is the fit. A covariance head or a
+diffusion decoder may stand on them. Shapes: B planets, V visits,
 C series channels, L time bins, W = 283 wavelengths, F node features, P planet features.
 """
 
@@ -12,10 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
+from spectramind.model.diffusion import Denoiser, white_noise
 from spectramind.model.gnn import AirsEncoderConfig, Gate, GraphEncoder
 from spectramind.model.graph import relations
-from spectramind.model.heads import DecodersConfig, Head, soft_bound
-from spectramind.model.likelihood import LossConfig
+from spectramind.model.heads import CovarianceHead, DecodersConfig, Head, soft_bound
+from spectramind.model.likelihood import LossConfig, joint_nll, loss_terms
 from spectramind.model.mamba import Fgs1Encoder, Fgs1EncoderConfig
 from spectramind.model.readout import FusionConfig, Readout
 from spectramind.posterior import SpectrumPosterior
@@ -96,18 +98,73 @@ class V50(nn.Module):
             config.fusion, airs.hidden + sizes.nodes, common, edges.matrices.shape[-1]
         )
         fused = airs.hidden + sizes.nodes + common + config.fusion.width + config.fusion.patterns
-        self.mu = Head(fused, config.decoders.mu.hidden)
-        self.log_scale = Head(fused, config.decoders.sigma.hidden)
-        self.max_log_scale = config.decoders.sigma.max_log_scale
+        self.chosen = chosen = config.decoders
+        self.mu = Head(fused, chosen.mu.hidden, 1)
+        self.log_scale = Head(fused, chosen.sigma.hidden, 1)
+        self.max_log_scale = chosen.sigma.max_log_scale
+        self.covariance = (
+            CovarianceHead(fused, chosen.covariance) if chosen.covariance.rank else None
+        )
+        self.denoiser = (
+            Denoiser(fused, edges.matrices.shape[-1], chosen.diffusion)
+            if chosen.diffusion
+            else None
+        )
 
     def forward(self, batch: Batch, gate: Gate | None = None) -> SpectrumPosterior:
         """The corrected spectrum, in float64 like the fit; `gate` closes edges of the graph."""
         state = self.fuse(batch, gate)
-        delta = self.mu(state).double()
-        log_scale = soft_bound(self.log_scale(state).double(), self.max_log_scale)
-        return SpectrumPosterior(
-            batch.depth + batch.sigma * delta, batch.sigma * torch.exp(log_scale)
-        )
+        posterior = self.decode(batch, state)
+        return posterior if self.denoiser is None else self.denoiser.moments(posterior, state)
+
+    def decode(self, batch: Batch, state: Float[Tensor, "B W D"]) -> SpectrumPosterior:
+        """What the Gaussian heads make of a fused state."""
+        delta = self.mu(state)[..., 0].double()
+        log_scale = soft_bound(self.log_scale(state)[..., 0].double(), self.max_log_scale)
+        mu, sigma = batch.depth + batch.sigma * delta, batch.sigma * torch.exp(log_scale)
+        factor = None if self.covariance is None else self.covariance(state, sigma)
+        return SpectrumPosterior(mu, sigma, factor)
+
+    def samples(self, batch: Batch, *, count: int, seed: int) -> Float64[Tensor, "S B W"]:
+        """Independent draws of whole spectra, the same noise for every planet.
+
+        Args:
+            batch: Planets.
+            count: S, draws a planet.
+            seed: Of the noise.
+        """
+        state = self.fuse(batch)
+        posterior = self.decode(batch, state)
+        wavelengths = batch.depth.shape[-1]
+        factors = 0 if posterior.factor is None else posterior.factor.shape[-1]
+        noise = white_noise(count, wavelengths + factors, seed).to(batch.depth.device)
+        own, shared = noise.split([wavelengths, factors], dim=-1)
+        if self.denoiser is None:
+            return posterior.sample(own, shared)
+        return self.denoiser.sample(posterior, state, own)
+
+    def loss(
+        self, batch: Batch, depth: Float64[Tensor, "B W"], config: LossConfig
+    ) -> Float[Tensor, ""]:
+        """What the supervised stage makes small: the heads' loss and that of what stands on them.
+
+        Args:
+            batch: Planets.
+            depth: True spectra.
+            config: Weights of the heads' loss; clip and FGS1 weight hold for all parts.
+        """
+        state = self.fuse(batch)
+        posterior = self.decode(batch, state)
+        total = loss_terms(posterior, batch.fit, batch.asymmetry, depth, config).total
+        if self.covariance is not None:
+            joint = joint_nll(posterior, depth, unit=batch.sigma, z_clip=config.z_clip)
+            total = total + self.chosen.covariance.weight * joint.mean()
+        if self.denoiser is not None:
+            error = self.denoiser.loss(
+                posterior, state, depth, z_clip=config.z_clip, fgs1_weight=config.fgs1_weight
+            )
+            total = total + self.denoiser.config.weight * error
+        return total
 
     def fuse(self, batch: Batch, gate: Gate | None = None) -> Float[Tensor, "B W D"]:
         """Concatenate at each node: its state and features, FGS1 state, planet, readout."""

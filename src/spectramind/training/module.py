@@ -147,8 +147,8 @@ class SpectrumModule(StageModule):
         self.network, self.loss = network, loss
 
     def loss_of(self, features: Batch, truth: Tensor) -> Tensor:
-        """Weighted sum of all terms."""
-        return self.terms(features, truth).total
+        """Weighted sum of all terms; the decoders beyond the heads add their own."""
+        return self.network.loss(features, truth, self.loss)
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:  # noqa: ARG002
         """Likelihood of one batch, without the priors; every process sees all of them."""

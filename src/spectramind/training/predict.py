@@ -103,7 +103,7 @@ def predict(
             f"predict: {below} of {mixed.mu.numel()} depths were below 0 and are set to 0",
             file=sys.stderr,
         )
-    return SpectrumPosterior(mixed.mu.clamp(min=0.0), mixed.sigma)
+    return SpectrumPosterior(mixed.mu.clamp(min=0.0), mixed.sigma, mixed.factor)
 
 
 def _predict_member(
@@ -111,7 +111,7 @@ def _predict_member(
 ) -> SpectrumPosterior:
     network = member.network.to(device).train(passes > 0)
     batch = member.scaling.batch(table)
-    parts = []
+    parts: list[SpectrumPosterior] = []
     with seeded(seed, device), torch.inference_mode():
         for rows in torch.arange(len(batch)).split(_BATCH):
             try:
@@ -124,9 +124,6 @@ def _predict_member(
                     f"{member.name}: the {device.type} is out of memory with {len(rows)} planets "
                     "at once. Set runtime.device=cpu, or predict on a machine with more memory."
                 ) from error
-            parts.append(SpectrumPosterior.mixture(draws))
+            parts.append(SpectrumPosterior.mixture(draws).cpu())
     network.eval()
-    return SpectrumPosterior(
-        torch.cat([part.mu for part in parts]).cpu(),
-        torch.cat([part.sigma for part in parts]).cpu(),
-    )
+    return SpectrumPosterior.joined(parts)

@@ -1,0 +1,190 @@
+"""Energy score of the Gaussian heads and of the diffusion decoder where the truth has two modes.
+
+    python benchmarks/decoders.py            four seeds, minutes; stores its result
+    python benchmarks/decoders.py --quick    one seed, shorter training
+    python benchmarks/decoders.py --stored   the last full run again
+
+The toy: the residual of the fit, in its sigma, is s A + 0.5 e with white noise e. A is a bump of
+height 1.5 whose place the state tells; its sign s = +-1 comes from a coin that nothing tells.
+The heads and the denoiser (as configured, on 24 wavelengths, the state in place of the encoders)
+learn on new planets in every step and are judged on others. The denoiser stands on the heads and
+does not lead them, so one training yields both rows. `gaussian_limit` is the Gaussian with the
+exact mean and full covariance, the best that any Gaussian head can say, a low-rank one included;
+`exact` draws from the truth's own distribution. Scores are in units of the fit's sigma, smaller
+is better; the interval is that of a paired bootstrap over test planets. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from spectramind import config as configuration
+from spectramind.diagnose.metrics import energy_score
+from spectramind.model.diffusion import Denoiser, white_noise
+from spectramind.model.heads import Head, soft_bound
+from spectramind.model.likelihood import robust_nll
+from spectramind.posterior import SpectrumPosterior
+from spectramind.provenance import git_state, utc_now, write_json
+
+RESULT = Path(__file__).parents[1] / "docs" / "results" / "decoders.json"
+WAVELENGTHS = 24
+HEIGHT, WIDTH, WHITE = 1.5, 4.0, 0.5  # of the bump [sigma], [bins]; of the noise [sigma]
+PLANETS, LR = 64, 3e-3  # of a training step
+TEST_PLANETS, SAMPLES = 400, 200  # of the score
+
+
+class Toy(NamedTuple):
+    """Planets of the toy, depths in units of the fit's sigma."""
+
+    state: Float[Tensor, "B W 2"]  # the bump and white noise
+    bump: Float64[Tensor, "B W"]
+    truth: Float64[Tensor, "B W"]
+
+
+def main() -> None:
+    """Run, or re-print, the benchmark."""
+    parser = argparse.ArgumentParser(description="Energy score of the decoders on a toy.")
+    parser.add_argument("--quick", action="store_true", help="one seed, shorter training")
+    parser.add_argument("--stored", action="store_true", help="print the last full run")
+    arguments = parser.parse_args()
+    if arguments.stored:
+        result = json.loads(RESULT.read_text())
+    elif arguments.quick:
+        result = measure(seeds=1, steps=200)
+    else:
+        result = measure(seeds=4, steps=1000)
+        write_json(RESULT, result)
+    print_table(result)
+    print(json.dumps(result))
+
+
+def measure(*, seeds: int, steps: int) -> dict[str, object]:
+    """Train and judge on every seed."""
+    start = time.monotonic()
+    points = [judge(Decoder(seed, steps), seed) for seed in range(seeds)]
+    seconds = time.monotonic() - start
+    gains = {
+        f"gain_over_{kind}": np.concatenate([own[kind] - own["diffusion"] for own in points])
+        for kind in ("gaussian", "gaussian_limit")
+    }
+    sha, dirty = git_state()
+    return {
+        "energy_score": {
+            kind: [round(float(own[kind].mean()), 4) for own in points] for kind in points[0]
+        },
+        **{name: round(float(gain.mean()), 4) for name, gain in gains.items()},
+        **{f"{name}_low95": round(low95(gain), 4) for name, gain in gains.items()},
+        "training_steps": steps,
+        "test_planets": TEST_PLANETS,
+        "samples": SAMPLES,
+        "seeds": list(range(seeds)),
+        "seconds": round(seconds, 1),
+        "cores": os.cpu_count(),
+        "date": utc_now(),
+        "git_sha": sha,
+        "git_dirty": dirty,
+    }
+
+
+class Decoder(nn.Module):
+    """Both heads and the denoiser, trained on the toy."""
+
+    def __init__(self, seed: int, steps: int) -> None:
+        super().__init__()
+        model = configuration.load(["decoders=diffusion"]).model
+        self.bound, self.loss = model.decoders.sigma.max_log_scale, model.loss
+        assert model.decoders.diffusion is not None
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            self.mu, self.log_scale = Head(2, (32,), 1), Head(2, (32,), 1)
+            self.denoiser = Denoiser(2, WAVELENGTHS, model.decoders.diffusion)
+            self._learn(seed, steps)
+
+    def gaussian(self, state: Float[Tensor, "B W 2"]) -> SpectrumPosterior:
+        """What the heads say, as in `V50.decode`."""
+        log_scale = soft_bound(self.log_scale(state)[..., 0].double(), self.bound)
+        return SpectrumPosterior(self.mu(state)[..., 0].double(), torch.exp(log_scale))
+
+    def _learn(self, seed: int, steps: int) -> None:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=LR)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
+        for step in range(steps):
+            toy = draw_toy(PLANETS, 1_000_000 * (seed + 1) + step)
+            posterior, clip = self.gaussian(toy.state), self.loss.z_clip
+            unit = torch.ones_like(toy.truth)
+            nll = robust_nll(posterior, toy.truth, unit=unit, z_clip=clip, fgs1_weight=1.0)
+            error = self.denoiser.loss(
+                posterior, toy.state, toy.truth, z_clip=clip, fgs1_weight=1.0
+            )
+            optimizer.zero_grad()
+            (nll.mean() + self.denoiser.config.weight * error).backward()
+            optimizer.step()
+            schedule.step()
+
+
+def draw_toy(planets: int, seed: int) -> Toy:
+    """New planets."""
+    generator = torch.Generator().manual_seed(seed)
+    centre = WAVELENGTHS * torch.rand(planets, 1, generator=generator, dtype=torch.float64)
+    bump = HEIGHT * torch.exp(-0.5 * ((torch.arange(WAVELENGTHS) - centre) / WIDTH) ** 2)
+    other = torch.randn(planets, WAVELENGTHS, generator=generator)
+    truth = draw_truth(bump, generator, count=1)[0]
+    return Toy(torch.stack([bump.float(), other], dim=-1), bump, truth)
+
+
+def draw_truth(
+    bump: Float64[Tensor, "B W"], generator: torch.Generator, *, count: int
+) -> Float64[Tensor, "S B W"]:
+    """Independent true residuals of planets with these bumps."""
+    shape = (count, *bump.shape)
+    sign = 2.0 * torch.randint(2, (*shape[:2], 1), generator=generator) - 1.0
+    return sign * bump + WHITE * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def judge(decoder: Decoder, seed: int) -> dict[str, Float64[np.ndarray, " B"]]:
+    """Energy score of each test planet and kind."""
+    toy = draw_toy(TEST_PLANETS, 500_000 + seed)
+    noise = white_noise(SAMPLES, WAVELENGTHS + 1, seed)
+    own, shared = noise[:, :-1], noise[:, -1:]
+    with torch.inference_mode():
+        heads = decoder.gaussian(toy.state)
+        sigma = torch.sqrt(toy.bump**2 + WHITE**2)
+        limit = SpectrumPosterior(torch.zeros_like(sigma), sigma, toy.bump[..., None])
+        drawn = {
+            "gaussian": heads.sample(own, shared),
+            "gaussian_limit": limit.sample(own, shared),
+            "diffusion": decoder.denoiser.sample(heads, toy.state, own),
+            "exact": draw_truth(toy.bump, torch.Generator().manual_seed(seed), count=SAMPLES),
+        }
+    truth, unit = toy.truth.numpy(), np.ones(toy.truth.shape)
+    return {kind: energy_score(truth, samples.numpy(), unit) for kind, samples in drawn.items()}
+
+
+def low95(gains: Float64[np.ndarray, " N"]) -> float:
+    """Lower end of the 95 % interval of the mean."""
+    draws = np.random.default_rng(0).integers(len(gains), size=(2000, len(gains)))
+    return float(np.quantile(gains[draws].mean(1), 0.025))
+
+
+def print_table(result: dict) -> None:
+    """Scores of all decoders, and when and from which code they were measured."""
+    print(f"{'decoder':16s}{'energy score':>14s}  a seed")
+    for kind, scores in result["energy_score"].items():
+        print(f"{kind:16s}{np.mean(scores):>14.4f}  {scores}")
+    for kind in ("gaussian", "gaussian_limit"):
+        gain, low = result[f"gain_over_{kind}"], result[f"gain_over_{kind}_low95"]
+        target = "target >= 0" if kind == "gaussian" else ""
+        print(f"gain of diffusion over {kind}: {gain}, low end of 95 % {low}; {target}")
+    print(f"measured {result['date']} at {result['git_sha']}, dirty {result['git_dirty']}")
+
+
+if __name__ == "__main__":
+    main()
