@@ -32,6 +32,8 @@ def trained(request, tmp_path_factory, archive, model_config, training_config, p
     out = tmp_path_factory.mktemp(request.param)
     report = train_members(
         *data,
+        others=None,
+        devices=1,
         model=model,
         training=training_config.model_copy(update={"epochs": 2}),
         epistemic="ensemble",
