@@ -20,6 +20,8 @@ SPECTRA = "spectra.parquet"  # predict
 INTERVALS = "intervals.parquet"  # predict
 SUBMISSION = "submission.csv"  # predict
 HIDDEN_LABELS = "truth/test.csv"  # of a simulated archive
+PRETRAINED = "pretrained"  # in place of a path
+_PRETRAINED = Path(__file__).resolve().parent / "pretrained"  # laid out like `runtime.out`
 
 # Packages and modules whose code a stage's result depends on, beyond those of earlier stages.
 # The `deps` of dvc.yaml are the same.
@@ -37,6 +39,16 @@ STAGE_CODE: dict[Stage, tuple[str, ...]] = {
 def stage_folder(config: Config, stage: Stage) -> Path:
     """Output folder of a stage."""
     return config.runtime.out / stage
+
+
+def run_folder(named: Path) -> Path:
+    """The `runtime.out` of another run; `pretrained` is the one that ships with the package."""
+    return _PRETRAINED if named == Path(PRETRAINED) else named
+
+
+def prior_file(named: Path) -> Path:
+    """The priors that `prior` names."""
+    return _PRETRAINED / "fit/priors/all.safetensors" if named == Path(PRETRAINED) else named
 
 
 def command_of(stage: Stage) -> str:
@@ -129,7 +141,9 @@ def stages_before(config: Config, stage: Stage) -> tuple[Stage, ...]:
     """
     if stage == "simulate":
         return ()
-    needed = STAGES[1 : STAGES.index(stage)]
+    needed: tuple[Stage, ...] = STAGES[1 : STAGES.index(stage)]
+    if stage == "predict" and config.weights is not None:
+        needed = tuple(name for name in needed if name not in ("train", "calibrate-temp"))
     stale = [name for name in needed if not up_to_date(config, name)]
     return needed[needed.index(stale[0]) :] if stale else ()
 

@@ -52,7 +52,7 @@ STAGE_KEYS: dict[Stage, tuple[str, ...]] = {
         "uq.mc_samples",
     ),
     "calibrate-temp": ("uq.levels", "uq.temp_scale"),
-    "predict": ("uq.corel",),
+    "predict": ("uq.corel", "weights"),
     "diagnose": ("diagnostics",),
 }
 STAGES = tuple(STAGE_KEYS)
@@ -74,7 +74,8 @@ class Config(Settings):
     """The whole configuration; it ends at `pipeline.py`, stages receive their own section."""
 
     data: DataConfig
-    prior: Path | None  # trained priors of another `fit`, in place of own ones
+    prior: Path | None  # trained priors of another `fit`, or `pretrained`, in place of own ones
+    weights: Path | None  # run whose network `predict` takes, or `pretrained`; None: own training
     simulate: SimulateConfig
     calibration: CalibrationConfig
     transit: TransitConfig

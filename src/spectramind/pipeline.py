@@ -27,7 +27,9 @@ from spectramind.artefacts import (
     command_of,
     forget_data_hash,
     light_curve_store,
+    prior_file,
     provenance_of,
+    run_folder,
     stage_code_hash,
     stage_folder,
     store_folder,
@@ -218,7 +220,7 @@ def fit(config: Config, folder: Path) -> Result:
             provenance_of(config, "fit"), str(device),
         )  # fmt: skip
 
-    everyone = prior_path(folder, None) if config.prior is None else config.prior
+    everyone = prior_path(folder, None) if config.prior is None else prior_file(config.prior)
     own: dict[int, Path] = {}
     if config.prior is None:
         own = learn_folds(work("train"), source.labels, source.visits["train"], workers=workers)
@@ -274,6 +276,7 @@ def train(config: Config, folder: Path) -> Result:
         others=others,
         model=config.model,
         training=config.training,
+        start=None if config.training.start is None else run_folder(config.training.start),
         epistemic=config.uq.epistemic,
         mc_samples=config.uq.mc_samples,
         device=config.runtime.device,
@@ -360,17 +363,21 @@ def predict(config: Config, folder: Path) -> Result:
     archive = open_archive(config.data.root)
     fits = read_fits(stage_folder(config, "fit"), "test")
     stars, _ = stars_of(archive, "test", fits)
+    own = config.weights is None
+    run = config.runtime.out if config.weights is None else run_folder(config.weights)
+    if not own:
+        _require_prior(config)
     planets, posterior = predict_members(
-        stage_folder(config, "train"),
+        run / "train",
         fits,
         stars,
-        model=config.model,
+        model=config.model if own else None,
         epistemic=config.uq.epistemic,
         mc_samples=config.uq.mc_samples,
         seed=config.training.seed,
         device=config.runtime.device,
     )
-    calibration = read_calibration(stage_folder(config, "calibrate-temp") / CALIBRATION)
+    calibration = read_calibration(run / "calibrate-temp" / CALIBRATION)
     missing = sorted(_expected(archive) - set(fits))
     everyone, complete = with_unmeasured(
         planets, calibration.apply(posterior), missing, archive.labels("train")
@@ -389,6 +396,17 @@ def predict(config: Config, folder: Path) -> Result:
             for planet in missing
         ),
     )
+
+
+def _require_prior(config: Config) -> None:
+    """Refuse fits without a prior over spectra, which no network of another run has seen."""
+    folder = stage_folder(config, "fit")
+    path = prior_path(folder, None) if config.prior is None else prior_file(config.prior)
+    if read_priors(path).spectrum is None:
+        raise ConfigError(
+            f"weights={config.weights}: the archive has too few labels to learn a prior over "
+            "spectra from, which the network's fits had. Fit it with prior=pretrained too."
+        )
 
 
 def _expected(archive: Archive) -> set[int]:

@@ -50,7 +50,8 @@ SMALL_TRAINING = {
             "temperature": 0.1, "width": 8,
         },
     },
-    "reobserved": 0, "validation_fraction": 0.2, "calibration_fraction": 0.2, "seed": 1337,
+    "reobserved": 0, "start": None, "validation_fraction": 0.2, "calibration_fraction": 0.2,
+    "seed": 1337,
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ def run(tmp_path, model_config, training_config, provenance):
         return train_members(
             *data,
             others=changes.pop("others", None),
+            start=changes.pop("start", None),
             model=model,
             training=training_config.model_copy(update=changes),
             epistemic=epistemic,
@@ -52,6 +53,7 @@ def trained(tmp_path_factory, archive, model_config, training_config, provenance
     report = train_members(
         *data,
         others=None,
+        start=None,
         model=model_config,
         training=training_config.model_copy(update={"epochs": 2, "seeds": 2}),
         epistemic="ensemble",

@@ -33,6 +33,7 @@ def trained(request, tmp_path_factory, archive, model_config, training_config, p
     report = train_members(
         *data,
         others=None,
+        start=None,
         devices=1,
         model=model,
         training=training_config.model_copy(update={"epochs": 2}),

@@ -41,6 +41,7 @@ from spectramind.training.store import (
     SIZES,
     Member,
     is_finished,
+    member_names,
     read_member,
     remove_others,
     write_member,
@@ -79,6 +80,7 @@ class _Run:
     out: Path
     provenance: Provenance
     data: str  # hash of features and labels
+    start: tuple[Member, ...]  # whose weights and scalings members begin with, in turn; or none
 
     @property
     def slots(self) -> list[tuple[int, int]]:
@@ -89,7 +91,8 @@ class _Run:
     def key(self, fold: int, seed: int) -> str:
         """Hash of all that the weights of a member depend on."""
         settings = [part.model_dump(mode="json") for part in (self.model, self.training)]
-        return digest([*settings, code_hash("model", "training"), self.data, fold, seed])
+        begun = [member.key for member in self.start]
+        return digest([*settings, code_hash("model", "training"), self.data, begun, fold, seed])
 
     def read(self, fold: int, seed: int) -> Member:
         """A member that this run trained or found.
@@ -116,6 +119,7 @@ def train_members(
     others: Reobservations | None,
     model: ModelConfig,
     training: TrainingConfig,
+    start: Path | None,
     epistemic: Epistemic,
     mc_samples: int,
     device: str,
@@ -139,6 +143,7 @@ def train_members(
             members that learn from its planet.
         model: Architecture and loss.
         training: Folds, optimiser and stopping.
+        start: `runtime.out` of a run to go on from, as `training.start` names it.
         epistemic: How the members' spread is measured at prediction.
         mc_samples: Dropout passes a member for mc_dropout.
         device: auto | cpu | cuda.
@@ -167,7 +172,7 @@ def train_members(
     )
     run = _Run(
         table, truth, others, folds, model, training, found, devices, logger, out, provenance,
-        _hash(table, truth, others),
+        _hash(table, truth, others), () if start is None else _members_of(start, model),
     )  # fmt: skip
     reused = _train_missing(run)
     members = [run.read(*slot) for slot in run.slots]
@@ -188,6 +193,18 @@ def train_members(
 
 
 _NOT_RESULT = ("reused", "seconds")
+
+
+def _members_of(start: Path, model: ModelConfig) -> tuple[Member, ...]:
+    """Members of another run, of the same architecture."""
+    folder = start / "train" / "members"
+    names = member_names(folder)
+    if not names:
+        raise ArtefactError(
+            f"{folder}: there is no trained member in it, expected *.safetensors and *.json. Name "
+            "the runtime.out of a run that has trained in training.start, or set it to null."
+        )
+    return tuple(read_member(folder, name, model) for name in names)
 
 
 def _train_missing(run: _Run) -> int:
@@ -225,15 +242,19 @@ def _train_member(run: _Run, fold: int, seed: int) -> str:
     inside, held = run.folds.split(
         fold, validation_fraction=chosen.validation_fraction, seed=chosen.seed
     )
-    scaling = Scaling.of(run.table.of(inside))
+    begun = run.start[run.slots.index((fold, seed)) % len(run.start)] if run.start else None
+    scaling = Scaling.of(run.table.of(inside)) if begun is None else begun.scaling
     seeds = np.random.SeedSequence([chosen.seed, fold, seed]).generate_state(3).tolist()
     place = Place(
         run.device, run.devices, run.logger, run.out / "logs",
         run.out / _UNFINISHED / f"{name}-{run.key(fold, seed)}",
     )  # fmt: skip
     with seeded(seeds[0], run.device):
+        network = V50(run.model, SIZES)
+        if begun is not None:
+            network.load_state_dict(begun.network.state_dict())
         trained = train_network(
-            V50(run.model, SIZES),
+            network,
             SIZES,
             _batches(run, inside, scaling, run.others, seed=seeds[1]),
             _batches(run, held, scaling, None, seed=None),

@@ -27,7 +27,7 @@ def predict_members(
     fits: Mapping[int, TransitFit],
     stars: Mapping[int, Star | None],
     *,
-    model: ModelConfig,
+    model: ModelConfig | None,
     epistemic: Epistemic,
     mc_samples: int,
     device: str,
@@ -39,7 +39,7 @@ def predict_members(
         out: Output folder of `train_members`.
         fits: Fit of each planet.
         stars: Star of each planet; None where the archive has no star table.
-        model: Architecture that the checkpoints must have.
+        model: Architecture that the checkpoints must have; None takes any.
         epistemic: ensemble: one pass a member; mc_dropout: `mc_samples` passes with dropout.
         mc_samples: Passes a member.
         device: auto | cpu | cuda.
@@ -60,7 +60,7 @@ def predict_members(
         )
     table = feature_table(fits, stars)
     members = [read_member(out / "members", name, model) for name in names]
-    passes = dropout_passes(model, epistemic, mc_samples)
+    passes = dropout_passes(members[0].model, epistemic, mc_samples)
     posterior = predict(members, table, passes=passes, device=resolve_device(device), seed=seed)
     return table.planet_ids, posterior
 

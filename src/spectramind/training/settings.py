@@ -1,5 +1,6 @@
 """Settings of the training (`configs/training`)."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, StrictBool, StrictInt
@@ -53,6 +54,7 @@ class TrainingConfig(Settings):
     gradient_clip: float = Field(gt=0)  # largest norm of the gradient
     early_stop_patience: StrictInt = Field(ge=1)  # epochs without a better validation likelihood
     curriculum: CurriculumConfig
+    start: Path | None  # run whose members training goes on from, or `pretrained`; None: none
     folds: StrictInt = Field(ge=2)  # parts that are left out in turn
     seeds: StrictInt = Field(ge=1)  # members a fold
     validation_fraction: float = Field(gt=0, lt=1)  # of a fold's training planets

@@ -55,6 +55,7 @@ class Member:
 
     name: str
     key: str  # hash of all that its weights depend on
+    model: ModelConfig
     network: V50
     scaling: Scaling
     best_epoch: int
@@ -101,8 +102,8 @@ def remove_others(folder: Path, names: Sequence[str]) -> None:
             path.unlink()
 
 
-def read_member(folder: Path, name: str, model: ModelConfig) -> Member:
-    """Read a member and hold its architecture against the configured one.
+def read_member(folder: Path, name: str, model: ModelConfig | None) -> Member:
+    """Read a member and hold its architecture against the configured one, if one is given.
 
     Raises:
         ArtefactError: If it is damaged, incomplete, or of another architecture.
@@ -112,23 +113,26 @@ def read_member(folder: Path, name: str, model: ModelConfig) -> Member:
     content = _weights(folder, name)
     if _sha256(content) != facts["weights_sha256"]:
         raise _damaged(path.with_suffix(".safetensors"), "its hash is not the recorded one")
-    _require_same(path, facts, model)
+    own = facts["model"] if model is None else model.model_dump(mode="json")
+    _require_same(path, facts, own)
     try:
         with seeded(0, torch.device("cpu")):  # the weights drawn here are overwritten
-            network = V50(ModelConfig.model_validate(facts["model"]), SIZES)
+            architecture = ModelConfig.model_validate(facts["model"])
+            network = V50(architecture, SIZES)
         network.load_state_dict(load(content))
         scaling = Scaling.from_json(facts["scaling"])
         history = tuple(Epoch(**epoch) for epoch in facts["history"])
     except (SafetensorError, ValidationError, RuntimeError, TypeError, KeyError) as error:
         raise _damaged(path, "it does not describe a network of this version") from error
-    return Member(name, facts["key"], network.eval(), scaling, facts["best_epoch"], history)
+    return Member(
+        name, facts["key"], architecture, network.eval(), scaling, facts["best_epoch"], history
+    )
 
 
-def _require_same(path: Path, facts: Mapping[str, Any], model: ModelConfig) -> None:
+def _require_same(path: Path, facts: Mapping[str, Any], model: Mapping[str, Any]) -> None:
     """Refuse a member whose architecture or features differ, and say where."""
-    wanted = {"model": model.model_dump(mode="json", exclude={"loss"}), "features": FEATURES}
-    stored = {"model": {**facts["model"]}, "features": facts["features"]}
-    stored["model"].pop("loss", None)
+    wanted = {"model": {**model, "loss": None}, "features": FEATURES}
+    stored = {"model": {**facts["model"], "loss": None}, "features": facts["features"]}
     there, here = _flat(stored), _flat(wanted)
     differ = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     if differ:
