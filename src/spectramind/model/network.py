@@ -93,11 +93,11 @@ class V50(nn.Module):
         self.fgs1 = Fgs1Encoder(fgs1, sizes.series)
         inputs = sizes.nodes + sizes.planet
         self.airs = GraphEncoder(airs, inputs, torch.from_numpy(edges.matrices))
-        common = fgs1.d_model + sizes.planet
         self.readout = Readout(
-            config.fusion, airs.hidden + sizes.nodes, common, edges.matrices.shape[-1]
-        )
-        fused = airs.hidden + sizes.nodes + common + config.fusion.width + config.fusion.patterns
+            config.fusion, airs.hidden + sizes.nodes, fgs1.d_model + sizes.planet,
+            edges.matrices.shape[-1],
+        )  # fmt: skip
+        fused = airs.hidden + sizes.nodes + config.fusion.patterns + fgs1.d_model
         self.chosen = chosen = config.decoders
         self.mu = Head(fused, chosen.mu.hidden, 1)
         self.log_scale = Head(fused, chosen.sigma.hidden, 1)
@@ -167,12 +167,12 @@ class V50(nn.Module):
         return total
 
     def fuse(self, batch: Batch, gate: Gate | None = None) -> Float[Tensor, "B W D"]:
-        """Concatenate at each node: its state and features, FGS1 state, planet, readout."""
+        """Concatenate at each node: its state and features, the readout's patterns, FGS1 state."""
         nodes = torch.cat([self.spectrum(batch.nodes, batch.planet, gate), batch.nodes], dim=-1)
-        common = torch.cat([self.fgs1(batch.series, batch.mask), batch.planet], dim=-1)
-        whole, patterns = self.readout(nodes, common)
-        common = torch.cat([common, whole], dim=-1)[:, None].expand(-1, nodes.shape[1], -1)
-        return torch.cat([nodes, common, patterns], dim=-1)
+        curve = self.fgs1(batch.series, batch.mask)
+        patterns = self.readout(nodes, torch.cat([curve, batch.planet], dim=-1))
+        shared = curve[:, None].expand(-1, nodes.shape[1], -1)
+        return torch.cat([nodes, patterns, shared], dim=-1)
 
     def spectrum(
         self,

@@ -1,12 +1,10 @@
-"""The readout: one state of the whole spectrum, and the patterns it lays over the wavelengths.
+"""The readout: all wavelengths at once, answered by patterns that lie over the spectrum.
 
 A spectrum has few causes (gases, temperature, clouds) that reach over all of it. Message passing
-sees a wavelength's neighbours; the readout sees all wavelengths at their places at once. It
-answers in two forms: a state that every head may read, and weights of spectral patterns, which
-are learned like the principal components of a linear model.
+sees a wavelength's neighbours; the readout sees all wavelengths at their places, and weighs
+spectral patterns, which are learned like the principal components of a linear model.
 
-Shapes: B planets, W wavelengths, D width of a node, C of what is common, R of the readout,
-K patterns.
+Shapes: B planets, W wavelengths, D width of a node, C of what is common, K patterns.
 """
 
 from typing import Literal
@@ -50,9 +48,9 @@ class Readout(nn.Module):
 
     def forward(
         self, nodes: Float[Tensor, "B W D"], common: Float[Tensor, "B C"]
-    ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B W K"]]:
-        """The state of the spectrum, and each pattern at each wavelength times its weight."""
+    ) -> Float[Tensor, "B W K"]:
+        """Each pattern at each wavelength, times its weight for the planet."""
         flat = torch.cat([self.narrow(nodes).flatten(1), common], dim=-1)
         state = self.between(self.first(flat).float())  # float32 under autocast
         state = self.norm(state + self.second(state))
-        return state, self.weights(state)[:, None] * self.patterns
+        return self.weights(state)[:, None] * self.patterns

@@ -24,6 +24,7 @@ from spectramind.transit.parameters import Layout
 from spectramind.transit.population import Guess
 from spectramind.transit.settings import TransitConfig
 
+_TYPICAL_DEPTH = 0.01  # of a start that no search has found [(Rp/Rs)^2]
 _STEPS = 40  # at most, of one fit
 _TRIAL_BINS = 60  # of a visit, at least, on which the starts are compared
 _SETTLED = 0.02  # change of chi^2 at which a fit has converged
@@ -219,7 +220,12 @@ def first_guesses(
     layout: Layout,
     config: TransitConfig,
 ) -> tuple[Float64[Tensor, "B S 2"], Float64[Tensor, "B S N"]]:
-    """Depths and shared parameters to start from: for each impact parameter the best times."""
+    """Depths and shared parameters to start from: for each impact parameter the best times.
+
+    The last start of each planet is the expected orbit with a typical depth in the middle of each
+    visit: where a strong drift looks like half a transit, or a transit fills the whole window,
+    the search is led astray.
+    """
     depths, starts = [], []
     for visits, guess, mean in zip(planets, guesses, prior.mean, strict=True):
         found = []
@@ -234,7 +240,7 @@ def first_guesses(
             depth = _TEMPLATE**2 * float(np.mean(amplitudes))
             found.append((gain, max(depth, 1e-4), shared))
         found.sort(key=lambda start: -start[0])
-        best = found[: config.scan.starts]
+        best = [*found[: config.scan.starts], (0.0, _TYPICAL_DEPTH, mean)]
         depths.append([[depth, depth] for _, depth, _ in best])
         starts.append(torch.stack([shared for _, _, shared in best]))
     return torch.tensor(depths, dtype=torch.float64).to(prior.mean), torch.stack(starts)
