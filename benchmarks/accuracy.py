@@ -188,10 +188,10 @@ def judge_set(plan: Plan, drift: DriftPrior, config: Config, workers: int) -> di
 
 def taught(plan: Plan, config: TransitConfig, workers: int) -> list[Lesson]:
     """Lessons of the teachers, by planet."""
-    batches = _batches(plan, plan.teachers, config.planets_a_batch)
+    tasks = batches(plan, plan.teachers, config.planets_a_batch)
     lessons: list[Lesson] = []
     task = partial(teach, config=config)
-    for outcome in each(task, batches, workers=workers, label=f"{plan.year}: learn from labels"):
+    for outcome in each(task, tasks, workers=workers, label=f"{plan.year}: learn from labels"):
         if outcome.error is not None:
             raise outcome.error
         lessons += outcome.value or []
@@ -226,8 +226,8 @@ def answered(
     workers: int,
 ) -> dict[int, dict[str, Answer]]:
     """What every estimator says of each judged planet."""
-    batches = _batches(plan, plan.judged, config.planets_a_batch)
-    items = [(batch, schools[plan.fold[batch[0].planet_id]]) for batch in batches]
+    tasks = batches(plan, plan.judged, config.planets_a_batch)
+    items = [(batch, schools[plan.fold[batch[0].planet_id]]) for batch in tasks]
     found = {}
     task = partial(_answer_batch, drift=drift, config=config)
     for outcome in each(task, items, workers=workers, label=f"{plan.year}: fit"):
@@ -245,7 +245,7 @@ def _answer_batch(
     return answers(*item, drift, config)
 
 
-def _batches(plan: Plan, planets: Sequence[int], size: int) -> list[list[World]]:
+def batches(plan: Plan, planets: Sequence[int], size: int) -> list[list[World]]:
     """Planets of one fold with equally many visits, at most `size` together."""
     groups: dict[tuple[int, int], list[World]] = {}
     for planet in planets:

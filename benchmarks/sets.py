@@ -1,8 +1,9 @@
-"""The two frozen sets of benchmarks/accuracy.py: worlds drawn in memory at light-curve level.
+"""The frozen sets of the accuracy benchmarks: worlds drawn in memory at light-curve level.
 
 `sim2025`: the simulator's own planets with the settings of configs/simulate. `inject2024`: the
 real label spectra of 2024 as true depths of simulated visits with that year's noise and two
-stars. Both are the same for every number of workers; nothing is written to disk.
+stars. `shifted`: test planets of another world. All are the same for every number of workers;
+nothing is written to disk.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from spectramind.simulate.visit import Visit, draw_visit, stamps_h
 from spectramind.transit.binning import BinnedVisit, bin_visit
 
 LABELS_2024 = Path(__file__).parents[2] / "shared" / "data" / "2024" / "train_labels.csv"
-SEED_2025, SEED_2024 = 2025, 2024
+SEED_2025, SEED_2024, SEED_SHIFTED = 2025, 2024, 2026
 FOLDS = 5
 DRIFT_ORDER = 5  # of the Chebyshev terms of the drift prior, in time and in wavelength
 _MERGED = 5  # read pairs in one exposure of both sets
@@ -121,6 +122,28 @@ def sim2025(train: int, test: int, *, truth: bool, workers: int) -> list[World]:
         for system in draw_systems(settings.simulate, split)
     ]
     return _drawn(settings, drafts, workers, "sim2025")
+
+
+def shifted(test: int, *, workers: int) -> list[World]:
+    """Test planets of another world: other gases, 1.5 times the noise, drifts twice as strong.
+
+    Args:
+        test: Planets (fold 0), whose labels no estimator may see.
+        workers: Processes.
+    """
+    settings = _settings(
+        SEED_SHIFTED, "train_planets=1", f"test_planets={test}",
+        f"star.fgs1_electrons={2.45e5 / 1.5**2}", f"star.airs_electrons={1.32e5 / 1.5**2}",
+        "visit.gain_drift_amplitude=[2e-3,2e-2]",
+        "atmosphere.log10_abundance.H2O=[-8,-4]", "atmosphere.log10_abundance.CO2=[-6,-2]",
+        "atmosphere.log10_abundance.CH4=[-6,-2]", "atmosphere.log10_abundance.SO2=[-7,-3]",
+        "atmosphere.cloud_probability=0.4",
+    )  # fmt: skip
+    drafts = [
+        _Draft(system, 0, system.planet.table, 0, with_truth=False)
+        for system in draw_systems(settings.simulate, "test")
+    ]
+    return _drawn(settings, drafts, workers, "shifted")
 
 
 def inject2024(labels: Path, limit: int | None, *, truth: bool, workers: int) -> list[World]:

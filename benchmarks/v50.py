@@ -1,0 +1,249 @@
+"""Whether the network beats the fit: the frozen sets, paired over planets.
+
+    python benchmarks/v50.py                  all sets, hours; stores docs/results/v50.json
+    python benchmarks/v50.py --set sim2025    one set only; the others keep their stored result
+    python benchmarks/v50.py --quick          80 + 40 and 100 planets, not stored
+    python benchmarks/v50.py --stored         the last full run again
+
+Rows: `own`, trained on the set's training planets alone (experiment=cpu); `pretrained`, the
+weights that ship with the package, which never saw a planet of any set. `sim2025` and `shifted`
+are judged on test planets; `inject2024` has none, so that `own` is judged out of fold there.
+Each row's sigma, the fit's too, has one scale a channel from trusted training planets that the
+row did not learn from. Intervals: 95 % bootstrap over planets of the paired gain in the set's
+own metric of 2025. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from observed import Observed, observe
+from spectramind import config as configuration
+from spectramind.archive.submission import read_spectra
+from spectramind.artefacts import PRETRAINED, run_folder
+from spectramind.config import Config
+from spectramind.diagnose.metrics import (
+    MetricConfig,
+    naive_statistics,
+    planet_scores,
+    point_scores_2025,
+)
+from spectramind.observation import TransitFit
+from spectramind.provenance import describe, git_state, utc_now, write_json
+from spectramind.training.members import train_members
+from spectramind.training.predict import predict_members
+
+RESULT = Path(__file__).parents[1] / "docs" / "results" / "v50.json"
+SETS = ("sim2025", "inject2024", "shifted")
+FULL, SMALL = (800, 400, None), (80, 40, 100)
+DRAWS, SEED = 10_000, 2026  # of the bootstrap
+_FOLDS = 5  # in which planets that are judged scale one another
+_CHANNELS = (slice(0, 1), slice(1, None))
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Spectra of some planets by increasing id."""
+
+    planets: Int64[np.ndarray, " P"]
+    mu: Float64[np.ndarray, "P 283"]
+    sigma: Float64[np.ndarray, "P 283"]
+
+
+def main() -> None:
+    """Run, or re-print, the benchmark."""
+    parser = argparse.ArgumentParser(description="The network against the fit.")
+    parser.add_argument("--quick", action="store_true", help="a few planets")
+    parser.add_argument("--set", choices=SETS, help="this set only")
+    parser.add_argument("--stored", action="store_true", help="print the last full run")
+    arguments = parser.parse_args()
+    stored = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    if arguments.stored:
+        result = stored
+    else:
+        names = SETS if arguments.set is None else (arguments.set,)
+        size = SMALL if arguments.quick else FULL
+        result = {name: measure(name, size) for name in names}
+        if not arguments.quick:
+            result = stored | result
+            write_json(RESULT, result)
+    for name, own in result.items():
+        print_table(name, own)
+    print(json.dumps(result))
+
+
+def measure(name: str, size: tuple[int, int, int | None]) -> dict[str, Any]:
+    """Fit a set, train on it, and grade what the networks say."""
+    config, workers = configuration.load(["experiment=cpu"]), os.cpu_count() or 1
+    start, (sha, dirty) = time.monotonic(), git_state()
+    try:
+        data = observe(name, size, workers)
+    except FileNotFoundError as error:
+        return {"skipped": str(error)}
+    school = data if data.train else observe("sim2025", size, workers)
+    rows = grade(data, school, config)
+    return {
+        "fit": rows["fit"]["score"],
+        "v50": rows["pretrained"]["score"],
+        "gain_over_fit": rows["pretrained"]["gain"],
+        "gain_low95": rows["pretrained"]["gain_low95"],
+        "rows": rows,
+        "planets": len(data.test or data.train),
+        "teachers": len(school.train),
+        "seeds": {"bootstrap": SEED, "training": config.training.seed},
+        "minutes": round((time.monotonic() - start) / 60.0, 1),
+        "date": utc_now(),
+        "git_sha": sha,
+        "git_dirty": dirty,
+    }
+
+
+def grade(data: Observed, school: Observed, config: Config) -> dict[str, dict[str, float]]:
+    """Scores of all rows on the judged planets; `school` teaches and scales."""
+    fits = data.test or data.train
+    truth = _truth(data, sorted(fits))
+    naive = naive_statistics(_truth(school, sorted(school.train)))
+    trusted = np.array([not fits[planet].reasons for planet in sorted(fits)])
+    scores, rows = {}, {}
+    for name, (judged, scaling) in answers(data, school, config).items():
+        sigma = judged.sigma * _scale(judged, scaling, school)
+        scores[name] = _planet_scores(judged.mu, sigma, truth, naive, config.diagnostics.metric)
+        z2 = ((judged.mu - truth) / sigma)[trusted] ** 2
+        rows[name] = {
+            "score": float(scores[name].mean()),
+            "z2_fgs1": float(z2[:, 0].mean()),
+            "z2_airs": float(z2[:, 1:].mean()),
+            "rms_airs_ppm": 1e6 * float(np.sqrt(np.mean((judged.mu - truth)[trusted, 1:] ** 2))),
+            **_gain(scores[name] - scores["fit"]),
+        }
+    return rows
+
+
+def answers(
+    data: Observed, school: Observed, config: Config
+) -> dict[str, tuple[Answers, Answers]]:
+    """For each row what it says of the judged planets, and of training planets it never saw."""
+    fits = data.test or data.train
+    shipped = run_folder(Path(PRETRAINED)) / "train"
+    with tempfile.TemporaryDirectory() as folder:
+        unseen = _train(school, config, Path(folder))
+        own = _predict(Path(folder), data, config) if data.test else unseen
+    return {
+        "fit": (_fits(fits), _fits(school.train)),
+        "own": (own, unseen),
+        "pretrained": (
+            _predict(shipped, data, config), _predict(shipped, school, config, train=True)
+        ),
+    }  # fmt: skip
+
+
+def _train(school: Observed, config: Config, out: Path) -> Answers:
+    """Train on the training planets; spectra of each by members that never saw it."""
+    planets = school.train
+    train_members(
+        planets, {planet: school.stars[planet] for planet in planets}, school.labels,
+        others=None, start=None, model=config.model, training=config.training,
+        epistemic="ensemble", mc_samples=config.uq.mc_samples, device=config.runtime.device,
+        devices=1, logger="none", out=out,
+        provenance=describe(stage="train", config_hash="", data_hash="", seed=SEED),
+    )  # fmt: skip
+    parts = [read_spectra(out / f"{name}.parquet") for name in ("oof", "calibration")]
+    ids = np.concatenate([own for own, _ in parts])
+    mu, sigma = (
+        np.concatenate([getattr(own, name).numpy() for _, own in parts])
+        for name in ("mu", "sigma")
+    )
+    order = np.argsort(ids)
+    return Answers(ids[order], mu[order], sigma[order])
+
+
+def _predict(out: Path, data: Observed, config: Config, *, train: bool = False) -> Answers:
+    fits = data.train if train or not data.test else data.test
+    ids, spectra = predict_members(
+        out, fits, {planet: data.stars[planet] for planet in fits}, model=None,
+        epistemic="ensemble", mc_samples=config.uq.mc_samples, device=config.runtime.device,
+        seed=config.training.seed,
+    )  # fmt: skip
+    return Answers(ids, spectra.mu.numpy(), spectra.sigma.numpy())
+
+
+def _fits(fits: dict[int, TransitFit]) -> Answers:
+    ids = np.array(sorted(fits))
+    return Answers(
+        ids,
+        np.stack([fits[planet].depth for planet in ids]),
+        np.stack([fits[planet].sigma for planet in ids]),
+    )
+
+
+def _truth(data: Observed, planets: list[int]) -> Float64[np.ndarray, "P 283"]:
+    return data.labels.depth[np.searchsorted(data.labels.planet_ids, planets)]
+
+
+def _scale(judged: Answers, scaling: Answers, school: Observed) -> Float64[np.ndarray, "P 283"]:
+    """Factor on sigma of each judged planet: root mean z^2 a channel of other trusted planets."""
+    truth = _truth(school, scaling.planets.tolist())
+    square = ((scaling.mu - truth) / scaling.sigma) ** 2
+    trusted = np.array([not school.train[planet].reasons for planet in scaling.planets.tolist()])
+    place = np.random.default_rng(SEED).permutation(len(scaling.planets)) % _FOLDS
+    own = np.full(len(judged.planets), -1)  # fold of a judged planet; -1: it is not among them
+    among = np.isin(judged.planets, scaling.planets)
+    own[among] = place[np.searchsorted(scaling.planets, judged.planets[among])]
+    factor = np.ones_like(judged.sigma)
+    for fold in np.unique(own):
+        others = trusted & (place != fold)
+        for columns in _CHANNELS:
+            factor[own == fold, columns] = np.sqrt(square[others, columns].mean())
+    return factor
+
+
+def _planet_scores(
+    mu: Float64[np.ndarray, "P 283"],
+    sigma: Float64[np.ndarray, "P 283"],
+    truth: Float64[np.ndarray, "P 283"],
+    naive: tuple[float, float],
+    metric: MetricConfig,
+) -> Float64[np.ndarray, " P"]:
+    points = point_scores_2025(
+        truth, np.maximum(mu, 0.0), sigma=sigma, naive_mean=naive[0], naive_sigma=naive[1],
+        sigma_true=metric.sigma_true(truth.shape[1]),
+    )  # fmt: skip
+    return planet_scores(points, fgs_weight=metric.fgs_weight)
+
+
+def _gain(gain: Float64[np.ndarray, " P"]) -> dict[str, float]:
+    """Mean gain over the fit and its 95 % interval, planets drawn with replacement."""
+    rng = np.random.default_rng(SEED)
+    means = [gain[rng.integers(len(gain), size=len(gain))].mean() for _ in range(DRAWS)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return {"gain": float(gain.mean()), "gain_low95": float(low), "gain_high95": float(high)}
+
+
+def print_table(name: str, own: dict[str, Any]) -> None:
+    """The rows of one set."""
+    if "skipped" in own:
+        print(f"{name} left out. {own['skipped']}\n")
+        return
+    print(f"{name}: {own['planets']} planets judged, {own['teachers']} teach")
+    print(f"{'':12s}{'2025':>8s}{'gain':>9s}{'95 %':>19s}{'z^2':>13s}{'rms [ppm]':>11s}")
+    for row, one in own["rows"].items():
+        interval = f"{one['gain_low95']:+.4f} {one['gain_high95']:+.4f}"
+        print(
+            f"{row:12s}{one['score']:8.4f}{one['gain']:+9.4f}{interval:>19s}"
+            f"{one['z2_fgs1']:7.2f}{one['z2_airs']:6.2f}{one['rms_airs_ppm']:11.1f}"
+        )
+    wanted = ">= 0.01, low end above 0" if name == "sim2025" else "not worse than the fit"
+    print(f"gain of the pretrained network {own['gain_over_fit']:+.4f}, wanted: {wanted}")
+    print(f"measured {own['date']} at {own['git_sha']}, dirty {own['git_dirty']}\n")
+
+
+if __name__ == "__main__":
+    main()
