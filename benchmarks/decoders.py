@@ -38,7 +38,7 @@ RESULT = Path(__file__).parents[1] / "docs" / "results" / "decoders.json"
 WAVELENGTHS = 24
 HEIGHT, WIDTH, WHITE = 1.5, 4.0, 0.5  # of the bump [sigma], [bins]; of the noise [sigma]
 PLANETS, LR = 64, 3e-3  # of a training step
-TEST_PLANETS, SAMPLES = 400, 200  # of the score
+TEST_PLANETS, SAMPLES = 200, 100  # of the score
 
 
 class Toy(NamedTuple):

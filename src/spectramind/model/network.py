@@ -125,6 +125,7 @@ class V50(nn.Module):
         factor = None if self.covariance is None else self.covariance(state, sigma)
         return SpectrumPosterior(mu, sigma, factor)
 
+    @torch.no_grad()
     def samples(self, batch: Batch, *, count: int, seed: int) -> Float64[Tensor, "S B W"]:
         """Independent draws of whole spectra, the same noise for every planet.
 
