@@ -38,7 +38,7 @@ RESULT = Path(__file__).parents[1] / "docs" / "results" / "decoders.json"
 WAVELENGTHS = 24
 HEIGHT, WIDTH, WHITE = 1.5, 4.0, 0.5  # of the bump [sigma], [bins]; of the noise [sigma]
 PLANETS, LR = 64, 3e-3  # of a training step
-TEST_PLANETS, SAMPLES = 400, 200  # of the score
+TEST_PLANETS, SAMPLES = 200, 100  # of the score
 
 
 class Toy(NamedTuple):
@@ -136,24 +136,17 @@ def draw_toy(planets: int, seed: int) -> Toy:
     centre = WAVELENGTHS * torch.rand(planets, 1, generator=generator, dtype=torch.float64)
     bump = HEIGHT * torch.exp(-0.5 * ((torch.arange(WAVELENGTHS) - centre) / WIDTH) ** 2)
     other = torch.randn(planets, WAVELENGTHS, generator=generator)
-    truth = draw_truth(bump, generator, count=1)[0]
-    return Toy(torch.stack([bump.float(), other], dim=-1), bump, truth)
-
-
-def draw_truth(
-    bump: Float64[Tensor, "B W"], generator: torch.Generator, *, count: int
-) -> Float64[Tensor, "S B W"]:
-    """Independent true residuals of planets with these bumps."""
-    shape = (count, *bump.shape)
-    sign = 2.0 * torch.randint(2, (*shape[:2], 1), generator=generator) - 1.0
-    return sign * bump + WHITE * torch.randn(shape, generator=generator, dtype=torch.float64)
+    sign = 2.0 * torch.randint(2, (planets, 1), generator=generator) - 1.0
+    noise = torch.randn(bump.shape, generator=generator, dtype=torch.float64)
+    return Toy(torch.stack([bump.float(), other], dim=-1), bump, sign * bump + WHITE * noise)
 
 
 def judge(decoder: Decoder, seed: int) -> dict[str, Float64[np.ndarray, " B"]]:
     """Energy score of each test planet and kind."""
     toy = draw_toy(TEST_PLANETS, 500_000 + seed)
-    noise = white_noise(SAMPLES, WAVELENGTHS + 1, seed)
-    own, shared = noise[:, :-1], noise[:, -1:]
+    noise = white_noise(SAMPLES * TEST_PLANETS, WAVELENGTHS + 1, seed)
+    noise = noise.unflatten(0, (SAMPLES, TEST_PLANETS))
+    own, shared = noise[..., :-1], noise[..., -1:]
     with torch.inference_mode():
         heads = decoder.gaussian(toy.state)
         sigma = torch.sqrt(toy.bump**2 + WHITE**2)
@@ -162,7 +155,7 @@ def judge(decoder: Decoder, seed: int) -> dict[str, Float64[np.ndarray, " B"]]:
             "gaussian": heads.sample(own, shared),
             "gaussian_limit": limit.sample(own, shared),
             "diffusion": decoder.denoiser.sample(heads, toy.state, own),
-            "exact": draw_truth(toy.bump, torch.Generator().manual_seed(seed), count=SAMPLES),
+            "exact": shared.sign() * toy.bump + WHITE * own,
         }
     truth, unit = toy.truth.numpy(), np.ones(toy.truth.shape)
     return {kind: energy_score(truth, samples.numpy(), unit) for kind, samples in drawn.items()}

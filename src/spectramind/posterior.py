@@ -72,20 +72,13 @@ class SpectrumPosterior:
         return -0.5 * (self.mahalanobis(depth) + self.log_det() + constant)
 
     def sample(
-        self, noise: Float[Tensor, "S W"], shared: Float[Tensor, "S K"]
+        self, noise: Float[Tensor, "S A W"], shared: Float[Tensor, "S A K"]
     ) -> Float[Tensor, "S B W"]:
-        """Spectra mu + sqrt(D) noise + U shared from standard normal draws, the same a planet."""
+        """Spectra mu + sqrt(D) noise + U shared from normal draws; A is B, or 1 for all."""
         if self.factor is None:
-            return self.mu + self.sigma * noise[:, None]
+            return self.mu + self.sigma * noise
         own = torch.sqrt(self.sigma**2 - self.factor.square().sum(-1))
-        return self.mu + own * noise[:, None] + torch.einsum("bwk,sk->sbw", self.factor, shared)
-
-    def interval(
-        self, half_width: Float[Tensor, " W"] | float
-    ) -> tuple[Float[Tensor, "B W"], Float[Tensor, "B W"]]:
-        """Lower and upper end of mu -+ half_width * sigma."""
-        reach = half_width * self.sigma
-        return self.mu - reach, self.mu + reach
+        return self.mu + own * noise + (self.factor * shared[:, :, None]).sum(-1)
 
     def cpu(self) -> "SpectrumPosterior":
         """The same in main memory."""

@@ -122,7 +122,7 @@ def test_samples_have_the_covariance():
     posterior = factored()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(200_000, 6 + 3, generator=generator, dtype=torch.float64)
-    samples = posterior.sample(*noise.split([6, 3], dim=-1))
+    samples = posterior.sample(*noise[:, None].split([6, 3], dim=-1))
     for planet in range(2):
         found = torch.cov(samples[:, planet].T)
         torch.testing.assert_close(found, dense(posterior)[planet], rtol=0.03, atol=0.06)

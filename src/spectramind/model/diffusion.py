@@ -15,7 +15,7 @@ interpolant of Albergo and Vanden-Eijnden 2023, arXiv 2209.15571; the conditioni
 shift is that of Peebles and Xie 2023, arXiv 2212.09748.
 
 Shapes: S samples or draws, B planets, W wavelengths, D fused state, C width, K components,
-A = S or 1 angles.
+A = S or 1 angles; the A of noise is B or 1, the same for every planet.
 """
 
 import math
@@ -121,7 +121,7 @@ class Denoiser(nn.Module):
         The noise is the same for every planet and follows from `seed` alone.
         """
         noise = matched_noise(self.config.samples, self.wavelengths, self.config.seed)
-        x = self.solve(noise.to(posterior.mu.device), state)
+        x = self.solve(noise.to(posterior.mu.device)[:, None], state)
         return SpectrumPosterior(
             posterior.mu + posterior.sigma * x.mean(0),
             posterior.sigma * x.std(0, correction=0),
@@ -131,13 +131,13 @@ class Denoiser(nn.Module):
         self,
         posterior: SpectrumPosterior,
         state: Float[Tensor, "B W D"],
-        noise: Float64[Tensor, "S W"],
+        noise: Float64[Tensor, "S A W"],
     ) -> Float64[Tensor, "S B W"]:
-        """One spectrum a noise and planet."""
+        """Spectra from standard normal draws."""
         return posterior.mu + posterior.sigma * self.solve(noise, state)
 
     def solve(
-        self, noise: Float64[Tensor, "S W"], state: Float[Tensor, "B W D"]
+        self, noise: Float64[Tensor, "S A W"], state: Float[Tensor, "B W D"]
     ) -> Float64[Tensor, "S B W"]:
         """X at the end of the path from each noise; the network runs in its own precision."""
         condition = self.condition(state)
@@ -145,13 +145,13 @@ class Denoiser(nn.Module):
         return torch.cat([self._solve(part, condition) for part in parts])
 
     def _solve(
-        self, noise: Float64[Tensor, "S W"], condition: Float[Tensor, "B W C"]
+        self, noise: Float64[Tensor, "S A W"], condition: Float[Tensor, "B W C"]
     ) -> Float64[Tensor, "S B W"]:
         """Heun's method in equal steps of the angle.
 
         Source: Karras et al. 2022, arXiv 2206.00364, algorithm 1 without its schedule.
         """
-        x = noise[:, None].expand(-1, len(condition), -1)
+        x = noise.expand(-1, len(condition), -1)
         step = _END / self.config.steps
         for number in range(self.config.steps):
             first = self._slope(x, number * step, condition)

@@ -125,6 +125,7 @@ class V50(nn.Module):
         factor = None if self.covariance is None else self.covariance(state, sigma)
         return SpectrumPosterior(mu, sigma, factor)
 
+    @torch.no_grad()
     def samples(self, batch: Batch, *, count: int, seed: int) -> Float64[Tensor, "S B W"]:
         """Independent draws of whole spectra, the same noise for every planet.
 
@@ -138,7 +139,7 @@ class V50(nn.Module):
         wavelengths = batch.depth.shape[-1]
         factors = 0 if posterior.factor is None else posterior.factor.shape[-1]
         noise = white_noise(count, wavelengths + factors, seed).to(batch.depth.device)
-        own, shared = noise.split([wavelengths, factors], dim=-1)
+        own, shared = noise[:, None].split([wavelengths, factors], dim=-1)
         if self.denoiser is None:
             return posterior.sample(own, shared)
         return self.denoiser.sample(posterior, state, own)
