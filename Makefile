@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE
 export THP_MEM_ALLOC_ENABLE = 1
 
-.PHONY: demo test slow check format install clean
+.PHONY: demo pretrained test slow check format install clean
 
 install: $(VENV)/.installed
 
@@ -15,6 +15,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
 	touch $@
+
+# The weights that ship with the package; docs/pretrained.md says what they are.
+PRETRAINED := src/spectramind/pretrained
+pretrained: install
+	$(BIN)/python -m spectramind run experiment=pretrain
+	rm -rf $(PRETRAINED)
+	mkdir -p $(PRETRAINED)/fit/priors $(PRETRAINED)/train $(PRETRAINED)/calibrate-temp
+	cp artefacts/pretrain/fit/priors/all.safetensors $(PRETRAINED)/fit/priors/
+	cp -r artefacts/pretrain/train/members artefacts/pretrain/train/train.json $(PRETRAINED)/train/
+	cp artefacts/pretrain/calibrate-temp/calibration.json $(PRETRAINED)/calibrate-temp/
 
 demo: install
 	$(BIN)/python -m spectramind run experiment=demo

@@ -28,7 +28,7 @@ from jaxtyping import Float64, Int64
 from observed import Observed, observe
 from spectramind import config as configuration
 from spectramind.archive.submission import read_spectra
-from spectramind.artefacts import PRETRAINED, run_folder
+from spectramind.borrowed import PRETRAINED, run_folder
 from spectramind.config import Config
 from spectramind.diagnose.metrics import (
     MetricConfig,
@@ -132,7 +132,7 @@ def answers(
 ) -> dict[str, tuple[Answers, Answers]]:
     """For each row what it says of the judged planets, and of training planets it never saw."""
     fits = data.test or data.train
-    shipped = run_folder(Path(PRETRAINED)) / "train"
+    shipped = run_folder(PRETRAINED) / "train"
     with tempfile.TemporaryDirectory() as folder:
         unseen = _train(school, config, Path(folder))
         own = _predict(Path(folder), data, config) if data.test else unseen

@@ -20,16 +20,13 @@ SPECTRA = "spectra.parquet"  # predict
 INTERVALS = "intervals.parquet"  # predict
 SUBMISSION = "submission.csv"  # predict
 HIDDEN_LABELS = "truth/test.csv"  # of a simulated archive
-PRETRAINED = "pretrained"  # in place of a path
-_PRETRAINED = Path(__file__).resolve().parent / "pretrained"  # laid out like `runtime.out`
-
 # Packages and modules whose code a stage's result depends on, beyond those of earlier stages.
 # The `deps` of dvc.yaml are the same.
 STAGE_CODE: dict[Stage, tuple[str, ...]] = {
     "simulate": ("simulate", "spectroscopy.py", "instrument.py"),
     "calibrate": ("archive", "calibrate", "instrument.py", "observation.py"),
     "fit": ("transit",),
-    "train": ("model", "posterior.py", "spectroscopy.py", "training"),
+    "train": ("model", "posterior.py", "simulate", "spectroscopy.py", "training"),
     "calibrate-temp": ("uq",),
     "predict": ("archive", "model", "training", "uq"),
     "diagnose": ("assessment.py", "diagnose"),
@@ -39,16 +36,6 @@ STAGE_CODE: dict[Stage, tuple[str, ...]] = {
 def stage_folder(config: Config, stage: Stage) -> Path:
     """Output folder of a stage."""
     return config.runtime.out / stage
-
-
-def run_folder(named: Path) -> Path:
-    """The `runtime.out` of another run; `pretrained` is the one that ships with the package."""
-    return _PRETRAINED if named == Path(PRETRAINED) else named
-
-
-def prior_file(named: Path) -> Path:
-    """The priors that `prior` names."""
-    return _PRETRAINED / "fit/priors/all.safetensors" if named == Path(PRETRAINED) else named
 
 
 def command_of(stage: Stage) -> str:

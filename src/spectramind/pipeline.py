@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -27,31 +27,26 @@ from spectramind.artefacts import (
     command_of,
     forget_data_hash,
     light_curve_store,
-    prior_file,
     provenance_of,
-    run_folder,
     stage_code_hash,
     stage_folder,
     store_folder,
 )
 from spectramind.assessment import fit_posterior, gather_evidence, score_facts
+from spectramind.borrowed import observed_again, prior_file, require_prior, run_folder
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.config import STAGES, Config, Stage, dump, freeze
 from spectramind.diagnose.scoring import challenge_score, depths_of
 from spectramind.errors import ArtefactError, ConfigError
-from spectramind.observation import Star, TransitFit
 from spectramind.provenance import unwritable, write_atomic, write_sidecar
 from spectramind.sources import SPLITS, open_source, stars_of
 from spectramind.training.device import resolve_device
 from spectramind.training.predict import predict_members
 from spectramind.transit.learning import Priors, prior_path, read_priors
 from spectramind.transit.stage import Work, fit_split, learn_folds
-from spectramind.transit.store import fit_path, read_facts, read_fits
+from spectramind.transit.store import read_fits
 from spectramind.uq.calibration import fit_calibration, read_calibration
 from spectramind.uq.intervals import with_unmeasured, write_intervals
-
-if TYPE_CHECKING:
-    from spectramind.training.reobservation import Reobservations
 
 _SCORED: tuple[Stage, ...] = ("train", "diagnose")  # stages whose facts DVC shows as metrics
 
@@ -268,7 +263,7 @@ def train(config: Config, folder: Path) -> Result:
     everyone = read_fits(stage_folder(config, "fit"), "train")
     fits = {planet: fit for planet, fit in everyone.items() if planet in known}
     stars, _ = stars_of(archive, "train", fits)
-    others = _observed_again(config, fits, stars)
+    others = observed_again(config, fits, stars)
     report = train_members(
         fits,
         stars,
@@ -313,25 +308,6 @@ def train(config: Config, folder: Path) -> Result:
     )
 
 
-def _observed_again(
-    config: Config, fits: Mapping[int, TransitFit], stars: Mapping[int, Star | None]
-) -> "Reobservations | None":
-    """Training planets with other atmospheres, where `training.reobserved` asks for them."""
-    from spectramind.training.reobservation import Atmospheres, observe_again
-
-    count, simulate = config.training.reobserved, config.simulate
-    if count == 0:
-        return None
-    folder = stage_folder(config, "fit")
-    return observe_again(
-        fits,
-        stars,
-        {planet: Path(read_facts(fit_path(folder, "train", planet))["priors"]) for planet in fits},
-        Atmospheres(count, simulate.population, simulate.atmosphere, config.training.seed),
-        workers=config.runtime.workers,
-    )
-
-
 def calibrate_temp(config: Config, folder: Path) -> Result:
     """Fit the temperature out of fold and the conformal quantiles on untouched planets."""
     labels = open_archive(config.data.root).labels("train")
@@ -366,7 +342,7 @@ def predict(config: Config, folder: Path) -> Result:
     own = config.weights is None
     run = config.runtime.out if config.weights is None else run_folder(config.weights)
     if not own:
-        _require_prior(config)
+        require_prior(config)
     planets, posterior = predict_members(
         run / "train",
         fits,
@@ -396,17 +372,6 @@ def predict(config: Config, folder: Path) -> Result:
             for planet in missing
         ),
     )
-
-
-def _require_prior(config: Config) -> None:
-    """Refuse fits without a prior over spectra, which no network of another run has seen."""
-    folder = stage_folder(config, "fit")
-    path = prior_path(folder, None) if config.prior is None else prior_file(config.prior)
-    if read_priors(path).spectrum is None:
-        raise ConfigError(
-            f"weights={config.weights}: the archive has too few labels to learn a prior over "
-            "spectra from, which the network's fits had. Fit it with prior=pretrained too."
-        )
 
 
 def _expected(archive: Archive) -> set[int]:

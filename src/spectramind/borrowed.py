@@ -1,0 +1,62 @@
+"""What a run takes from elsewhere: weights and priors of other runs, spectra of the simulator."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectramind.artefacts import stage_folder
+from spectramind.config import Config
+from spectramind.errors import ConfigError
+from spectramind.observation import Star, TransitFit
+from spectramind.transit.learning import prior_path, read_priors
+from spectramind.transit.store import fit_path, read_facts
+
+if TYPE_CHECKING:
+    from spectramind.training.reobservation import Reobservations
+
+PRETRAINED = Path("pretrained")  # in place of a folder or file
+_SHIPPED = Path(__file__).resolve().parent / PRETRAINED  # laid out like `runtime.out`
+
+
+def run_folder(named: Path) -> Path:
+    """The `runtime.out` of another run; `pretrained` is the one that ships with the package."""
+    return _SHIPPED if named == PRETRAINED else named
+
+
+def prior_file(named: Path) -> Path:
+    """The file that `prior` names; `pretrained` ships with the package."""
+    return prior_path(_SHIPPED / "fit", None) if named == PRETRAINED else named
+
+
+def require_prior(config: Config) -> None:
+    """Refuse fits without a prior over spectra, which no network of another run has seen.
+
+    Raises:
+        ConfigError: If the archive's own labels were too few to learn one.
+    """
+    own = prior_path(stage_folder(config, "fit"), None)
+    path = own if config.prior is None else prior_file(config.prior)
+    if read_priors(path).spectrum is None:
+        raise ConfigError(
+            f"weights={config.weights}: the archive has too few labels to learn a prior over "
+            "spectra from, which the network's fits had. Fit it with prior=pretrained too."
+        )
+
+
+def observed_again(
+    config: Config, fits: Mapping[int, TransitFit], stars: Mapping[int, Star | None]
+) -> "Reobservations | None":
+    """Training planets with other atmospheres, where `training.reobserved` asks for them."""
+    from spectramind.training.reobservation import Atmospheres, observe_again
+
+    count, simulate = config.training.reobserved, config.simulate
+    if count == 0:
+        return None
+    folder = stage_folder(config, "fit")
+    return observe_again(
+        fits,
+        stars,
+        {planet: Path(read_facts(fit_path(folder, "train", planet))["priors"]) for planet in fits},
+        Atmospheres(count, simulate.population, simulate.atmosphere, config.training.seed),
+        workers=config.runtime.workers,
+    )
