@@ -70,6 +70,21 @@ def test_fresh_stages_are_not_run_again(copy):
     assert "calibrate: missing" not in stale.stderr
 
 
+def test_the_network_of_another_run_predicts_without_training(copy, tmp_path):
+    """Its calibration comes along; training settings of this run no longer matter."""
+    submission = copy / "artefacts/predict/submission.csv"
+    own = submission.read_bytes()
+    elsewhere = shutil.move(copy / "artefacts/train", tmp_path / "other/train")
+    shutil.move(copy / "artefacts/calibrate-temp", tmp_path / "other/calibrate-temp")
+    other = f"weights={Path(elsewhere).parent}"
+    done = spectramind(copy, "predict", *TINY, other, "training.lr=1e-3")
+    assert "running it first" not in done.stderr
+    assert submission.read_bytes() == own
+    nowhere = spectramind(copy, "predict", *TINY, "weights=nowhere", check=False)
+    assert nowhere.returncode == 1
+    assert "nowhere/train: there is no finished training run in it" in nowhere.stderr
+
+
 def test_six_lines_of_the_mission(copy):
     for stage in ("calibrate", "fit", "train", "calibrate-temp", "predict", "diagnose"):
         shutil.rmtree(copy / "artefacts" / stage)

@@ -154,6 +154,23 @@ def test_resume_reproduces_the_same_bytes(run, archive, tmp_path):
     assert contents(out) == first
 
 
+def test_training_goes_on_from_another_run(run, archive, tmp_path, model_config):
+    """At a rate of nothing, members are those of the run they start from, scaling and all."""
+    first, second = archive(12), archive(14)
+    run(first, folder="first/train")
+    run(second, start=tmp_path / "first", lr=1e-30, weight_decay=0.0)
+    for fold in range(2):
+        name = f"fold{fold}_seed0"
+        before = read_member(tmp_path / "first/train/members", name, model_config)
+        after = read_member(tmp_path / "train/members", name, model_config)
+        for key, value in before.network.state_dict().items():
+            assert torch.equal(after.network.state_dict()[key], value), key
+        assert after.scaling.to_json() == before.scaling.to_json()
+        assert after.history[0].validation_nll != 0.0
+    with pytest.raises(ArtefactError, match="there is no trained member in it"):
+        run(second, folder="third", start=tmp_path / "nowhere")
+
+
 def test_other_settings_or_data_train_anew(run, archive, tmp_path):
     data = archive(12)
     run(data, epochs=1)
