@@ -23,7 +23,7 @@ SMALL_MODEL = {
             "neighbours": 4, "detector_block": 47,
         },
     },
-    "fusion": {"type": "concat", "channels": 2, "width": 8, "patterns": 4},
+    "fusion": {"type": "concat", "channels": 2, "width": 8, "patterns": 4, "dropout": 0.1},
     "decoders": {
         "mu": {"hidden": [16]},
         "sigma": {"hidden": [16], "max_log_scale": 2.3},

@@ -361,8 +361,9 @@ def test_dropout_without_dropout_is_refused(run, archive, model_config):
             "airs": model_config.encoders.airs.model_copy(update={"dropout": 0.0}),
         }
     )
-    silent = model_config.model_copy(update={"encoders": encoders})
-    with pytest.raises(ConfigError, match=r"uq.epistemic=mc_dropout: .* are both 0"):
+    fusion = model_config.fusion.model_copy(update={"dropout": 0.0})
+    silent = model_config.model_copy(update={"encoders": encoders, "fusion": fusion})
+    with pytest.raises(ConfigError, match=r"uq.epistemic=mc_dropout: dropout is 0 in"):
         run(archive(12), model=silent, epistemic="mc_dropout")
 
 

@@ -24,6 +24,7 @@ class FusionConfig(Settings):
     channels: StrictInt = Field(ge=1)  # of each wavelength in the readout
     width: StrictInt = Field(ge=1)  # of the readout
     patterns: StrictInt = Field(ge=1)  # spectral patterns that the readout weighs
+    dropout: float = Field(ge=0, lt=1)  # share of the readout's state that is dropped
 
 
 class Readout(nn.Module):
@@ -43,6 +44,7 @@ class Readout(nn.Module):
         self.between = nn.RMSNorm(width)
         self.second = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.norm = nn.RMSNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
         self.weights = nn.Linear(width, config.patterns)
         self.patterns = nn.Parameter(torch.randn(wavelengths, config.patterns))
 
@@ -53,4 +55,4 @@ class Readout(nn.Module):
         flat = torch.cat([self.narrow(nodes).flatten(1), common], dim=-1)
         state = self.between(self.first(flat).float())  # float32 under autocast
         state = self.norm(state + self.second(state))
-        return self.weights(state)[:, None] * self.patterns
+        return self.weights(self.dropout(state))[:, None] * self.patterns

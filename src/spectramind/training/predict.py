@@ -73,10 +73,11 @@ def dropout_passes(model: ModelConfig, epistemic: Epistemic, mc_samples: int) ->
     """
     if epistemic == "ensemble":
         return 0
-    if model.encoders.fgs1.dropout == model.encoders.airs.dropout == 0.0:
+    encoders = model.encoders
+    if encoders.fgs1.dropout == encoders.airs.dropout == model.fusion.dropout == 0.0:
         raise ConfigError(
-            "uq.epistemic=mc_dropout: model.encoders.fgs1.dropout and model.encoders.airs.dropout "
-            "are both 0, so all passes would be equal. Set one above 0 or use "
+            "uq.epistemic=mc_dropout: dropout is 0 in model.encoders.fgs1, .airs and "
+            "model.fusion, so all passes would be equal. Set one above 0 or use "
             "uq.epistemic=ensemble."
         )
     return mc_samples
