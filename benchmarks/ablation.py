@@ -1,0 +1,246 @@
+"""What each part of the network is worth: trained without it, two seeds each.
+
+    spectramind fit experiment=ablation       once: simulated planets and their fits
+    python benchmarks/ablation.py             all variants, about an hour; stores ablation.json
+    python benchmarks/ablation.py --only "no readout" --seeds 1     one of them, not stored
+    python benchmarks/ablation.py --stored    the last full run again
+
+Every variant learns from the same planets, each observed again with other atmospheres, at
+reduced size (experiment=ablation), and is judged on the same held-out planets with trusted fits
+that nothing learned from. Gain: 2025 score above the fit's, planet by planet; the error is that
+of its mean over planets. `without the fit` starts from the training planets' mean spectrum and
+sees light curves that no fit has cleaned. The last line is JSON.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+import parts
+from fitless import fitless_table
+from spectramind import config as configuration
+from spectramind.archive.layout import open_archive
+from spectramind.artefacts import stage_folder
+from spectramind.borrowed import observed_again
+from spectramind.config import Config
+from spectramind.diagnose.metrics import naive_statistics, planet_scores, point_scores_2025
+from spectramind.model.network import V50, FeatureSizes, ModelConfig
+from spectramind.provenance import git_state, utc_now, write_json
+from spectramind.sources import stars_of
+from spectramind.training.data import Batches, FeatureTable, Scaling, feature_table, truth_of
+from spectramind.training.device import seeded
+from spectramind.training.module import Place, train_network
+from spectramind.training.reobservation import Reobservations
+from spectramind.transit.store import read_fits
+
+RESULT = Path(__file__).parents[1] / "docs" / "results" / "ablation.json"
+JUDGED, STOPPING, SPLIT_SEED = 300, 60, 2027  # planets, and the seed that deals them
+SEEDS = (1, 2)
+CPU = torch.device("cpu")
+Build = Callable[[ModelConfig, FeatureSizes], V50]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Overrides of experiment=ablation, and how the network is built."""
+
+    overrides: tuple[str, ...] = ()
+    build: Build = parts.whole
+    fit: bool = True  # False: frames only
+
+
+VARIANTS = {
+    "all parts": Variant(),
+    "no FGS1 encoder": Variant(build=parts.without_fgs1),
+    "transformer for Mamba": Variant(build=parts.with_transformer),
+    "bidirectional Mamba": Variant(("model.encoders.fgs1.bidirectional=true",)),
+    "no graph": Variant(build=parts.without_graph),
+    "no adjacent edges": Variant(("model.encoders.airs.edge_types=[molecule,detector]",)),
+    "no molecule edges": Variant(("model.encoders.airs.edge_types=[adjacent,detector]",)),
+    "no detector edges": Variant(("model.encoders.airs.edge_types=[adjacent,molecule]",)),
+    "rgcn for gat": Variant(("model.encoders.airs.gnn_type=rgcn",)),
+    "no readout": Variant(build=parts.without_readout),
+    "masked stage first": Variant(("training.curriculum.masked.epochs=1",)),
+    "contrastive stage first": Variant(("training.curriculum.contrastive.epochs=1",)),
+    "no smoothness prior": Variant(("model.loss.smooth_l2_weight=0",)),
+    "no FFT prior": Variant(("model.loss.fft_suppress_weight=0",)),
+    "no negativity prior": Variant(("model.loss.negativity_weight=0",)),
+    "asymmetry guardrail": Variant(("model.loss.asymmetry_weight=0.1",)),
+    "band coherence": Variant(("model.loss.coherence_weight=0.1",)),
+    "not observed again": Variant(("training.reobserved=0", "training.epochs=30")),
+    "without the fit": Variant(("training.reobserved=0", "training.epochs=30"), fit=False),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class School:
+    """Planets with fits: those that teach, stop the training, and judge."""
+
+    table: FeatureTable
+    truth: Float64[np.ndarray, "B 283"]
+    others: Reobservations
+    teach: np.ndarray
+    stop: np.ndarray
+    judge: np.ndarray
+
+    def of(self, planets: np.ndarray) -> tuple[FeatureTable, Float64[np.ndarray, "K 283"]]:
+        """Rows of some planets."""
+        return self.table.of(planets), self.truth[np.searchsorted(self.table.planet_ids, planets)]
+
+
+def main() -> None:
+    """Run, or re-print, the benchmark."""
+    parser = argparse.ArgumentParser(description="What each part of the network is worth.")
+    parser.add_argument("--only", action="append", choices=VARIANTS, help="this variant")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="so many seeds")
+    parser.add_argument("--stored", action="store_true", help="print the last full run")
+    arguments = parser.parse_args()
+    if arguments.stored:
+        result = json.loads(RESULT.read_text())
+    else:
+        names = arguments.only or list(VARIANTS)
+        seeds = SEEDS[: arguments.seeds]
+        result = measure(names, seeds)
+        if arguments.only is None and seeds == SEEDS:
+            write_json(RESULT, result)
+    print_table(result)
+    print(json.dumps(result))
+
+
+def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
+    """Train and judge every variant."""
+    config, (sha, dirty) = configuration.load(["experiment=ablation"]), git_state()
+    school = open_school(config)
+    rows = {}
+    for name in names:
+        rows[name] = judge(VARIANTS[name], school, seeds)
+        print(name, rows[name], flush=True)
+    return {
+        "fit": float(fit_scores(school, config).mean()),
+        "rows": rows,
+        "planets": len(school.judge),
+        "teachers": len(school.teach),
+        "atmospheres": config.training.reobserved,
+        "seeds": list(seeds),
+        "date": utc_now(),
+        "git_sha": sha,
+        "git_dirty": dirty,
+    }
+
+
+def open_school(config: Config) -> School:
+    """Fits of experiment=ablation; judges are trusted planets that nothing else sees."""
+    archive = open_archive(config.data.root)
+    fits = read_fits(stage_folder(config, "fit"), "train")
+    stars, _ = stars_of(archive, "train", fits)
+    others = observed_again(config, fits, stars)
+    assert others is not None
+    table = feature_table(fits, stars)
+    order = np.random.default_rng(SPLIT_SEED).permutation(table.planet_ids)
+    trusted = [planet for planet in order[:JUDGED].tolist() if not fits[planet].reasons]
+    return School(
+        table, truth_of(archive.labels("train"), table.planet_ids), others,
+        teach=np.sort(order[JUDGED + STOPPING :]), stop=np.sort(order[JUDGED:][:STOPPING]),
+        judge=np.sort(trusted),
+    )  # fmt: skip
+
+
+def judge(variant: Variant, school: School, seeds: tuple[int, ...]) -> dict[str, Any]:
+    """Gain over the fit, its error and the seconds of each seed's training."""
+    config = configuration.load(["experiment=ablation", *variant.overrides])
+    base = fit_scores(school, config)
+    if not variant.fit:
+        table = fitless_table(school.table, school.teach, school.truth, config)
+        school = replace(school, table=table)
+    gains, errors, seconds = [], [], []
+    for seed in seeds:
+        start = time.monotonic()
+        gain = train_and_score(variant, school, config, seed) - base
+        seconds.append(round(time.monotonic() - start, 1))
+        gains.append(float(gain.mean()))
+        errors.append(float(gain.std() / np.sqrt(len(gain))))
+    return {"gain": float(np.mean(gains)), "gains": gains, "errors": errors, "seconds": seconds}
+
+
+def train_and_score(
+    variant: Variant, school: School, config: Config, seed: int
+) -> Float64[np.ndarray, " P"]:
+    """Scores of the judges by a network of one seed."""
+    teach, truth = school.of(school.teach)
+    scaling = Scaling.of(teach)
+    if config.training.reobserved:
+        teach, truth = school.others.join(teach, truth)
+    stop, stop_truth = school.of(school.stop)
+    sizes, size = teach.sizes, config.training.batch_size
+    training = Batches(
+        scaling.batch(teach), torch.from_numpy(truth), teach.planet_ids, size=size, seed=seed
+    )
+    validation = Batches(
+        scaling.batch(stop), torch.from_numpy(stop_truth), stop.planet_ids, size=size, seed=None
+    )
+    with seeded(seed, CPU), tempfile.TemporaryDirectory() as folder:
+        network = variant.build(config.model, sizes)
+        place = Place(CPU, 1, "none", Path(folder), Path(folder))
+        trained = train_network(
+            network, sizes, training, validation, member="ablation", loss=config.model.loss,
+            config=config.training, seed=seed, place=place,
+        )  # fmt: skip
+    network.load_state_dict(trained.weights)
+    judges, judged_truth = school.of(school.judge)
+    batch = scaling.batch(judges)
+    with torch.inference_mode():
+        network.eval()
+        answers = [network(batch[rows]) for rows in torch.arange(len(batch)).split(50)]
+    mu, sigma = (torch.cat([getattr(a, name) for a in answers]) for name in ("mu", "sigma"))
+    return scores(mu.numpy(), sigma.numpy(), judged_truth, school, config)
+
+
+def fit_scores(school: School, config: Config) -> Float64[np.ndarray, " P"]:
+    """Scores of the judges by the fit alone."""
+    judges, truth = school.of(school.judge)
+    return scores(judges.depth, judges.sigma, truth, school, config)
+
+
+def scores(
+    mu: Float64[np.ndarray, "P 283"],
+    sigma: Float64[np.ndarray, "P 283"],
+    truth: Float64[np.ndarray, "P 283"],
+    school: School,
+    config: Config,
+) -> Float64[np.ndarray, " P"]:
+    """2025 score of each planet, not clipped."""
+    mean, spread = naive_statistics(school.of(school.teach)[1])
+    metric = config.diagnostics.metric
+    points = point_scores_2025(
+        truth, np.maximum(mu, 0.0), sigma=sigma, naive_mean=mean, naive_sigma=spread,
+        sigma_true=metric.sigma_true(truth.shape[1]),
+    )  # fmt: skip
+    return planet_scores(points, fgs_weight=metric.fgs_weight)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Gain over the fit of each variant, and what it costs against all parts."""
+    print(
+        f"{result['planets']} planets judged, {result['teachers']} teach; fit {result['fit']:.4f}"
+    )
+    print(f"{'':26s}{'gain':>9s}{'error':>8s}{'against all':>13s}{'seconds':>9s}")
+    rows = result["rows"]
+    base = rows["all parts"]["gain"] if "all parts" in rows else float("nan")
+    for name, row in rows.items():
+        print(
+            f"{name:26s}{row['gain']:+9.4f}{np.mean(row['errors']):8.4f}"
+            f"{row['gain'] - base:+13.4f}{np.mean(row['seconds']):9.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
