@@ -72,15 +72,20 @@ def test_fresh_stages_are_not_run_again(copy):
 
 def test_the_network_of_another_run_predicts_without_training(copy, tmp_path):
     """Its calibration comes along; training settings of this run no longer matter."""
+    bare = spectramind(copy, "predict", *TINY, "weights=artefacts", check=False)
+    assert bare.returncode == 2
+    assert "too few labels to learn a prior over spectra" in bare.stderr
+    words = (*TINY, "transit.spectrum.fewest_labels=10")
+    spectramind(copy, "predict", *words)
     submission = copy / "artefacts/predict/submission.csv"
     own = submission.read_bytes()
-    elsewhere = shutil.move(copy / "artefacts/train", tmp_path / "other/train")
-    shutil.move(copy / "artefacts/calibrate-temp", tmp_path / "other/calibrate-temp")
-    other = f"weights={Path(elsewhere).parent}"
-    done = spectramind(copy, "predict", *TINY, other, "training.lr=1e-3")
+    for stage in ("train", "calibrate-temp"):
+        shutil.move(copy / "artefacts" / stage, tmp_path / "other" / stage)
+    other = f"weights={tmp_path / 'other'}"
+    done = spectramind(copy, "predict", *words, other, "training.lr=2e-3")
     assert "running it first" not in done.stderr
     assert submission.read_bytes() == own
-    nowhere = spectramind(copy, "predict", *TINY, "weights=nowhere", check=False)
+    nowhere = spectramind(copy, "predict", *words, "weights=nowhere", check=False)
     assert nowhere.returncode == 1
     assert "nowhere/train: there is no finished training run in it" in nowhere.stderr
 
@@ -120,7 +125,7 @@ def test_frozen_parameters_demand_the_stages_before(copy):
 
 def test_dry_run_writes_nothing(copy):
     before = sorted(copy.rglob("*"))
-    done = spectramind(copy, "train", *TINY, "training.lr=1e-3", "--dry-run")
+    done = spectramind(copy, "train", *TINY, "training.lr=2e-3", "--dry-run")
     plan = json.loads(done.stdout)
     assert plan["runs_first"] == []
     assert plan["would_write"] == "artefacts/train"
