@@ -27,12 +27,13 @@ from jaxtyping import Float64
 
 import parts
 from fitless import fitless_table
+from grading import scores_by_planet
 from spectramind import config as configuration
 from spectramind.archive.layout import open_archive
 from spectramind.artefacts import stage_folder
 from spectramind.borrowed import observed_again
 from spectramind.config import Config
-from spectramind.diagnose.metrics import naive_statistics, planet_scores, point_scores_2025
+from spectramind.diagnose.metrics import naive_statistics
 from spectramind.model.network import V50, FeatureSizes, ModelConfig
 from spectramind.provenance import git_state, utc_now, write_json
 from spectramind.sources import stars_of
@@ -217,14 +218,9 @@ def scores(
     school: School,
     config: Config,
 ) -> Float64[np.ndarray, " P"]:
-    """2025 score of each planet, not clipped."""
-    mean, spread = naive_statistics(school.of(school.teach)[1])
-    metric = config.diagnostics.metric
-    points = point_scores_2025(
-        truth, np.maximum(mu, 0.0), sigma=sigma, naive_mean=mean, naive_sigma=spread,
-        sigma_true=metric.sigma_true(truth.shape[1]),
-    )  # fmt: skip
-    return planet_scores(points, fgs_weight=metric.fgs_weight)
+    """2025 score of each planet, the naive guess that of the teachers."""
+    naive = naive_statistics(school.of(school.teach)[1])
+    return scores_by_planet(mu, sigma, truth, naive, config.diagnostics.metric)
 
 
 def print_table(result: dict[str, Any]) -> None:

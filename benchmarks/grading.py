@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from spectramind.diagnose.metrics import MetricConfig, naive_statistics, score_2024, score_2025
+from spectramind.diagnose.metrics import (
+    MetricConfig,
+    naive_statistics,
+    planet_scores,
+    point_scores_2025,
+    score_2024,
+    score_2025,
+)
 
 _FAR = 8.0  # [sigma]
 _CHANNELS = {"fgs1": slice(0, 1), "airs": slice(1, None)}  # of the 283 wavelengths
@@ -163,3 +170,26 @@ def _on_components(
             design, wanted = (basis * weight).T, (depth[planet] - mean) * weight
             result[planet] = mean + np.linalg.lstsq(design, wanted, rcond=None)[0] @ basis
     return result
+
+
+def scores_by_planet(
+    mu: Float64[np.ndarray, "P 283"],
+    sigma: Float64[np.ndarray, "P 283"],
+    truth: Float64[np.ndarray, "P 283"],
+    naive: tuple[float, float],
+    metric: MetricConfig,
+) -> Float64[np.ndarray, " P"]:
+    """2025 score of each planet, not clipped; negative depths count as 0.
+
+    Args:
+        mu: Spectra.
+        sigma: Their errors.
+        truth: True spectra.
+        naive: Mean and standard deviation of all training labels.
+        metric: Constants of the score.
+    """
+    points = point_scores_2025(
+        truth, np.maximum(mu, 0.0), sigma=sigma, naive_mean=naive[0], naive_sigma=naive[1],
+        sigma_true=metric.sigma_true(truth.shape[1]),
+    )  # fmt: skip
+    return planet_scores(points, fgs_weight=metric.fgs_weight)

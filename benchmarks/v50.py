@@ -25,17 +25,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from grading import scores_by_planet
 from observed import Observed, observe
 from spectramind import config as configuration
 from spectramind.archive.submission import read_spectra
 from spectramind.borrowed import PRETRAINED, run_folder
 from spectramind.config import Config
-from spectramind.diagnose.metrics import (
-    MetricConfig,
-    naive_statistics,
-    planet_scores,
-    point_scores_2025,
-)
+from spectramind.diagnose.metrics import naive_statistics
 from spectramind.observation import TransitFit
 from spectramind.provenance import describe, git_state, utc_now, write_json
 from spectramind.training.members import train_members
@@ -115,7 +111,7 @@ def grade(data: Observed, school: Observed, config: Config) -> dict[str, dict[st
     scores, rows = {}, {}
     for name, (judged, scaling) in answers(data, school, config).items():
         sigma = judged.sigma * _scale(judged, scaling, school)
-        scores[name] = _planet_scores(judged.mu, sigma, truth, naive, config.diagnostics.metric)
+        scores[name] = scores_by_planet(judged.mu, sigma, truth, naive, config.diagnostics.metric)
         z2 = ((judged.mu - truth) / sigma)[trusted] ** 2
         rows[name] = {
             "score": float(scores[name].mean()),
@@ -203,20 +199,6 @@ def _scale(judged: Answers, scaling: Answers, school: Observed) -> Float64[np.nd
         for columns in _CHANNELS:
             factor[own == fold, columns] = np.sqrt(square[others, columns].mean())
     return factor
-
-
-def _planet_scores(
-    mu: Float64[np.ndarray, "P 283"],
-    sigma: Float64[np.ndarray, "P 283"],
-    truth: Float64[np.ndarray, "P 283"],
-    naive: tuple[float, float],
-    metric: MetricConfig,
-) -> Float64[np.ndarray, " P"]:
-    points = point_scores_2025(
-        truth, np.maximum(mu, 0.0), sigma=sigma, naive_mean=naive[0], naive_sigma=naive[1],
-        sigma_true=metric.sigma_true(truth.shape[1]),
-    )  # fmt: skip
-    return planet_scores(points, fgs_weight=metric.fgs_weight)
 
 
 def _gain(gain: Float64[np.ndarray, " P"]) -> dict[str, float]:
