@@ -87,6 +87,13 @@ class SpectrumPosterior:
         own = torch.sqrt(self.sigma**2 - self.factor.square().sum(-1))
         return self.mu + own * noise + (self.factor * shared[:, :, None]).sum(-1)
 
+    def interval(
+        self, half_width: Float[Tensor, " W"] | float
+    ) -> tuple[Float[Tensor, "B W"], Float[Tensor, "B W"]]:
+        """Lower and upper end of mu -+ half_width * sigma."""
+        reach = half_width * self.sigma
+        return self.mu - reach, self.mu + reach
+
     def cpu(self) -> "SpectrumPosterior":
         """The same in main memory."""
         factor = None if self.factor is None else self.factor.cpu()

@@ -1,4 +1,4 @@
-"""Where the truth has two modes the diffusion decoder beats what any Gaussian can say."""
+"""Where the truth has two modes the diffusion decoder beats the Gaussian heads."""
 
 import importlib.util
 from pathlib import Path
