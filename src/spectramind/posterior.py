@@ -40,13 +40,6 @@ class SpectrumPosterior:
             return type(self)(self.mu, sigma)
         return type(self)(self.mu, sigma, self._loadings() * sigma[..., None])
 
-    def interval(
-        self, half_width: Float[Tensor, " W"] | float
-    ) -> tuple[Float[Tensor, "B W"], Float[Tensor, "B W"]]:
-        """Lower and upper end of mu -+ half_width * sigma."""
-        reach = half_width * self.sigma
-        return self.mu - reach, self.mu + reach
-
     def mahalanobis(self, depth: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
         """(y - mu)^T S^-1 (y - mu); the sum of z^2 where there is no factor.
 
