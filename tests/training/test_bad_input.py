@@ -101,7 +101,7 @@ def test_out_of_memory_says_what_to_lower(train, archive, model_config, monkeypa
     fits, stars, _ = archive(2)
     table = feature_table(fits, stars)
     network = V50(model_config, SIZES)
-    member = Member("fold0_seed0", "", network, Scaling.of(table), 0, ())
+    member = Member("fold0_seed0", "", model_config, network, Scaling.of(table), 0, ())
     monkeypatch.setattr(V50, "forward", full)
     message = (
         r"fold0_seed0, supervised: the device is out of memory\. Lower training\.batch_size "

@@ -90,8 +90,8 @@ def test_contrastive_alignment_by_hand_and_learning(network, batch, training_con
     one = batch[torch.arange(1)]
     assert float(module(one).detach()) == pytest.approx(0.0, abs=1e-6)
     before, after = improve(module, batch)
-    assert before == pytest.approx(math.log(len(batch)), rel=0.5)  # chance
-    assert after < 0.7 * before
+    assert before > 0.5 * math.log(len(batch))  # chance, or worse: cosines over a low temperature
+    assert after < 0.7 * min(before, math.log(len(batch)))
 
 
 def test_schedule_by_hand():

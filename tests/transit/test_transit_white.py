@@ -120,7 +120,9 @@ def test_first_guesses_stand_at_the_transit_best_first(rng):
     own = first_population(CONFIG, known=True).prior(GUESS, [3.75], layout, CONFIG)
     prior = stack_priors([own] * 2, torch.device("cpu"))
     depth, shared = first_guesses(visits, [GUESS] * 2, prior, layout, CONFIG)
-    assert depth.shape == (2, CONFIG.scan.starts, 2)
+    assert depth.shape == (2, CONFIG.scan.starts + 1, 2)
+    assert torch.equal(shared[:, -1], prior.mean)  # the last start is the expected orbit
+    depth, shared = depth[:, :-1], shared[:, :-1]
     times = shared[:, :, layout.times(0).start]
     np.testing.assert_allclose(times[:, 0], [1.6, 6.0], atol=3 * CONFIG.scan.step_h)
     assert ((depth > 0.5 * DEPTH) & (depth < 2.0 * DEPTH)).all()

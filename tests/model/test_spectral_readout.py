@@ -2,16 +2,18 @@
 
 import torch
 
-from spectramind.model.network import V50, ModelConfig
+from spectramind.model.network import V50, Batch, FeatureSizes, ModelConfig
+
+
+def sizes_of(batch: Batch) -> FeatureSizes:
+    return FeatureSizes(batch.nodes.shape[-1], batch.series.shape[2], batch.planet.shape[-1])
 
 
 def test_a_wavelength_hears_the_farthest_one(model_values, batch):
     """Also with an empty graph: cut the readout out and nothing reaches across."""
-    from conftest import SIZES
-
     torch.manual_seed(2)
     model_values["encoders"]["airs"]["edge_types"] = ["adjacent"]
-    network = V50(ModelConfig.model_validate(model_values), SIZES).eval()
+    network = V50(ModelConfig.model_validate(model_values), sizes_of(batch)).eval()
     for head in (network.mu, network.log_scale):
         torch.nn.init.normal_(head.last.weight)
     plain = network(batch).mu
@@ -27,10 +29,8 @@ def test_a_wavelength_hears_the_farthest_one(model_values, batch):
 
 def test_patterns_know_their_wavelength(config, batch):
     """The same features everywhere, and yet an answer that differs along the spectrum."""
-    from conftest import SIZES
-
     torch.manual_seed(2)
-    network = V50(config, SIZES).eval()
+    network = V50(config, sizes_of(batch)).eval()
     torch.nn.init.normal_(network.mu.last.weight)
     batch.nodes[:] = 0.3
     delta = (network(batch).mu - batch.depth) / batch.sigma
