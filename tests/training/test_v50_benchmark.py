@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from biased_fits import STAR, make_fit
+
 from observed import Observed
 from parts import with_transformer, without_fgs1, without_graph, without_readout
-from v50 import Answers, _gain, _scale
-
 from spectramind import config
 from spectramind.model.network import V50
 from spectramind.observation import Labels
 from spectramind.training.store import SIZES
+from v50 import Answers, _gain, _scale
 
 COUNT = 40
 
