@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
 	touch $@
 
-# The weights that ship with the package; docs/pretrained.md says what they are.
+# Weights, priors and calibration that `pretrained` names.
 PRETRAINED := src/spectramind/pretrained
 pretrained: install
 	$(BIN)/python -m spectramind run experiment=pretrain
