@@ -1,7 +1,7 @@
 """What each part of the network is worth: trained without it, two seeds each.
 
     spectramind fit experiment=ablation       once: simulated planets and their fits
-    python benchmarks/ablation.py             all variants, about an hour; stores ablation.json
+    python benchmarks/ablation.py             all variants; stores ablation.json
     python benchmarks/ablation.py --only "no readout" --seeds 1     one of them, not stored
     python benchmarks/ablation.py --stored    the last full run again
 

@@ -1,12 +1,12 @@
 """Whether the network beats the fit: the frozen sets, paired over planets.
 
-    python benchmarks/v50.py                  all sets, hours; stores docs/results/v50.json
+    python benchmarks/v50.py                  all sets; stores docs/results/v50.json
     python benchmarks/v50.py --set sim2025    one set only; the others keep their stored result
     python benchmarks/v50.py --quick          80 + 40 and 100 planets, not stored
     python benchmarks/v50.py --stored         the last full run again
 
 Rows: `own`, trained on the set's training planets alone (experiment=cpu); `pretrained`, the
-weights that ship with the package, which never saw a planet of any set. `sim2025` and `shifted`
+weights of `make pretrained`, which never saw a planet of any set. `sim2025` and `shifted`
 are judged on test planets; `inject2024` has none, so that `own` is judged out of fold there.
 Each row's sigma, the fit's too, has one scale a channel from trusted training planets that the
 row did not learn from. Intervals: 95 % bootstrap over planets of the paired gain in the set's

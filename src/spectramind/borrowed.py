@@ -19,12 +19,12 @@ _SHIPPED = Path(__file__).resolve().parent / PRETRAINED  # laid out like `runtim
 
 
 def run_folder(named: Path) -> Path:
-    """The `runtime.out` of another run; `pretrained` is the one that ships with the package."""
+    """The `runtime.out` of another run; `pretrained` is what `make pretrained` has left."""
     return _SHIPPED if named == PRETRAINED else named
 
 
 def prior_file(named: Path) -> Path:
-    """The file that `prior` names; `pretrained` ships with the package."""
+    """The file that `prior` names; `pretrained` is what `make pretrained` has left."""
     return prior_path(_SHIPPED / "fit", None) if named == PRETRAINED else named
 
 
