@@ -313,10 +313,12 @@ def calibrate_temp(config: Config, folder: Path) -> Result:
     labels = open_archive(config.data.root).labels("train")
     trained = stage_folder(config, "train")
     oof_ids, oof = read_spectra(trained / OUT_OF_FOLD)
+    fits = read_fits(stage_folder(config, "fit"), "train")
     kept_ids, kept = read_spectra(trained / CALIBRATION_PLANETS)
     calibration = fit_calibration(
         oof,
         torch.from_numpy(depths_of(labels, oof_ids)),
+        torch.tensor([not fits[planet].reasons for planet in oof_ids.tolist()]),
         kept,
         torch.from_numpy(depths_of(labels, kept_ids)),
         temp_scale=config.uq.temp_scale,
@@ -326,11 +328,12 @@ def calibrate_temp(config: Config, folder: Path) -> Result:
     calibration.write(path, provenance_of(config, "calibrate-temp"))
     return Result(
         summary=(
-            f"temperature {calibration.temperature:.3f} from {len(oof_ids)} planets out of fold, "
+            f"temperature {calibration.temperature:.3f} from {calibration.temperature_planets} "
+            "planets out of fold with trusted fits, "
             f"conformal quantiles from {len(kept_ids)} untouched planets -> {path}"
         ),
         outputs=(path,),
-        facts={"temperature": calibration.temperature, "planets": len(oof_ids)},
+        facts={"temperature": calibration.temperature, "planets": calibration.temperature_planets},
     )
 
 

@@ -21,6 +21,8 @@ from spectramind.uq.calibration import (
 UQ = Path(__file__).parents[2] / "configs" / "uq" / "default.yaml"
 PROVENANCE = describe(stage="calibrate-temp", config_hash="c", data_hash="d", seed=1)
 
+ALL = torch.ones(50, dtype=torch.bool)
+
 
 def draw(planets, seed, claimed=0.5e-4):
     generator = torch.Generator().manual_seed(seed)
@@ -30,7 +32,9 @@ def draw(planets, seed, claimed=0.5e-4):
 
 
 def fitted(planets=39, levels=(0.68, 0.9), *, temp_scale=True):
-    return fit_calibration(*draw(50, 0), *draw(planets, 1), temp_scale=temp_scale, levels=levels)
+    return fit_calibration(
+        *draw(50, 0), ALL, *draw(planets, 1), temp_scale=temp_scale, levels=levels
+    )
 
 
 def settings(**changes):
@@ -55,10 +59,25 @@ def test_temperature_then_quantiles():
     assert calibration.half_widths[0.9].mean() == pytest.approx(1.645, rel=0.1)
 
 
+def test_a_flagged_planet_does_not_widen_the_others():
+    posterior, depth = draw(50, 0)
+    lost = depth.clone()
+    lost[7] += 1e-2
+    words = {"temp_scale": True, "levels": (0.9,)}
+    held = draw(39, 1)
+    named, silent = ALL.clone(), ALL
+    named[7] = False
+    flagged = fit_calibration(posterior, lost, named, *held, **words)
+    unflagged = fit_calibration(posterior, lost, silent, *held, **words)
+    assert flagged.temperature == pytest.approx(2.0, rel=0.03)
+    assert flagged.temperature_planets == 49
+    assert unflagged.temperature > 5.0
+
+
 def test_calibration_planets_do_not_touch_the_temperature():
     first = fitted()
     other = fit_calibration(
-        *draw(50, 0), *draw(39, 2, claimed=9e-4), temp_scale=True, levels=(0.9,)
+        *draw(50, 0), ALL, *draw(39, 2, claimed=9e-4), temp_scale=True, levels=(0.9,)
     )
     assert other.temperature == first.temperature
     assert other.half_widths[0.9].mean() < 0.2
@@ -146,7 +165,8 @@ def test_damaged_file(tmp_path, content):
 def test_shapes_must_agree(name):
     good, (posterior, depth) = draw(12, 1), draw(12, 2)
     bad = SpectrumPosterior(posterior.mu[:5], posterior.sigma[:5]), depth
-    pair = (*bad, *good) if name == "out-of-fold" else (*good, *bad)
+    trusted = torch.ones(12, dtype=torch.bool)
+    pair = (*bad, trusted, *good) if name == "out-of-fold" else (*good, trusted, *bad)
     with pytest.raises(
         DataError,
         match=rf"{name} planets: posterior of shape \(5, 283\), true depths of shape \(12, 283\), "

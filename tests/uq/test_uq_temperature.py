@@ -58,7 +58,8 @@ def test_refuses_one_planet(fit):
     posterior, depth = draw(1, 1e-4, 1e-4)
     with pytest.raises(
         DataError,
-        match=r"temperature: 1 out-of-fold planets, wanted at least 2\. Train on more planets "
+        match=r"temperature: 1 out-of-fold planets with trusted fits, wanted at least 2\. "
+        r"Train on more planets "
         r"\(simulate\.train_planets\) and run `spectramind train` again\.",
     ):
         fit(posterior, depth)

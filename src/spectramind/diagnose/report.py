@@ -40,7 +40,8 @@ _SEVERITY = ("fail", "warn", "pass")
 _NO_TRUTH = (
     "The true spectra of the predicted planets are not known here (the challenge keeps them), so "
     "everything below judges training planets, out of fold. The temperature was fitted on these "
-    "very planets: with uq.temp_scale=true their mean z² is 1 by construction."
+    "very planets: with uq.temp_scale=true the mean z² of those with trusted fits is 1 by "
+    "construction."
 )
 
 

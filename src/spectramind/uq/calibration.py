@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from pydantic import Field, StrictBool, StrictInt, field_validator
 from torch import Tensor
 
@@ -53,7 +53,7 @@ class Calibration:
         temperature: Factor on sigma; 1 when `uq.temp_scale` is off.
         nll_temperature: sqrt(mean z^2) out of fold, whether applied or not.
         robust_temperature: median |z| / 0.6745 out of fold, for comparison.
-        temperature_planets: Out-of-fold planets behind the temperatures.
+        temperature_planets: Out-of-fold planets with trusted fits, behind the temperatures.
         conformal_planets: Calibration planets behind the half-widths.
         half_widths: For each level the half-width in units of the scaled sigma, or None where
             the calibration planets are too few for the level.
@@ -118,6 +118,7 @@ def gaussian_half_width(level: float) -> float:
 def fit_calibration(
     oof: SpectrumPosterior,
     oof_depth: Float64[Tensor, "B W"],
+    trusted: Bool[Tensor, " B"],
     calibration: SpectrumPosterior,
     calibration_depth: Float64[Tensor, "C W"],
     *,
@@ -133,18 +134,21 @@ def fit_calibration(
     Args:
         oof: Out-of-fold posterior of the training planets, not yet scaled.
         oof_depth: Their true depths.
+        trusted: Those of them whose fit is not flagged; the temperature rests on them, since a
+            flagged fit has an error bar of another kind.
         calibration: Posterior of the planets set aside, not yet scaled.
         calibration_depth: Their true depths.
         temp_scale: Apply the temperature.
         levels: Coverage of the intervals.
 
     Raises:
-        DataError: If posterior and depths differ in shape, planets are fewer than two, or a
-            value is not finite.
+        DataError: If posterior and depths differ in shape, trusted planets are fewer than two,
+            or a value is not finite.
     """
     _same_shape(oof, oof_depth, "out-of-fold")
     _same_shape(calibration, calibration_depth, "calibration")
-    nll = fit_temperature(oof, oof_depth)
+    sound, sound_depth = SpectrumPosterior(oof.mu[trusted], oof.sigma[trusted]), oof_depth[trusted]
+    nll = fit_temperature(sound, sound_depth)
     temperature = nll if temp_scale else 1.0
     scaled = calibration.scaled(temperature)
     planets = len(calibration_depth)
@@ -154,8 +158,8 @@ def fit_calibration(
         else None
         for level in levels
     }
-    robust = robust_temperature(oof, oof_depth)
-    return Calibration(temperature, nll, robust, len(oof_depth), planets, half_widths)
+    robust = robust_temperature(sound, sound_depth)
+    return Calibration(temperature, nll, robust, len(sound_depth), planets, half_widths)
 
 
 def _same_shape(posterior: SpectrumPosterior, depth: Tensor, name: str) -> None:

@@ -49,8 +49,8 @@ def _normalised(
 ) -> Float64[Tensor, "B W"]:
     if len(depth) < 2:
         raise DataError(
-            f"temperature: {len(depth)} out-of-fold planets, wanted at least 2. Train on more "
-            "planets (simulate.train_planets) and run `spectramind train` again."
+            f"temperature: {len(depth)} out-of-fold planets with trusted fits, wanted at least 2. "
+            "Train on more planets (simulate.train_planets) and run `spectramind train` again."
         )
     z = posterior.z(depth).double()
     bad = torch.nonzero(~torch.isfinite(z).all(1)).flatten()
