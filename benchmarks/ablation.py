@@ -14,10 +14,12 @@ sees light curves that no fit has cleaned. The last line is JSON.
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ from spectramind.artefacts import stage_folder
 from spectramind.borrowed import observed_again
 from spectramind.config import Config
 from spectramind.diagnose.metrics import naive_statistics
-from spectramind.model.network import V50, FeatureSizes, ModelConfig
+from spectramind.model.network import V50, Batch, FeatureSizes, ModelConfig
+from spectramind.parallel import each
 from spectramind.provenance import git_state, utc_now, write_json
 from spectramind.sources import stars_of
 from spectramind.training.data import Batches, FeatureTable, Scaling, feature_table, truth_of
@@ -46,6 +49,7 @@ from spectramind.transit.store import read_fits
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "ablation.json"
 JUDGED, STOPPING, SPLIT_SEED = 300, 60, 2027  # planets, and the seed that deals them
 SEEDS = (1, 2)
+WORKERS = os.cpu_count() or 1
 CPU = torch.device("cpu")
 Build = Callable[[ModelConfig, FeatureSizes], V50]
 
@@ -118,13 +122,21 @@ def main() -> None:
 
 
 def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
-    """Train and judge every variant."""
+    """Train and judge every variant, each on one core."""
     config, (sha, dirty) = configuration.load(["experiment=ablation"]), git_state()
     school = open_school(config)
-    rows = {}
+    tasks, rows = [(name, seed) for name in names for seed in seeds], {}
+    found = {}
+    for outcome in each(partial(judge, school), tasks, workers=WORKERS, label="ablation"):
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.value is not None
+        found[outcome.item] = outcome.value
+        print(*outcome.item, outcome.value, flush=True)
     for name in names:
-        rows[name] = judge(VARIANTS[name], school, seeds)
-        print(name, rows[name], flush=True)
+        own = [found[name, seed] for seed in seeds]
+        row = {f"{key}s": [one[key] for one in own] for key in ("gain", "error", "second")}
+        rows[name] = {"gain": float(np.mean(row["gains"])), **row}
     return {
         "fit": float(fit_scores(school, config).mean()),
         "rows": rows,
@@ -155,27 +167,33 @@ def open_school(config: Config) -> School:
     )  # fmt: skip
 
 
-def judge(variant: Variant, school: School, seeds: tuple[int, ...]) -> dict[str, Any]:
-    """Gain over the fit, its error and the seconds of each seed's training."""
+def judge(school: School, task: tuple[str, int]) -> dict[str, float]:
+    """Gain over the fit, its error and the seconds of one training."""
+    torch.set_num_threads(1)
+    name, seed = task
+    variant = VARIANTS[name]
     config = configuration.load(["experiment=ablation", *variant.overrides])
     base = fit_scores(school, config)
     if not variant.fit:
         table = fitless_table(school.table, school.teach, school.truth, config)
         school = replace(school, table=table)
-    gains, errors, seconds = [], [], []
-    for seed in seeds:
-        start = time.monotonic()
-        gain = train_and_score(variant, school, config, seed) - base
-        seconds.append(round(time.monotonic() - start, 1))
-        gains.append(float(gain.mean()))
-        errors.append(float(gain.std() / np.sqrt(len(gain))))
-    return {"gain": float(np.mean(gains)), "gains": gains, "errors": errors, "seconds": seconds}
+    start = time.monotonic()
+    network, scaling = taught(school, config, seed, variant.build)
+    seconds = time.monotonic() - start
+    judges, truth = school.of(school.judge)
+    mu, sigma = answer(network, scaling.batch(judges))
+    gain = scores(mu, sigma, truth, school, config) - base
+    return {
+        "gain": float(gain.mean()),
+        "error": float(gain.std() / np.sqrt(len(gain))),
+        "second": round(seconds, 1),
+    }
 
 
-def train_and_score(
-    variant: Variant, school: School, config: Config, seed: int
-) -> Float64[np.ndarray, " P"]:
-    """Scores of the judges by a network of one seed."""
+def taught(
+    school: School, config: Config, seed: int, build: Build = parts.whole
+) -> tuple[V50, Scaling]:
+    """A network that has learned from the teachers, of the epoch that suits `stop` best."""
     teach, truth = school.of(school.teach)
     scaling = Scaling.of(teach)
     if config.training.reobserved:
@@ -189,20 +207,22 @@ def train_and_score(
         scaling.batch(stop), torch.from_numpy(stop_truth), stop.planet_ids, size=size, seed=None
     )
     with seeded(seed, CPU), tempfile.TemporaryDirectory() as folder:
-        network = variant.build(config.model, sizes)
+        network = build(config.model, sizes)
         place = Place(CPU, 1, "none", Path(folder), Path(folder))
         trained = train_network(
-            network, sizes, training, validation, member="ablation", loss=config.model.loss,
+            network, sizes, training, validation, member=f"seed {seed}", loss=config.model.loss,
             config=config.training, seed=seed, place=place,
         )  # fmt: skip
     network.load_state_dict(trained.weights)
-    judges, judged_truth = school.of(school.judge)
-    batch = scaling.batch(judges)
+    return network.eval(), scaling
+
+
+def answer(network: V50, batch: Batch) -> tuple[Float64[np.ndarray, "P 283"], ...]:
+    """Mu and sigma of all planets of a batch."""
     with torch.inference_mode():
-        network.eval()
         answers = [network(batch[rows]) for rows in torch.arange(len(batch)).split(50)]
     mu, sigma = (torch.cat([getattr(a, name) for a in answers]) for name in ("mu", "sigma"))
-    return scores(mu.numpy(), sigma.numpy(), judged_truth, school, config)
+    return mu.numpy(), sigma.numpy()
 
 
 def fit_scores(school: School, config: Config) -> Float64[np.ndarray, " P"]:
