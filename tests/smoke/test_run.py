@@ -19,12 +19,6 @@ PRODUCTS = (
 )
 
 
-@pytest.fixture
-def copy(finished, tmp_path) -> Path:
-    shutil.copytree(finished, tmp_path / "run")
-    return tmp_path / "run"
-
-
 def _hashes(folder: Path) -> dict[str, str]:
     paths = [folder / "artefacts" / name for name in PRODUCTS]
     paths += sorted((folder / "artefacts/simulate/train").rglob("*.parquet"))

@@ -1,0 +1,68 @@
+"""The weights that ship: whole, small, traceable, and of use on an archive they never saw."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tiny_run import TINY, spectramind
+
+from spectramind.archive.submission import read_spectra
+from spectramind.borrowed import PRETRAINED, prior_file, run_folder
+from spectramind.transit.learning import read_priors
+from spectramind.transit.store import read_fits
+
+MEGABYTES = 5.0
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Path:
+    return run_folder(PRETRAINED)
+
+
+def test_they_are_small_and_whole(shipped):
+    files = [path for path in shipped.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MEGABYTES * 1e6
+    report = json.loads((shipped / "train/train.json").read_text())
+    assert report["members"]
+    for member in report["members"]:
+        assert (shipped / f"train/members/{member}.safetensors").is_file()
+    spectrum = read_priors(prior_file(PRETRAINED)).spectrum
+    assert spectrum is not None
+    assert spectrum.planets >= 1000
+
+
+def test_every_part_says_where_it_comes_from(shipped):
+    parts = [*shipped.glob("train/members/*.json"), shipped / "calibrate-temp/calibration.json"]
+    assert len(parts) > 1
+    for path in parts:
+        provenance = json.loads(path.read_text())
+        assert provenance["git_sha"], path
+        assert provenance["git_dirty"] is False, path
+
+
+def test_spectra_from_a_new_archive_at_once(copy):
+    """Twelve planets, ten labels: too few to learn anything from, so all of it is borrowed."""
+    shutil.rmtree(copy / "artefacts/train")
+    done = spectramind(copy, "predict", *TINY, "weights=pretrained", "prior=pretrained")
+    assert "train: missing" not in done.stderr
+    planets, spectra = read_spectra(copy / "artefacts/predict/spectra.parquet")
+    fits = read_fits(copy / "artefacts/fit", "test")
+    assert planets.tolist() == sorted(fits)
+    fitted = np.stack([fits[planet].depth for planet in planets])
+    sigma = np.stack([fits[planet].sigma for planet in planets])
+    moved = np.abs(spectra.mu.numpy() - fitted) / sigma
+    assert 0.01 < moved.mean() < 3.0  # the network has its say, and no more than that
+
+
+def test_training_goes_on_from_them(shipped, copy):
+    """At a rate of next to nothing the weights stay what they were."""
+    words = ("prior=pretrained", "training.start=pretrained", "training.lr=1e-9")
+    spectramind(copy, "train", *TINY, *words)
+    for member in ("fold0_seed0", "fold1_seed0"):
+        begun = load_file(shipped / f"train/members/{member}.safetensors")
+        ended = load_file(copy / f"artefacts/train/members/{member}.safetensors")
+        for name, weights in begun.items():
+            np.testing.assert_allclose(ended[name], weights, rtol=0.0, atol=1e-6, err_msg=name)
