@@ -1,8 +1,8 @@
 """Training planets observed again with other atmospheres: spectra for the network to learn from.
 
-Each trusted training planet with a star is given other compositions, clouds and hazes, seen
-through its own visits (`transit.reobserve`). They teach what spectra can look like, which no
-thousand labels do; labels of other planets play no part in them.
+Each trusted training planet with a star is given other sizes, masses, compositions, clouds and
+hazes, seen through its own visits (`transit.reobserve`). They teach what spectra can look like,
+which no thousand labels do; labels of other planets play no part in them.
 """
 
 from collections.abc import Mapping
@@ -119,13 +119,14 @@ def _observe(atmospheres: Atmospheres, donor: _Donor) -> Reobservations | None:
     if prior is None:
         return None
     fit, star, seed = donor.fit, donor.star, atmospheres.seed
-    truth = alternative_spectra(
+    stars, truth = alternative_spectra(
         fit.planet_id, star, fit.white_depth, atmospheres.count,
         atmospheres.population, atmospheres.atmosphere, seed,
     )  # fmt: skip
     rng = np.random.default_rng([seed, fit.planet_id])
-    again = reobserve(fit, truth, prior, log_signal(star, fit.white_depth), rng)
-    features = [planet_features(one, star) for one in again]
+    scales = [log_signal(*own) for own in zip(stars, truth[:, 1:].mean(1), strict=True)]
+    again = reobserve(fit, truth, prior, np.array(scales), rng)
+    features = [planet_features(*own) for own in zip(again, stars, strict=True)]
     return Reobservations(
         donor=np.full(len(again), fit.planet_id),
         nodes=np.stack([one.nodes for one in features]),
