@@ -13,20 +13,12 @@ STAR = Star(1.2, 1.1, 5800.0, 0.9, 0.0, 4.0, 9.0, 88.0)
 def draw(settings, star=STAR, depth=0.012, count=12, seed=3, planet_id=7):
     return alternative_spectra(
         planet_id, star, depth, count, settings.population, settings.atmosphere, seed
-    )[1]
-
-
-def test_size_mass_and_shape_scatter(make_settings):
-    settings = make_settings()
-    stars, spectra = alternative_spectra(
-        7, STAR, 0.012, 200, settings.population, settings.atmosphere, 3
     )
-    level = np.log(spectra[:, 1:].mean(1) / 0.012)
-    assert abs(level.mean()) < 0.04
-    assert 0.12 < level.std() < 0.18
-    mass = np.log([star.planet_mass_mjup / STAR.planet_mass_mjup for star in stars])
-    assert 0.33 < mass.std() < 0.47
-    assert {replace(star, planet_mass_mjup=0.9) for star in stars} == {STAR}
+
+
+def test_the_level_stays_and_the_shape_changes(make_settings):
+    spectra = draw(make_settings())
+    np.testing.assert_allclose(spectra[:, 1:].mean(1), 0.012, rtol=2e-3)
     shapes = spectra[:, 1:] - spectra[:, 1:].mean(1, keepdims=True)
     different = np.abs(shapes[1:] - shapes[:-1]).max(1)
     assert (different > 1e-6).all()

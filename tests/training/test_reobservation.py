@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from default_sections import default_simulate, default_spectrum_prior
 
-from spectramind.training import members
+from spectramind.training import members, reobservation
 from spectramind.training.data import feature_table, truth_of
+from spectramind.training.features import PLANET_FEATURES
 from spectramind.training.reobservation import Atmospheres, observe_again
 from spectramind.transit.learning import Priors, first_priors, write_priors
 
@@ -92,3 +93,18 @@ def test_a_member_learns_from_its_own_planets_alone(
     for fold, planets in enumerate(seen):
         assert not planets & set(folds.out_of_fold(fold).tolist())
         assert not planets & set(folds.calibration.tolist())
+
+
+def test_planets_in_a_donors_place_scatter_in_size_and_mass(archive, again, monkeypatch):
+    monkeypatch.setattr(reobservation, "_FAMILY", 1)
+    fits, stars, _ = archive(40)
+    found = again(fits, stars)
+    assert found is not None
+    own = np.array([fits[planet].white_depth for planet in found.donor.tolist()])
+    level = np.log(found.truth[:, 1:].mean(1) / own)
+    assert abs(level.mean()) < 0.05
+    assert 0.11 < level.std() < 0.19
+    column = PLANET_FEATURES.index("log_planet_mass")
+    known = np.log10([stars[planet].planet_mass_mjup for planet in found.donor.tolist()])
+    mass = (found.planet[:, column] - known) * np.log(10.0)
+    assert 0.3 < mass.std() < 0.5

@@ -19,9 +19,7 @@ def test_errors_are_as_large_as_the_fits_say():
     prior, rng = plain_prior(), np.random.default_rng(1)
     shapes = rng.multivariate_normal(prior.shape, prior.covariance(), size=200)
     spectra = 0.012 + np.exp(prior.amplitude[0]) * shapes
-    fits = reobserve(
-        informed_fit(), spectra, PriorOnDevice(prior, torch.device("cpu")), np.zeros(200), rng
-    )
+    fits = reobserve(informed_fit(), spectra, PriorOnDevice(prior, torch.device("cpu")), 0.0, rng)
     depth, sigma = (np.stack([getattr(fit, name) for fit in fits]) for name in ("depth", "sigma"))
     z = (depth - spectra) / sigma
     assert 0.85 < np.mean(z**2) < 1.15
@@ -33,11 +31,11 @@ def test_errors_are_as_large_as_the_fits_say():
 def test_what_belongs_to_the_visits_stays():
     fit, prior = informed_fit(), PriorOnDevice(plain_prior(), torch.device("cpu"))
     spectra = np.full((2, W), 0.012)
-    one, two = reobserve(fit, spectra, prior, np.zeros(2), np.random.default_rng(0))
+    one, two = reobserve(fit, spectra, prior, 0.0, np.random.default_rng(0))
     assert one.visits is fit.visits
     assert one.information is fit.information
     assert not np.array_equal(one.depth, two.depth)  # each has noise of its own
-    again, _ = reobserve(fit, spectra, prior, np.zeros(2), np.random.default_rng(0))
+    again, _ = reobserve(fit, spectra, prior, 0.0, np.random.default_rng(0))
     assert np.array_equal(one.depth, again.depth)
 
 
@@ -45,4 +43,4 @@ def test_a_flagged_fit_is_refused():
     fit = replace(informed_fit(), reasons=("FGS1: no transit found.",))
     prior = PriorOnDevice(plain_prior(), torch.device("cpu"))
     with pytest.raises(DataError, match="is flagged"):
-        reobserve(fit, np.full((1, W), 0.01), prior, np.zeros(1), np.random.default_rng(0))
+        reobserve(fit, np.full((1, W), 0.01), prior, 0.0, np.random.default_rng(0))

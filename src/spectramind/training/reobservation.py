@@ -5,8 +5,9 @@ hazes, seen through its own visits (`transit.reobserve`). They teach what spectr
 which no thousand labels do; labels of other planets play no part in them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -23,6 +24,11 @@ from spectramind.training.features import planet_features
 from spectramind.transit.learning import read_priors
 from spectramind.transit.prior import PriorOnDevice, log_signal
 from spectramind.transit.reobserve import reobserve
+
+_FAMILY = 10  # atmospheres of one size and mass, at most
+# Scatter of log depth and of log planet mass among the planets in a donor's place. A network that
+# met the donor's own depth in every spectrum would learn it by heart.
+_DEPTH_SCATTER, _MASS_SCATTER = 0.15, 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +111,7 @@ def observe_again(
             parts.append(outcome.value)
     if not parts:
         return None
-    parts.sort(key=lambda part: part.donor[0])
-    names = ("donor", "nodes", "planet", "depth", "sigma", "truth")
-    return Reobservations(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
-    )
+    return joined(sorted(parts, key=lambda part: part.donor[0]))
 
 
 def _observe(atmospheres: Atmospheres, donor: _Donor) -> Reobservations | None:
@@ -118,15 +120,31 @@ def _observe(atmospheres: Atmospheres, donor: _Donor) -> Reobservations | None:
     prior = _prior(donor.priors)
     if prior is None:
         return None
-    fit, star, seed = donor.fit, donor.star, atmospheres.seed
-    stars, truth = alternative_spectra(
-        fit.planet_id, star, fit.white_depth, atmospheres.count,
+    planet, count = donor.fit.planet_id, atmospheres.count
+    rng = np.random.default_rng([atmospheres.seed, planet])
+    families = -(-count // _FAMILY)
+    parts = [
+        _observe_family(replace(atmospheres, count=len(own)), donor, prior, rng)
+        for own in np.array_split(np.arange(count), families)
+    ]
+    return joined(parts)
+
+
+def _observe_family(
+    atmospheres: Atmospheres, donor: _Donor, prior: PriorOnDevice, rng: np.random.Generator
+) -> Reobservations:
+    """A planet of other size and mass in the donor's place, with some atmospheres."""
+    fit, seed = donor.fit, int(rng.integers(2**62))
+    size, mass = rng.standard_normal(2)
+    depth = fit.white_depth * math.exp(_DEPTH_SCATTER * size)
+    heavy = donor.star.planet_mass_mjup * math.exp(_MASS_SCATTER * mass)
+    star = replace(donor.star, planet_mass_mjup=heavy)
+    truth = alternative_spectra(
+        fit.planet_id, star, depth, atmospheres.count,
         atmospheres.population, atmospheres.atmosphere, seed,
     )  # fmt: skip
-    rng = np.random.default_rng([seed, fit.planet_id])
-    scales = [log_signal(*own) for own in zip(stars, truth[:, 1:].mean(1), strict=True)]
-    again = reobserve(fit, truth, prior, np.array(scales), rng)
-    features = [planet_features(*own) for own in zip(again, stars, strict=True)]
+    again = reobserve(fit, truth, prior, log_signal(star, depth), rng)
+    features = [planet_features(one, star) for one in again]
     return Reobservations(
         donor=np.full(len(again), fit.planet_id),
         nodes=np.stack([one.nodes for one in features]),
@@ -134,6 +152,14 @@ def _observe(atmospheres: Atmospheres, donor: _Donor) -> Reobservations | None:
         depth=np.stack([one.depth for one in again]),
         sigma=np.stack([one.sigma for one in again]),
         truth=truth,
+    )
+
+
+def joined(parts: Sequence[Reobservations]) -> Reobservations:
+    """All observations, in the order of the parts."""
+    names = [field.name for field in fields(Reobservations)]
+    return Reobservations(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
     )
 
 

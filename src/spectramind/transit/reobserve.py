@@ -22,7 +22,7 @@ def reobserve(
     fit: TransitFit,
     spectra: Float64[np.ndarray, "K 283"],
     prior: PriorOnDevice,
-    log_scale: Float64[np.ndarray, " K"],
+    log_scale: float,
     rng: np.random.Generator,
 ) -> list[TransitFit]:
     """Fits of the same visits, had the planet had these spectra.
@@ -34,7 +34,7 @@ def reobserve(
         spectra: True depths (Rp/Rs)^2.
         prior: What is known of spectra; it must not have seen the planet's label if the results
             are to be judged by it.
-        log_scale: `prior.log_signal` of each spectrum's planet.
+        log_scale: `prior.log_signal` of the planet.
         rng: Draws the noise.
 
     Raises:
@@ -53,7 +53,7 @@ def reobserve(
     posterior = prior.posterior(
         torch.from_numpy(whole)[None],
         torch.from_numpy(spectra @ whole + noise),
-        torch.from_numpy(log_scale),
+        torch.full((len(spectra),), log_scale, dtype=torch.float64),
     )
     covariance = posterior.covariance.numpy()
     return [
