@@ -201,10 +201,10 @@ def taught(
     stop, stop_truth = school.of(school.stop)
     sizes, size = teach.sizes, config.training.batch_size
     training = Batches(
-        scaling.batch(teach), torch.from_numpy(truth), teach.planet_ids, size=size, seed=seed
+        scaling.scaled(teach), torch.from_numpy(truth), teach.planet_ids, size=size, seed=seed
     )
     validation = Batches(
-        scaling.batch(stop), torch.from_numpy(stop_truth), stop.planet_ids, size=size, seed=None
+        scaling.scaled(stop), torch.from_numpy(stop_truth), stop.planet_ids, size=size, seed=None
     )
     with seeded(seed, CPU), tempfile.TemporaryDirectory() as folder:
         network = build(config.model, sizes)

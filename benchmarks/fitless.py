@@ -32,6 +32,7 @@ def fitless_table(
         np.stack([_nodes(curves) for curves in seen]).astype(np.float32),
         np.stack([_series(curves) for curves in seen]).astype(np.float32)[:, None, None],
         np.ones((len(seen), 1, SERIES_BINS), dtype=bool),
+        np.arange(len(seen)),
         table.planet[:, _STAR],
         np.broadcast_to(known.mean(0), shape).copy(),
         np.broadcast_to(known.std(0), shape).copy(),

@@ -292,14 +292,14 @@ def test_mixed_precision_trains_too(run, archive, monkeypatch):
 
 def test_loss_that_is_not_finite_names_fold_epoch_and_planets(run, archive, monkeypatch):
     data = archive(12)
-    scale = Scaling.batch
+    scale = Scaling.scaled
 
     def poisoned(self, table):
         made = scale(self, table)
         made.nodes[0] = torch.nan
         return made
 
-    monkeypatch.setattr(Scaling, "batch", poisoned)
+    monkeypatch.setattr(Scaling, "scaled", poisoned)
     message = (
         r"fold0_seed0, supervised epoch 1: the loss is nan in the batch of planets [\d, ]+\. "
         r"Look at the fits of these planets, or lower training\.lr \(now 0\.01\)"

@@ -60,7 +60,7 @@ def test_join_takes_the_donors_series_and_no_other_planet(archive, again):
     assert joined.planet_ids.tolist() == [*own.planet_ids, *np.repeat(own.planet_ids, COUNT)]
     for row, planet in enumerate(joined.planet_ids.tolist()):
         donor = own.planet_ids.tolist().index(planet)
-        assert np.array_equal(joined.series[row], own.series[donor])
+        assert np.array_equal(joined.series[joined.curves[row]], own.series[donor])
     np.testing.assert_allclose(truth[2:].mean(1), joined.depth[2:].mean(1), rtol=0.02)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from spectramind.errors import DataError
@@ -21,12 +21,16 @@ _NAMED = 5  # planets that one sentence names
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """Unscaled features and fits of planets, padded to the longest series."""
+    """Unscaled features and fits of planets, padded to the longest series.
+
+    Planets that are one another observed again share their light curves, of which there are D.
+    """
 
     planet_ids: Int64[np.ndarray, " B"]
     nodes: Float32[np.ndarray, "B W F"]
-    series: Float32[np.ndarray, "B V C L"]
-    mask: Bool[np.ndarray, "B V L"]
+    series: Float32[np.ndarray, "D V C L"]
+    mask: Bool[np.ndarray, "D V L"]
+    curves: Int64[np.ndarray, " B"]  # row of series and mask of each planet
     planet: Float32[np.ndarray, "B P"]
     depth: Float64[np.ndarray, "B W"]
     sigma: Float64[np.ndarray, "B W"]
@@ -45,8 +49,9 @@ class FeatureTable:
     def of(self, planet_ids: Int[np.ndarray, " K"]) -> "FeatureTable":
         """The rows of some planets, in their order."""
         rows = np.searchsorted(self.planet_ids, planet_ids)
+        kept, curves = np.unique(self.curves[rows], return_inverse=True)
         return FeatureTable(
-            self.planet_ids[rows], self.nodes[rows], self.series[rows], self.mask[rows],
+            self.planet_ids[rows], self.nodes[rows], self.series[kept], self.mask[kept], curves,
             self.planet[rows], self.depth[rows], self.sigma[rows],
         )  # fmt: skip
 
@@ -84,6 +89,7 @@ def feature_table(
         np.stack([one.nodes for one in made]),
         series,
         mask,
+        np.arange(len(made)),
         np.stack([one.planet for one in made]),
         np.stack([fits[planet].depth for planet in planets]),
         np.stack([fits[planet].sigma for planet in planets]),
@@ -157,12 +163,16 @@ class Scaling:
         nodes = table.nodes.reshape(-1, table.nodes.shape[-1])
         return cls(Centre.of(nodes), Centre.of(series), Centre.of(table.planet))
 
+    def scaled(self, table: FeatureTable) -> "Scaled":
+        """Scaled features of all planets of the table."""
+        series = self.series.scale(table.series.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
+        arrays = (self.nodes.scale(table.nodes), series, table.mask, table.curves)
+        others = (self.planet.scale(table.planet), table.depth, table.sigma, table.asymmetry)
+        return Scaled(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (*arrays, *others)))
+
     def batch(self, table: FeatureTable) -> Batch:
         """Scaled features of all planets of the table as one batch."""
-        series = self.series.scale(table.series.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
-        arrays = (self.nodes.scale(table.nodes), series, table.mask)
-        others = (self.planet.scale(table.planet), table.depth, table.sigma, table.asymmetry)
-        return Batch(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (*arrays, *others)))
+        return self.scaled(table)[torch.arange(len(table.planet_ids))]
 
     def to_json(self) -> dict[str, dict[str, list[float]]]:
         """Plain numbers, exact."""
@@ -182,12 +192,37 @@ class Scaling:
         return cls(*parts)
 
 
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """Scaled features of planets of which some share light curves; its rows are a `Batch`."""
+
+    nodes: Float[Tensor, "B W F"]
+    series: Float[Tensor, "D V C L"]
+    mask: Bool[Tensor, "D V L"]
+    curves: Int[Tensor, " B"]  # row of series and mask of each planet
+    planet: Float[Tensor, "B P"]
+    depth: Float64[Tensor, "B W"]
+    sigma: Float64[Tensor, "B W"]
+    asymmetry: Float[Tensor, "B W"]
+
+    def __len__(self) -> int:
+        return len(self.depth)
+
+    def __getitem__(self, rows: Int[Tensor, " K"]) -> Batch:
+        """The planets of these rows, each with a copy of its light curves."""
+        curves = self.curves[rows]
+        return Batch(
+            self.nodes[rows], self.series[curves], self.mask[curves], self.planet[rows],
+            self.depth[rows], self.sigma[rows], self.asymmetry[rows],
+        )  # fmt: skip
+
+
 class Batches:
     """Batches of planets; where there is a seed, seed and epoch decide the order."""
 
     def __init__(
         self,
-        batch: Batch,
+        batch: Batch | Scaled,
         truth: Float64[Tensor, "B W"],
         planet_ids: Int64[np.ndarray, " B"],
         *,

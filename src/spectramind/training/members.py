@@ -289,7 +289,7 @@ def _batches(
     if others is not None:
         table, truth = others.join(table, truth)
     return Batches(
-        scaling.batch(table),
+        scaling.scaled(table),
         torch.from_numpy(truth),
         table.planet_ids,
         size=run.training.batch_size,

@@ -48,16 +48,21 @@ class Reobservations:
         """The planets of a table and all observations of them, with their true spectra."""
         own = np.isin(self.donor, table.planet_ids)
         rows = np.searchsorted(table.planet_ids, self.donor[own])
-        pairs = (
-            (table.planet_ids, self.donor[own]), (table.nodes, self.nodes[own]),
-            (table.series, table.series[rows]), (table.mask, table.mask[rows]),
-            (table.planet, self.planet[own]), (table.depth, self.depth[own]),
-            (table.sigma, self.sigma[own]),
-        )  # fmt: skip
-        return (
-            FeatureTable(*(np.concatenate(pair) for pair in pairs)),
-            np.concatenate([truth, self.truth[own]]),
+
+        def both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            return np.concatenate([first, second[own]])
+
+        whole = FeatureTable(
+            both(table.planet_ids, self.donor),
+            both(table.nodes, self.nodes),
+            table.series,
+            table.mask,
+            np.concatenate([table.curves, table.curves[rows]]),
+            both(table.planet, self.planet),
+            both(table.depth, self.depth),
+            both(table.sigma, self.sigma),
         )
+        return whole, both(truth, self.truth)
 
 
 @dataclass(frozen=True, eq=False)
