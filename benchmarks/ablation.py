@@ -208,7 +208,7 @@ def taught(
     )
     with seeded(seed, CPU), tempfile.TemporaryDirectory() as folder:
         network = build(config.model, sizes)
-        place = Place(CPU, 1, "none", Path(folder), Path(folder))
+        place = Place(CPU, 1, "none", Path(folder), Path(folder), bar=False)
         trained = train_network(
             network, sizes, training, validation, member=f"seed {seed}", loss=config.model.loss,
             config=config.training, seed=seed, place=place,

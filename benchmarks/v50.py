@@ -156,7 +156,7 @@ def _train(school: Observed, config: Config, out: Path) -> Answers:
         others=None, start=None if start is None else run_folder(start),
         model=config.model, training=config.training,
         epistemic="ensemble", mc_samples=config.uq.mc_samples, device=config.runtime.device,
-        devices=1, logger="none", out=out,
+        devices=1, workers=os.cpu_count() or 1, logger="none", out=out,
         provenance=describe(stage="train", config_hash="", data_hash="", seed=SEED),
     )  # fmt: skip
     parts = [read_spectra(out / f"{name}.parquet") for name in ("oof", "calibration")]

@@ -276,6 +276,7 @@ def train(config: Config, folder: Path) -> Result:
         mc_samples=config.uq.mc_samples,
         device=config.runtime.device,
         devices=config.runtime.devices,
+        workers=config.runtime.workers,
         logger=config.runtime.logger,
         out=folder,
         provenance=provenance_of(config, "train"),

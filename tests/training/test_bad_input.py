@@ -33,7 +33,7 @@ def train(archive, model_config, training_config, tmp_path):
         return train_network(
             V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",
             loss=model_config.loss, config=training_config.model_copy(update=changes), seed=9,
-            place=Place(CPU, 1, "none", tmp_path / "logs", tmp_path / folder),
+            place=Place(CPU, 1, "none", tmp_path / "logs", tmp_path / folder, bar=False),
         )  # fmt: skip
 
     return make
@@ -131,7 +131,7 @@ def test_one_training_planet_is_refused(
         train_members(
             *archive(1), others=None, start=None, model=model_config, training=training_config,
             epistemic="ensemble",
-            mc_samples=3, device="cpu", devices=1, logger="none", out=tmp_path,
+            mc_samples=3, device="cpu", devices=1, workers=1, logger="none", out=tmp_path,
             provenance=provenance,
         )  # fmt: skip
 
@@ -164,7 +164,7 @@ def test_mlflow_keeps_the_course_of_every_epoch(
     train_members(
         *archive(12), others=None, start=None, model=model_config, training=training_config,
         epistemic="ensemble",
-        mc_samples=3, device="cpu", devices=1, logger="mlflow", out=tmp_path,
+        mc_samples=3, device="cpu", devices=1, workers=1, logger="mlflow", out=tmp_path,
         provenance=provenance,
     )  # fmt: skip
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'logs' / 'mlflow.db'}")

@@ -117,7 +117,7 @@ def train(archive, model_config, tmp_path):
         return train_network(
             V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",
             loss=model_config.loss, config=config, seed=9,
-            place=Place(CPU, 1, "none", tmp_path / "logs", tmp_path / folder),
+            place=Place(CPU, 1, "none", tmp_path / "logs", tmp_path / folder, bar=False),
         )  # fmt: skip
 
     return make

@@ -27,7 +27,7 @@ def run(tmp_path, model_config, training_config, provenance):
 
     def train(data, *, folder="train", model=model_config, epistemic="ensemble", **changes):
         logger, device = changes.pop("logger", "none"), changes.pop("device", "cpu")
-        devices = changes.pop("devices", 1)
+        devices, workers = changes.pop("devices", 1), changes.pop("workers", 1)
         return train_members(
             *data,
             others=changes.pop("others", None),
@@ -38,6 +38,7 @@ def run(tmp_path, model_config, training_config, provenance):
             mc_samples=3,
             device=device,
             devices=devices,
+            workers=workers,
             logger=logger,
             out=tmp_path / folder,
             provenance=provenance,
@@ -60,6 +61,7 @@ def trained(tmp_path_factory, archive, model_config, training_config, provenance
         mc_samples=3,
         device="cpu",
         devices=1,
+        workers=1,
         logger="none",
         out=out,
         provenance=provenance,
@@ -152,6 +154,28 @@ def test_resume_reproduces_the_same_bytes(run, archive, tmp_path):
     assert contents(out) == first
     assert run(data, epochs=2).reused == 2
     assert contents(out) == first
+
+
+def test_members_beside_one_another_are_those_of_one_by_one(run, archive, tmp_path, model_config):
+    data = archive(12)
+    run(data, epochs=2)
+    one, two = tmp_path / "train", tmp_path / "beside"
+    report = run(data, epochs=2, workers=2, folder="beside")
+    assert report.members == ("fold0_seed0", "fold1_seed0")
+    for name in report.members:
+        alone, beside = (read_member(out / "members", name, model_config) for out in (one, two))
+        assert beside.key == alone.key
+        for weight, other in zip(
+            alone.network.parameters(), beside.network.parameters(), strict=True
+        ):
+            torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-4)
+
+
+def test_an_error_beside_other_members_comes_through(run, archive):
+    with pytest.raises(
+        DataError, match=r"fold\d_seed0, supervised epoch \d: validation_nll is nan"
+    ):
+        run(archive(12), epochs=3, lr=1.0, gradient_clip=1e30, weight_decay=1e30, workers=2)
 
 
 def test_training_goes_on_from_another_run(run, archive, tmp_path, model_config):

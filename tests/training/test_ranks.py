@@ -129,7 +129,9 @@ def train(model_config, prepared, tmp_path):
         network, data = V50(model, SIZES), prepared()
         if poison is not None:
             data.training.batch.nodes[poison] = torch.nan
-        place = Place(CPU, devices, "none", tmp_path / "logs", tmp_path / f"unfinished{devices}")
+        place = Place(
+            CPU, devices, "none", tmp_path / "logs", tmp_path / f"unfinished{devices}", bar=False
+        )
         return train_network(
             network, SIZES, data.training, data.validation, member="fold0_seed0",
             loss=model.loss, config=config, seed=9, place=place,
@@ -147,7 +149,7 @@ def test_two_processes_end_with_equal_weights_and_saw_disjoint_planets(
     config = settings(training_config)
     stage = module.SpectrumModule(network, model_config.loss, config, "fold0_seed0", 9)
     keep = module.KeepBest(network, 1e9, 3)
-    place = Place(CPU, 2, "none", tmp_path / "logs", tmp_path / "unfinished")
+    place = Place(CPU, 2, "none", tmp_path / "logs", tmp_path / "unfinished", bar=False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     callbacks = [keep, Recorder(tmp_path)]
     module._fit_stage(stage, data.training, data.validation, callbacks, place)

@@ -83,7 +83,7 @@ def test_a_member_learns_from_its_own_planets_alone(
     members.train_members(
         fits, stars, labels, others=again(fits, stars), start=None, model=model_config,
         training=training_config.model_copy(update={"epochs": 1}), epistemic="ensemble",
-        mc_samples=3, device="cpu", devices=1, logger="none", out=tmp_path,
+        mc_samples=3, device="cpu", devices=1, workers=1, logger="none", out=tmp_path,
         provenance=provenance,
     )  # fmt: skip
     folds = members.assign_folds(

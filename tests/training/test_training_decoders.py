@@ -35,6 +35,7 @@ def trained(request, tmp_path_factory, archive, model_config, training_config, p
         others=None,
         start=None,
         devices=1,
+        workers=1,
         model=model,
         training=training_config.model_copy(update={"epochs": 2}),
         epistemic="ensemble",

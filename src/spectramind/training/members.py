@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from spectramind.errors import ArtefactError
 from spectramind.model.likelihood import robust_nll
 from spectramind.model.network import V50, ModelConfig
 from spectramind.observation import Labels, Star, TransitFit
+from spectramind.parallel import each
 from spectramind.posterior import SpectrumPosterior
 from spectramind.provenance import (
     Provenance,
@@ -47,6 +49,7 @@ from spectramind.training.store import (
     write_member,
 )
 
+Slot = tuple[int, int]  # fold and seed number of a member
 _UNFINISHED = "unfinished"  # folder of checkpoints of members in training
 
 
@@ -83,7 +86,7 @@ class _Run:
     start: tuple[Member, ...]  # whose weights and scalings members begin with, in turn; or none
 
     @property
-    def slots(self) -> list[tuple[int, int]]:
+    def slots(self) -> list[Slot]:
         """Fold and seed number of each member."""
         chosen = self.training
         return [(fold, seed) for fold in range(chosen.folds) for seed in range(chosen.seeds)]
@@ -124,6 +127,7 @@ def train_members(
     mc_samples: int,
     device: str,
     devices: int,
+    workers: int,
     logger: LoggerKind,
     out: Path,
     provenance: Provenance,
@@ -148,6 +152,8 @@ def train_members(
         mc_samples: Dropout passes a member for mc_dropout.
         device: auto | cpu | cuda.
         devices: Processes that train a member together.
+        workers: Processes that train members beside one another on a CPU; with logger=mlflow,
+            whose database takes one writer, members still come one by one.
         logger: tensorboard (events in `out`/logs) | mlflow (database there) | none.
         out: Output folder.
         provenance: Stored with every member and the run.
@@ -174,7 +180,7 @@ def train_members(
         table, truth, others, folds, model, training, found, devices, logger, out, provenance,
         _hash(table, truth, others), () if start is None else _members_of(start, model),
     )  # fmt: skip
-    reused = _train_missing(run)
+    reused = _train_missing(run, workers)
     members = [run.read(*slot) for slot in run.slots]
     nlls = _write_results(run, members, passes)
     report = TrainingReport(
@@ -207,7 +213,7 @@ def _members_of(start: Path, model: ModelConfig) -> tuple[Member, ...]:
     return tuple(read_member(folder, name, model) for name in names)
 
 
-def _train_missing(run: _Run) -> int:
+def _train_missing(run: _Run, workers: int) -> int:
     """Train the members that are not there yet; returns how many were."""
     folder = run.out / "members"
     missing = [
@@ -222,8 +228,7 @@ def _train_missing(run: _Run) -> int:
     except OSError as error:
         raise unwritable(run.out, error) from error
     started = time.monotonic()
-    for done, (fold, seed) in enumerate(missing, start=1):
-        note = _train_member(run, fold, seed)
+    for done, ((fold, seed), note) in enumerate(_trained(run, missing, workers), start=1):
         spent = time.monotonic() - started
         left = spent / done * (len(missing) - done)
         print(  # noqa: T201
@@ -236,7 +241,32 @@ def _train_missing(run: _Run) -> int:
     return len(run.slots) - len(missing)
 
 
-def _train_member(run: _Run, fold: int, seed: int) -> str:
+def _trained(run: _Run, slots: list[Slot], workers: int) -> Iterator[tuple[Slot, str]]:
+    """Train members one after another, or on a CPU several at a time; yields each with a note.
+
+    A network of this size hardly gains from a second core, a second network gains all of it.
+    """
+    shared = run.device.type != "cpu" or run.devices > 1 or run.logger == "mlflow"
+    processes = 1 if shared else min(workers, len(slots))
+    if processes < 2:
+        for slot in slots:
+            yield slot, _train_member(run, *slot, bar=True)
+        return
+    threads = max(torch.get_num_threads() // processes, 1)
+    task = partial(_train_beside_others, run, threads)
+    for outcome in each(task, slots, workers=processes, label="train"):
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.value is not None
+        yield outcome.item, outcome.value
+
+
+def _train_beside_others(run: _Run, threads: int, slot: Slot) -> str:
+    torch.set_num_threads(threads)
+    return _train_member(run, *slot, bar=False)
+
+
+def _train_member(run: _Run, fold: int, seed: int, *, bar: bool) -> str:
     """Train and write one member; returns what to say about it."""
     name, chosen = _name(fold, seed), run.training
     inside, held = run.folds.split(
@@ -247,7 +277,7 @@ def _train_member(run: _Run, fold: int, seed: int) -> str:
     seeds = np.random.SeedSequence([chosen.seed, fold, seed]).generate_state(3).tolist()
     place = Place(
         run.device, run.devices, run.logger, run.out / "logs",
-        run.out / _UNFINISHED / f"{name}-{run.key(fold, seed)}",
+        run.out / _UNFINISHED / f"{name}-{run.key(fold, seed)}", bar,
     )  # fmt: skip
     with seeded(seeds[0], run.device):
         network = V50(run.model, SIZES)

@@ -215,17 +215,22 @@ class KeepCheckpoint(Callback):
         """Write it in place of the last one.
 
         Raises:
-            DataError: If a weight is not finite; the last checkpoint stays.
+            DataError: If a weight or a likelihood is not finite; the last checkpoint stays.
         """
         assert isinstance(pl_module, StageModule)
+        place = f"{pl_module.member}, {pl_module.stage} epoch {trainer.current_epoch + 1}"
+        cure = (
+            f"Lower {_KEYS[pl_module.stage]}lr (now {pl_module.schedule.lr:g}); the checkpoint of "
+            "the epoch before is kept."
+        )
         for name, weight in pl_module.named_parameters():
             if not torch.isfinite(weight).all():
                 raise DataError(
-                    f"{pl_module.member}, {pl_module.stage} epoch {trainer.current_epoch + 1}: "
-                    f"the weights {name} are not finite after the last batch. Lower "
-                    f"{_KEYS[pl_module.stage]}lr (now {pl_module.schedule.lr:g}); the checkpoint "
-                    "of the epoch before is kept."
+                    f"{place}: the weights {name} are not finite after the last batch. {cure}"
                 )
+        for name, value in trainer.callback_metrics.items():
+            if not torch.isfinite(value):
+                raise DataError(f"{place}: {name} is {float(value):g}. {cure}")
         trainer.save_checkpoint(self.path)
 
 
@@ -238,6 +243,7 @@ class Place:
     logger: LoggerKind
     log_folder: Path  # of all members
     resume_folder: Path  # checkpoints of running stages
+    bar: bool  # whether a terminal gets a progress bar
 
 
 def train_network(
@@ -336,7 +342,7 @@ def _told(module: StageModule) -> Iterator[None]:
 
 def _trainer(module: StageModule, callbacks: list[Callback], place: Place) -> Trainer:
     config = module.training_config
-    shown = sys.stderr.isatty()
+    shown = place.bar and sys.stderr.isatty()
     bar = [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if shown else []
     return Trainer(
         accelerator="gpu" if place.device.type == "cuda" else "cpu",
