@@ -5,6 +5,7 @@ series. A feature that is not known is NaN here and becomes 0 (typical) after sc
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -46,24 +47,50 @@ class PlanetFeatures:
     planet: Float32[np.ndarray, " P"]
 
 
-def planet_features(fit: TransitFit, star: Star | None) -> PlanetFeatures:
-    """All features of one planet.
+@dataclass(frozen=True, eq=False)
+class VisitFeatures:
+    """What the light curves and their model tell, whatever the spectrum."""
+
+    nodes: Float64[np.ndarray, "W N"]
+    series: tuple[Float32[np.ndarray, "C _"], ...]  # one a visit
+    masks: tuple[Bool[np.ndarray, " _"], ...]
+
+
+def visit_features(fit: TransitFit) -> VisitFeatures:
+    """The part of the features that a planet has in common with it observed again.
 
     Raises:
-        DataError: If the fit's spectrum or light curve cannot be used.
+        DataError: If the fit's light curve cannot be used.
     """
-    _require_usable(fit)
     series, masks = zip(*(_series(visit) for visit in fit.visits), strict=True)
     if not any(mask.any() for mask in masks):
         raise DataError(
             f"planet {fit.planet_id}: its fit holds no finite bin of the FGS1 light curve. "
             "Calibrate and fit this planet again."
         )
-    nodes = np.column_stack(
-        [_pulls(fit), _shape(fit), _noise(fit), _residuals(fit.visits), _grid(fit)]
-    )
+    return VisitFeatures(np.column_stack([_residuals(fit.visits), _grid(fit)]), series, masks)
+
+
+def planet_features(
+    fit: TransitFit, star: Star | None, visits: VisitFeatures | None = None
+) -> PlanetFeatures:
+    """All features of one planet.
+
+    Args:
+        fit: Of the planet.
+        star: Row of the star table; None if there is none.
+        visits: `visit_features` of the fit, where they are known already.
+
+    Raises:
+        DataError: If the fit's spectrum or light curve cannot be used.
+    """
+    _require_usable(fit)
+    visits = visits or visit_features(fit)
+    nodes = np.column_stack([_pulls(fit), _shape(fit), _noise(fit), visits.nodes])
     planet = np.array([*_spectrum_facts(fit), *_star_facts(star), *_parameters(fit)])
-    return PlanetFeatures(nodes.astype(np.float32), series, masks, planet.astype(np.float32))
+    return PlanetFeatures(
+        nodes.astype(np.float32), visits.series, visits.masks, planet.astype(np.float32)
+    )
 
 
 def _require_usable(fit: TransitFit) -> None:
@@ -83,13 +110,18 @@ def _pulls(fit: TransitFit) -> Float64[np.ndarray, "W 4"]:
     wavelength, has none and gets 0.
     """
     weight = 1.0 / fit.sigma[1:] ** 2
-    step = np.subtract.outer(np.arange(len(weight)), np.arange(len(weight)))
     pulls = np.zeros((len(fit.depth), len(_SMOOTHING_BINS) + 1))
-    for column, width in enumerate(_SMOOTHING_BINS):
-        kernel = np.exp(-0.5 * (step / width) ** 2) * weight
-        pulls[1:, column] = kernel @ fit.depth[1:] / kernel.sum(1) - fit.depth[1:]
+    smooth = _kernels(len(weight)) @ np.stack([weight * fit.depth[1:], weight], axis=1)
+    pulls[1:, :-1] = (smooth[..., 0] / smooth[..., 1]).T - fit.depth[1:, None]
     pulls[:, -1] = fit.white_depth - fit.depth
     return pulls / fit.sigma[:, None]
+
+
+@cache
+def _kernels(bins: int) -> Float64[np.ndarray, "S N N"]:
+    """Gaussians of each smoothing width about each bin."""
+    step = np.subtract.outer(np.arange(bins), np.arange(bins))
+    return np.stack([np.exp(-0.5 * (step / width) ** 2) for width in _SMOOTHING_BINS])
 
 
 def _shape(fit: TransitFit) -> Float64[np.ndarray, "W 2"]:

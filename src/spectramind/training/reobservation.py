@@ -20,7 +20,7 @@ from spectramind.parallel import each
 from spectramind.simulate.alternatives import alternative_spectra
 from spectramind.simulate.settings import AtmosphereConfig, PopulationConfig
 from spectramind.training.data import FeatureTable
-from spectramind.training.features import planet_features
+from spectramind.training.features import planet_features, visit_features
 from spectramind.transit.learning import read_priors
 from spectramind.transit.prior import PriorOnDevice, log_signal
 from spectramind.transit.reobserve import reobserve
@@ -149,7 +149,8 @@ def _observe_family(
         atmospheres.population, atmospheres.atmosphere, seed,
     )  # fmt: skip
     again = reobserve(fit, truth, prior, log_signal(star, depth), rng)
-    features = [planet_features(one, star) for one in again]
+    visits = visit_features(fit)
+    features = [planet_features(one, star, visits) for one in again]
     return Reobservations(
         donor=np.full(len(again), fit.planet_id),
         nodes=np.stack([one.nodes for one in features]),
