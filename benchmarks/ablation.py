@@ -135,8 +135,13 @@ def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
         print(*outcome.item, outcome.value, flush=True)
     for name in names:
         own = [found[name, seed] for seed in seeds]
-        row = {f"{key}s": [one[key] for one in own] for key in ("gain", "error", "second")}
-        rows[name] = {"gain": float(np.mean(row["gains"])), **row}
+        gains = [one["gain"] for one in own]
+        rows[name] = {
+            "gain": float(np.mean(gains)),
+            "gains": gains,
+            "errors": [one["error"] for one in own],
+            "seconds": [one["seconds"] for one in own],
+        }
     return {
         "fit": float(fit_scores(school, config).mean()),
         "rows": rows,
@@ -186,7 +191,7 @@ def judge(school: School, task: tuple[str, int]) -> dict[str, float]:
     return {
         "gain": float(gain.mean()),
         "error": float(gain.std() / np.sqrt(len(gain))),
-        "second": round(seconds, 1),
+        "seconds": round(seconds, 1),
     }
 
 

@@ -242,10 +242,7 @@ def _train_missing(run: _Run, workers: int) -> int:
 
 
 def _trained(run: _Run, slots: list[Slot], workers: int) -> Iterator[tuple[Slot, str]]:
-    """Train members one after another, or on a CPU several at a time; yields each with a note.
-
-    A network of this size hardly gains from a second core, a second network gains all of it.
-    """
+    """Train members one after another, or on a CPU several at a time; yields each with a note."""
     shared = run.device.type != "cpu" or run.devices > 1 or run.logger == "mlflow"
     processes = 1 if shared else min(workers, len(slots))
     if processes < 2:
