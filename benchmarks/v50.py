@@ -153,7 +153,7 @@ def _train(school: Observed, config: Config, out: Path) -> Answers:
     planets, start = school.train, config.training.start
     train_members(
         planets, {planet: school.stars[planet] for planet in planets}, school.labels,
-        others=None, start=None if start is None else run_folder(start),
+        donors=None, start=None if start is None else run_folder(start),
         model=config.model, training=config.training,
         epistemic="ensemble", mc_samples=config.uq.mc_samples, device=config.runtime.device,
         devices=1, workers=os.cpu_count() or 1, logger="none", out=out,

@@ -12,7 +12,7 @@ from spectramind.transit.learning import prior_path, read_priors
 from spectramind.transit.store import fit_path, read_facts
 
 if TYPE_CHECKING:
-    from spectramind.training.reobservation import Reobservations
+    from spectramind.training.reobservation import Donors
 
 PRETRAINED = Path("pretrained")  # in place of a folder or file
 _SHIPPED = Path(__file__).resolve().parent / PRETRAINED  # laid out like `runtime.out`
@@ -43,20 +43,20 @@ def require_prior(config: Config) -> None:
         )
 
 
-def observed_again(
+def donors_of(
     config: Config, fits: Mapping[int, TransitFit], stars: Mapping[int, Star | None]
-) -> "Reobservations | None":
-    """Training planets with other atmospheres, where `training.reobserved` asks for them."""
-    from spectramind.training.reobservation import Atmospheres, observe_again
+) -> "Donors | None":
+    """Training planets to see with other atmospheres, where `training.reobserved` asks for it."""
+    from spectramind.training.reobservation import Atmospheres, find_donors
 
     count, simulate = config.training.reobserved, config.simulate
     if count == 0:
         return None
     folder = stage_folder(config, "fit")
-    return observe_again(
+    paths = {planet: fit_path(folder, "train", planet) for planet in fits}
+    return find_donors(
         fits,
         stars,
-        {planet: Path(read_facts(fit_path(folder, "train", planet))["priors"]) for planet in fits},
+        {planet: (path, Path(read_facts(path)["priors"])) for planet, path in paths.items()},
         Atmospheres(count, simulate.population, simulate.atmosphere, config.training.seed),
-        workers=config.runtime.workers,
     )

@@ -33,7 +33,7 @@ from spectramind.artefacts import (
     store_folder,
 )
 from spectramind.assessment import fit_posterior, gather_evidence, score_facts
-from spectramind.borrowed import observed_again, prior_file, require_prior, run_folder
+from spectramind.borrowed import donors_of, prior_file, require_prior, run_folder
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.config import STAGES, Config, Stage, dump, freeze
 from spectramind.diagnose.scoring import challenge_score, depths_of
@@ -263,12 +263,12 @@ def train(config: Config, folder: Path) -> Result:
     everyone = read_fits(stage_folder(config, "fit"), "train")
     fits = {planet: fit for planet, fit in everyone.items() if planet in known}
     stars, _ = stars_of(archive, "train", fits)
-    others = observed_again(config, fits, stars)
+    donors = donors_of(config, fits, stars)
     report = train_members(
         fits,
         stars,
         labels,
-        others=others,
+        donors=donors,
         model=config.model,
         training=config.training,
         start=None if config.training.start is None else run_folder(config.training.start),

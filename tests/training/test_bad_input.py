@@ -129,7 +129,7 @@ def test_one_training_planet_is_refused(
     message = r"training planets: 1 planets with training\.calibration_fraction=0\.2 leave none"
     with pytest.raises(DataError, match=message):
         train_members(
-            *archive(1), others=None, start=None, model=model_config, training=training_config,
+            *archive(1), donors=None, start=None, model=model_config, training=training_config,
             epistemic="ensemble",
             mc_samples=3, device="cpu", devices=1, workers=1, logger="none", out=tmp_path,
             provenance=provenance,
@@ -162,7 +162,7 @@ def test_mlflow_keeps_the_course_of_every_epoch(
 
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     train_members(
-        *archive(12), others=None, start=None, model=model_config, training=training_config,
+        *archive(12), donors=None, start=None, model=model_config, training=training_config,
         epistemic="ensemble",
         mc_samples=3, device="cpu", devices=1, workers=1, logger="mlflow", out=tmp_path,
         provenance=provenance,

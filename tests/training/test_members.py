@@ -53,7 +53,7 @@ def trained(tmp_path_factory, archive, model_config, training_config, provenance
     data, out = archive(12), tmp_path_factory.mktemp("trained")
     report = train_members(
         *data,
-        others=None,
+        donors=None,
         start=None,
         model=model_config,
         training=training_config.model_copy(update={"epochs": 2, "seeds": 2}),

@@ -1,4 +1,4 @@
-"""Training planets observed again: who donates, and whom the observations may teach."""
+"""Training planets observed again: who donates, whom the observations may teach, and when."""
 
 from dataclasses import replace
 
@@ -7,10 +7,11 @@ import pytest
 from default_sections import default_simulate, default_spectrum_prior
 
 from spectramind.training import members, reobservation
-from spectramind.training.data import feature_table, truth_of
+from spectramind.training.data import Scaling, feature_table, truth_of
 from spectramind.training.features import PLANET_FEATURES
-from spectramind.training.reobservation import Atmospheres, observe_again
+from spectramind.training.reobservation import Atmospheres, RenewedBatches, find_donors
 from spectramind.transit.learning import Priors, first_priors, write_priors
+from spectramind.transit.store import write_fit
 
 COUNT = 3
 
@@ -27,45 +28,80 @@ def priors(tmp_path_factory):
 
 
 @pytest.fixture
-def again(priors):
-    def observe(fits, stars, *, name="with"):
+def donors_among(priors, tmp_path):
+    def find(fits, stars, *, name="with", count=COUNT, seed=9):
         simulate = default_simulate()
-        return observe_again(
-            fits, stars, dict.fromkeys(fits, priors / name),
-            Atmospheres(COUNT, simulate.population, simulate.atmosphere, 9), workers=1,
-        )  # fmt: skip
+        for planet, fit in fits.items():
+            write_fit(tmp_path / f"{planet}", fit, {})
+        places = {planet: (tmp_path / f"{planet}", priors / name) for planet in fits}
+        drawn = Atmospheres(count, simulate.population, simulate.atmosphere, seed)
+        return find_donors(fits, stars, places, drawn)
 
-    return observe
+    return find
 
 
-def test_flagged_and_starless_planets_donate_nothing(archive, again):
+def test_flagged_and_starless_planets_donate_nothing(archive, donors_among):
     fits, stars, _ = archive(4)
     flagged, starless, *usual = sorted(fits)
     fits[flagged] = replace(fits[flagged], reasons=("FGS1: no transit found.",))
     stars[starless] = None
-    found = again(fits, stars)
-    assert found is not None
+    donors = donors_among(fits, stars)
+    assert donors is not None
+    found = donors.observe(0, workers=1)
     assert found.donor.tolist() == sorted(usual * COUNT)
     z = (found.depth - found.truth) / found.sigma
     assert 0.5 < np.mean(z**2) < 2.0
-    assert again(fits, stars, name="without") is None
+    assert donors_among(fits, stars, name="without") is None
 
 
-def test_join_takes_the_donors_series_and_no_other_planet(archive, again):
+def test_every_epoch_sees_other_spectra_and_the_same_epoch_the_same(archive, donors_among):
+    fits, stars, _ = archive(2)
+    donors = donors_among(fits, stars)
+    first, second, again = (donors.observe(epoch, workers=1) for epoch in (0, 1, 0))
+    assert not np.isclose(first.truth[:, None], second.truth[None], rtol=1e-6).all(-1).any()
+    for name, values in vars(first).items():
+        assert np.array_equal(values, getattr(again, name), equal_nan=True)
+
+
+def test_the_key_follows_all_that_is_drawn(archive, donors_among):
+    fits, stars, _ = archive(3)
+    key = donors_among(fits, stars).key
+    assert donors_among(fits, stars).key == key
+    assert donors_among(fits, stars, count=COUNT + 1).key != key
+    assert donors_among(fits, stars, seed=10).key != key
+    planet = min(fits)
+    fits[planet] = replace(fits[planet], information=2.0 * fits[planet].information)
+    assert donors_among(fits, stars).key != key
+
+
+def test_batches_hold_the_planets_and_what_was_seen_of_them(archive, donors_among):
+    """Series of the donor, spectra of its size; a planet that donates nothing comes alone."""
     fits, stars, labels = archive(5)
-    found, table = again(fits, stars), feature_table(fits, stars)
-    assert found is not None
+    lonely = sorted(fits)[2]
+    stars[lonely] = None
+    table = feature_table(fits, stars)
     own = table.of(table.planet_ids[1:3])
-    joined, truth = found.join(own, truth_of(labels, own.planet_ids))
-    assert joined.planet_ids.tolist() == [*own.planet_ids, *np.repeat(own.planet_ids, COUNT)]
-    for row, planet in enumerate(joined.planet_ids.tolist()):
-        donor = own.planet_ids.tolist().index(planet)
-        assert np.array_equal(joined.series[joined.curves[row]], own.series[donor])
-    np.testing.assert_allclose(truth[2:].mean(1), joined.depth[2:].mean(1), rtol=0.02)
+    truth, scaling = truth_of(labels, own.planet_ids), Scaling.of(own)
+    batches = RenewedBatches(
+        own, truth, scaling, donors_among(fits, stars), size=2, seed=0, workers=1
+    )
+    donor = own.planet_ids[0]
+    assert len(batches) == 3
+    seen = batches.samples(0)
+    assert seen.planet_ids.tolist() == [donor, lonely, *[donor] * COUNT]
+    for row, planet in enumerate(seen.planet_ids.tolist()):
+        place = own.planet_ids.tolist().index(planet)
+        series = scaling.scaled(own).series[place]
+        assert np.array_equal(seen.features.series[seen.features.curves[row]], series)
+    np.testing.assert_allclose(seen.truth[2:].mean(1), seen.features.depth[2:].mean(1), rtol=0.02)
+    batches.epoch = lambda: 1
+    renewed = np.concatenate([rows.numpy() for _, rows, _ in batches])
+    assert not np.isin(seen.truth[2:].numpy(), renewed).any()
+    assert np.isin(truth, renewed).all()
 
 
 def test_a_member_learns_from_its_own_planets_alone(
-    archive, again, model_config, training_config, provenance, tmp_path, monkeypatch
+    archive, donors_among, model_config, training_config, provenance, tmp_path, monkeypatch
 ):
     """No observation of a planet that a member leaves out comes near it."""
     fits, stars, labels = archive(12)
@@ -73,15 +109,16 @@ def test_a_member_learns_from_its_own_planets_alone(
     real = members.train_network
 
     def spy(network, sizes, training, validation, **rest):
-        seen.append(set(training.planet_ids.tolist()))
-        assert len(training.planet_ids) == len(seen[-1]) * (COUNT + 1)
-        assert len(validation.planet_ids) == len(set(validation.planet_ids.tolist()))
-        assert not seen[-1] & set(validation.planet_ids.tolist())
+        taught, held = (one.samples(0).planet_ids.tolist() for one in (training, validation))
+        seen.append(set(taught))
+        assert len(taught) == len(seen[-1]) * (COUNT + 1)
+        assert len(held) == len(set(held))
+        assert not seen[-1] & set(held)
         return real(network, sizes, training, validation, **rest)
 
     monkeypatch.setattr(members, "train_network", spy)
     members.train_members(
-        fits, stars, labels, others=again(fits, stars), start=None, model=model_config,
+        fits, stars, labels, donors=donors_among(fits, stars), start=None, model=model_config,
         training=training_config.model_copy(update={"epochs": 1}), epistemic="ensemble",
         mc_samples=3, device="cpu", devices=1, workers=1, logger="none", out=tmp_path,
         provenance=provenance,
@@ -95,11 +132,10 @@ def test_a_member_learns_from_its_own_planets_alone(
         assert not planets & set(folds.calibration.tolist())
 
 
-def test_planets_in_a_donors_place_scatter_in_size_and_mass(archive, again, monkeypatch):
+def test_planets_in_a_donors_place_scatter_in_size_and_mass(archive, donors_among, monkeypatch):
     monkeypatch.setattr(reobservation, "_FAMILY", 1)
     fits, stars, _ = archive(40)
-    found = again(fits, stars)
-    assert found is not None
+    found = donors_among(fits, stars).observe(0, workers=1)
     own = np.array([fits[planet].white_depth for planet in found.donor.tolist()])
     level = np.log(found.truth[:, 1:].mean(1) / own)
     assert abs(level.mean()) < 0.05

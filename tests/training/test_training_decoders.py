@@ -32,7 +32,7 @@ def trained(request, tmp_path_factory, archive, model_config, training_config, p
     out = tmp_path_factory.mktemp(request.param)
     report = train_members(
         *data,
-        others=None,
+        donors=None,
         start=None,
         devices=1,
         workers=1,

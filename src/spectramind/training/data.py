@@ -217,34 +217,50 @@ class Scaled:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Planets to learn from, one a row: scaled features and true depths."""
+
+    features: Batch | Scaled
+    truth: Float64[Tensor, "B W"]
+    planet_ids: Int64[np.ndarray, " B"]
+
+    @classmethod
+    def of(
+        cls, table: FeatureTable, truth: Float64[np.ndarray, "B W"], scaling: Scaling
+    ) -> "Samples":
+        """The planets of a table with their true spectra."""
+        return cls(scaling.scaled(table), torch.from_numpy(truth), table.planet_ids)
+
+
 class Batches:
     """Batches of planets; where there is a seed, seed and epoch decide the order."""
 
-    def __init__(
-        self,
-        batch: Batch | Scaled,
-        truth: Float64[Tensor, "B W"],
-        planet_ids: Int64[np.ndarray, " B"],
-        *,
-        size: int,
-        seed: int | None,
-    ) -> None:
-        self.batch, self.truth, self.planet_ids = batch, truth, planet_ids
+    def __init__(self, samples: Samples, *, size: int, seed: int | None) -> None:
+        self.own = samples
+        self.planets = len(samples.planet_ids)  # rows an epoch
         self.size = size
         self.seed = seed
         self.epoch: Callable[[], int] = lambda: 0  # the trainer tells
 
+    def samples(self, epoch: int) -> Samples:  # noqa: ARG002 - others have samples for each
+        """What an epoch learns from."""
+        return self.own
+
     def __len__(self) -> int:
-        return -(-len(self.batch) // self.size)
+        return -(-self.planets // self.size)
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor, list[int]]]:
         """Features, true depths and planet ids of each batch."""
-        rows = torch.arange(len(self.batch))
+        epoch = self.epoch()
+        samples = self.samples(epoch)
+        rows = torch.arange(self.planets)
         if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch()])
-            rows = torch.from_numpy(order.permutation(len(self.batch)))
+            order = np.random.default_rng([self.seed, epoch])
+            rows = torch.from_numpy(order.permutation(self.planets))
         for part in rows.split(self.size):
-            yield self.batch[part], self.truth[part], self.planet_ids[part.numpy()].tolist()
+            planets = samples.planet_ids[part.numpy()].tolist()
+            yield samples.features[part], samples.truth[part], planets
 
 
 def _some(planets: Sequence[int]) -> str:

@@ -30,14 +30,21 @@ from spectramind.provenance import (
     write_atomic,
     write_json,
 )
-from spectramind.training.data import Batches, FeatureTable, Scaling, feature_table, truth_of
+from spectramind.training.data import (
+    Batches,
+    FeatureTable,
+    Samples,
+    Scaling,
+    feature_table,
+    truth_of,
+)
 from spectramind.training.device import resolve_device, seeded
 from spectramind.training.folds import Folds, assign_folds
 from spectramind.training.loggers import require_logger
 from spectramind.training.module import Place, train_network
 from spectramind.training.predict import Epistemic, dropout_passes, predict
 from spectramind.training.ranks import require_devices
-from spectramind.training.reobservation import Reobservations
+from spectramind.training.reobservation import Donors, RenewedBatches
 from spectramind.training.settings import LoggerKind, TrainingConfig
 from spectramind.training.store import (
     SIZES,
@@ -73,7 +80,7 @@ class _Run:
 
     table: FeatureTable
     truth: Float64[np.ndarray, "B W"]
-    others: Reobservations | None
+    donors: Donors | None
     folds: Folds
     model: ModelConfig
     training: TrainingConfig
@@ -119,7 +126,7 @@ def train_members(
     stars: Mapping[int, Star | None],
     labels: Labels,
     *,
-    others: Reobservations | None,
+    donors: Donors | None,
     model: ModelConfig,
     training: TrainingConfig,
     start: Path | None,
@@ -143,8 +150,8 @@ def train_members(
         fits: Fit of each training planet.
         stars: Star of each planet; None where the archive has no star table.
         labels: True spectra; must cover the fits.
-        others: Observations of the same planets with other atmospheres; each teaches only
-            members that learn from its planet.
+        donors: Those of the same planets that every epoch observes again with other
+            atmospheres; each member learns from its own training planets only.
         model: Architecture and loss.
         training: Folds, optimiser and stopping.
         start: `runtime.out` of a run to go on from, as `training.start` names it.
@@ -177,8 +184,8 @@ def train_members(
         seed=training.seed,
     )
     run = _Run(
-        table, truth, others, folds, model, training, found, devices, logger, out, provenance,
-        _hash(table, truth, others), () if start is None else _members_of(start, model),
+        table, truth, donors, folds, model, training, found, devices, logger, out, provenance,
+        _hash(table, truth, donors), () if start is None else _members_of(start, model),
     )  # fmt: skip
     reused = _train_missing(run, workers)
     members = [run.read(*slot) for slot in run.slots]
@@ -247,10 +254,10 @@ def _trained(run: _Run, slots: list[Slot], workers: int) -> Iterator[tuple[Slot,
     processes = 1 if shared else min(workers, len(slots))
     if processes < 2:
         for slot in slots:
-            yield slot, _train_member(run, *slot, bar=True)
+            yield slot, _train_member(run, *slot, workers=max(workers // run.devices, 1), bar=True)
         return
     threads = max(torch.get_num_threads() // processes, 1)
-    task = partial(_train_beside_others, run, threads)
+    task = partial(_train_beside_others, run, threads, max(workers // processes, 1))
     for outcome in each(task, slots, workers=processes, label="train"):
         if outcome.error is not None:
             raise outcome.error
@@ -258,12 +265,12 @@ def _trained(run: _Run, slots: list[Slot], workers: int) -> Iterator[tuple[Slot,
         yield outcome.item, outcome.value
 
 
-def _train_beside_others(run: _Run, threads: int, slot: Slot) -> str:
+def _train_beside_others(run: _Run, threads: int, workers: int, slot: Slot) -> str:
     torch.set_num_threads(threads)
-    return _train_member(run, *slot, bar=False)
+    return _train_member(run, *slot, workers=workers, bar=False)
 
 
-def _train_member(run: _Run, fold: int, seed: int, *, bar: bool) -> str:
+def _train_member(run: _Run, fold: int, seed: int, *, workers: int, bar: bool) -> str:
     """Train and write one member; returns what to say about it."""
     name, chosen = _name(fold, seed), run.training
     inside, held = run.folds.split(
@@ -283,8 +290,8 @@ def _train_member(run: _Run, fold: int, seed: int, *, bar: bool) -> str:
         trained = train_network(
             network,
             SIZES,
-            _batches(run, inside, scaling, run.others, seed=seeds[1]),
-            _batches(run, held, scaling, None, seed=None),
+            _lessons(run, inside, scaling, seed=seeds[1], workers=workers),
+            Batches(_samples(run, held, scaling), size=chosen.batch_size, seed=None),
             member=name,
             loss=run.model.loss,
             config=chosen,
@@ -303,25 +310,27 @@ def _train_member(run: _Run, fold: int, seed: int, *, bar: bool) -> str:
     )
 
 
-def _batches(
-    run: _Run,
-    planets: Int64[np.ndarray, " K"],
-    scaling: Scaling,
-    others: Reobservations | None,
-    *,
-    seed: int | None,
+def _lessons(
+    run: _Run, planets: Int64[np.ndarray, " K"], scaling: Scaling, *, seed: int, workers: int
 ) -> Batches:
-    table = run.table.of(planets)
-    truth = run.truth[np.searchsorted(run.table.planet_ids, planets)]
-    if others is not None:
-        table, truth = others.join(table, truth)
-    return Batches(
-        scaling.scaled(table),
-        torch.from_numpy(truth),
-        table.planet_ids,
-        size=run.training.batch_size,
-        seed=seed,
+    """What a member learns from: planets, and what every epoch sees of them with donors."""
+    size = run.training.batch_size
+    if run.donors is None:
+        return Batches(_samples(run, planets, scaling), size=size, seed=seed)
+    return RenewedBatches(
+        *_of(run, planets), scaling, run.donors, size=size, seed=seed, workers=workers
     )
+
+
+def _samples(run: _Run, planets: Int64[np.ndarray, " K"], scaling: Scaling) -> Samples:
+    return Samples.of(*_of(run, planets), scaling)
+
+
+def _of(
+    run: _Run, planets: Int64[np.ndarray, " K"]
+) -> tuple[FeatureTable, Float64[np.ndarray, "K W"]]:
+    """Features and true spectra of some planets."""
+    return run.table.of(planets), run.truth[np.searchsorted(run.table.planet_ids, planets)]
 
 
 def _write_results(run: _Run, members: list[Member], passes: int) -> tuple[float, float]:
@@ -385,13 +394,10 @@ def _name(fold: int, seed: int) -> str:
     return f"fold{fold}_seed{seed}"
 
 
-def _hash(
-    table: FeatureTable, truth: Float64[np.ndarray, "B W"], others: Reobservations | None
-) -> str:
-    """Hash of features and labels, bit by bit."""
-    arrays = [*vars(table).values(), truth, *(() if others is None else vars(others).values())]
-    seen = hashlib.sha256()
-    for array in arrays:
+def _hash(table: FeatureTable, truth: Float64[np.ndarray, "B W"], donors: Donors | None) -> str:
+    """Hash of features and labels, bit by bit, and of what donors are observed with."""
+    seen = hashlib.sha256(b"" if donors is None else donors.key.encode())
+    for array in (*vars(table).values(), truth):
         seen.update(f"{array.shape}{array.dtype}".encode())
         seen.update(np.ascontiguousarray(array).tobytes())
     return seen.hexdigest()

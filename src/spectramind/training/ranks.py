@@ -23,7 +23,7 @@ class Share:
     """
 
     def __init__(self, batches: Batches, processes: int) -> None:
-        planets = len(batches.planet_ids)
+        planets = batches.planets
         if planets < processes:
             raise DataError(
                 f"training planets: {planets} in this fold, fewer than runtime.devices="

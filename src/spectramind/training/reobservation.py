@@ -2,32 +2,36 @@
 
 Each trusted training planet with a star is given other sizes, masses, compositions, clouds and
 hazes, seen through its own visits (`transit.reobserve`). They teach what spectra can look like,
-which no thousand labels do; labels of other planets play no part in them.
+which no thousand labels do; labels of other planets play no part in them. Every epoch draws
+other spectra and other noise, so that no network can learn them by heart.
 """
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int, Int64
 
 from spectramind.observation import Star, TransitFit
 from spectramind.parallel import each
+from spectramind.provenance import code_hash, digest
 from spectramind.simulate.alternatives import alternative_spectra
 from spectramind.simulate.settings import AtmosphereConfig, PopulationConfig
-from spectramind.training.data import FeatureTable
-from spectramind.training.features import planet_features, visit_features
+from spectramind.training.data import Batches, FeatureTable, Samples, Scaling
+from spectramind.training.features import VisitFeatures, planet_features, visit_features
+from spectramind.training.measurement import Measurement
 from spectramind.transit.learning import read_priors
 from spectramind.transit.prior import PriorOnDevice, log_signal
-from spectramind.transit.reobserve import reobserve
+from spectramind.transit.store import read_fit
 
-_FAMILY = 10  # atmospheres of one size and mass, at most
-# Scatter of log depth and of log planet mass among the planets in a donor's place, so that no
-# network can learn one depth a donor by heart. Gains over the fit did not rise by it.
+_FAMILY = 5  # atmospheres of one size and mass, at most
+# Scatter of log depth and of log planet mass among the planets in a donor's place.
 _DEPTH_SCATTER, _MASS_SCATTER = 0.15, 0.4
 
 
@@ -67,7 +71,7 @@ class Reobservations:
 
 @dataclass(frozen=True, eq=False)
 class Atmospheres:
-    """How many other atmospheres each planet gets, and of what population."""
+    """How many other atmospheres each planet gets an epoch, and of what population."""
 
     count: int
     population: PopulationConfig
@@ -76,87 +80,167 @@ class Atmospheres:
 
 
 @dataclass(frozen=True, eq=False)
-class _Donor:
-    fit: TransitFit
+class Donor:
+    """A planet whose visits are seen again."""
+
+    planet_id: int
+    fit: Path
     star: Star
     priors: Path  # that its fit was made with
 
 
-def observe_again(
+@dataclass(frozen=True, eq=False)
+class Donors:
+    """All planets that can be observed again, by increasing number."""
+
+    planets: tuple[Donor, ...]
+    atmospheres: Atmospheres
+    key: str  # hash of all that the observations depend on
+
+    def of(self, planet_ids: Int[np.ndarray, " K"]) -> "Donors":
+        """Those among some planets."""
+        wanted = set(planet_ids.tolist())
+        kept = tuple(donor for donor in self.planets if donor.planet_id in wanted)
+        return replace(self, planets=kept)
+
+    def __len__(self) -> int:
+        """Observations an epoch."""
+        return len(self.planets) * self.atmospheres.count
+
+    def observe(self, epoch: int, *, workers: int) -> Reobservations:
+        """New observations of every donor; the same for the same epoch.
+
+        Args:
+            epoch: Of the training, from 0.
+            workers: Processes.
+
+        Raises:
+            ArtefactError: If a fit or its priors cannot be read.
+        """
+        parts: list[Reobservations] = []
+        task = partial(_observe, self.atmospheres, epoch)
+        for outcome in each(task, self.planets, workers=workers, label="observe again"):
+            if outcome.error is not None:
+                raise outcome.error
+            assert outcome.value is not None
+            parts.append(outcome.value)
+        return joined(sorted(parts, key=lambda part: part.donor[0]))
+
+
+def find_donors(
     fits: Mapping[int, TransitFit],
     stars: Mapping[int, Star | None],
-    priors: Mapping[int, Path],
+    places: Mapping[int, tuple[Path, Path]],
     atmospheres: Atmospheres,
-    *,
-    workers: int,
-) -> Reobservations | None:
-    """Observations of every trusted planet with a star; None if there is none.
+) -> Donors | None:
+    """Trusted planets with a star whose fit had a prior over spectra; None if there is none.
 
     Args:
         fits: Of training planets.
         stars: Of the same.
-        priors: File of the priors that each fit was made with.
+        places: File of each fit, and of the priors that it was made with.
         atmospheres: What to draw.
-        workers: Processes.
 
     Raises:
         ArtefactError: If priors cannot be read.
     """
-    donors = [
-        _Donor(fit, star, priors[planet])
-        for planet, fit in sorted(fits.items())
-        if not fit.reasons and (star := stars[planet]) is not None
+    seen = hashlib.sha256()
+    donors: list[Donor] = []
+    for planet, fit in sorted(fits.items()):
+        place, priors = places[planet]
+        star = stars[planet]
+        if fit.reasons or star is None or _prior(priors) is None:
+            continue
+        donors.append(Donor(planet, place, star, priors))
+        seen.update(f"{planet} {star} {priors.name}".encode())
+        seen.update(fit.information.tobytes())
+    for priors in sorted({donor.priors for donor in donors}):
+        seen.update(priors.read_bytes())
+    drawn = [
+        part.model_dump(mode="json") for part in (atmospheres.population, atmospheres.atmosphere)
     ]
-    parts: list[Reobservations] = []
-    task = partial(_observe, atmospheres)
-    for outcome in each(task, donors, workers=workers, label="observe again"):
-        if outcome.error is not None:
-            raise outcome.error
-        if outcome.value is not None:
-            parts.append(outcome.value)
-    if not parts:
-        return None
-    return joined(sorted(parts, key=lambda part: part.donor[0]))
+    code = code_hash("simulate", "spectroscopy.py", "transit")
+    key = digest([seen.hexdigest(), atmospheres.count, atmospheres.seed, *drawn, code])
+    return Donors(tuple(donors), atmospheres, key) if donors else None
 
 
-def _observe(atmospheres: Atmospheres, donor: _Donor) -> Reobservations | None:
-    """Observations of one planet; None where its fit had no prior over spectra."""
-    torch.set_num_threads(1)
+class RenewedBatches(Batches):
+    """Batches of planets and of their observations, which are new in every epoch."""
+
+    def __init__(
+        self,
+        table: FeatureTable,
+        truth: Float64[np.ndarray, "B W"],
+        scaling: Scaling,
+        donors: Donors,
+        *,
+        size: int,
+        seed: int,
+        workers: int,
+    ) -> None:
+        super().__init__(Samples.of(table, truth, scaling), size=size, seed=seed)
+        self.table, self.truth, self.scaling = table, truth, scaling
+        self.donors, self.workers = donors.of(table.planet_ids), workers
+        self.planets += len(self.donors)
+
+    def samples(self, epoch: int) -> Samples:
+        """The planets, followed by what was seen of them in this epoch."""
+        if not self.donors.planets:
+            return super().samples(epoch)
+        others = self.donors.observe(epoch, workers=self.workers)
+        return Samples.of(*others.join(self.table, self.truth), self.scaling)
+
+
+def _observe(atmospheres: Atmospheres, epoch: int, donor: Donor) -> Reobservations:
+    """Observations of one planet."""
     prior = _prior(donor.priors)
-    if prior is None:
-        return None
-    planet, count = donor.fit.planet_id, atmospheres.count
-    rng = np.random.default_rng([atmospheres.seed, planet])
-    families = -(-count // _FAMILY)
-    parts = [
-        _observe_family(replace(atmospheres, count=len(own)), donor, prior, rng)
-        for own in np.array_split(np.arange(count), families)
-    ]
-    return joined(parts)
+    assert prior is not None
+    fit, rng = (
+        read_fit(donor.fit),
+        np.random.default_rng([atmospheres.seed, donor.planet_id, epoch]),
+    )
+    with _one_thread():
+        measurement, visits = Measurement(fit.information, prior), visit_features(fit)
+        families = -(-atmospheres.count // _FAMILY)
+        return joined(
+            [
+                _observe_family(
+                    replace(atmospheres, count=len(own)), donor, fit, visits, measurement, rng
+                )
+                for own in np.array_split(np.arange(atmospheres.count), families)
+            ]
+        )
 
 
 def _observe_family(
-    atmospheres: Atmospheres, donor: _Donor, prior: PriorOnDevice, rng: np.random.Generator
+    atmospheres: Atmospheres,
+    donor: Donor,
+    fit: TransitFit,
+    visits: VisitFeatures,
+    measurement: Measurement,
+    rng: np.random.Generator,
 ) -> Reobservations:
     """A planet of other size and mass in the donor's place, with some atmospheres."""
-    fit, seed = donor.fit, int(rng.integers(2**62))
+    seed = int(rng.integers(2**62))
     size, mass = rng.standard_normal(2)
-    depth = fit.white_depth * math.exp(_DEPTH_SCATTER * size)
+    level = fit.white_depth * math.exp(_DEPTH_SCATTER * size)
     heavy = donor.star.planet_mass_mjup * math.exp(_MASS_SCATTER * mass)
     star = replace(donor.star, planet_mass_mjup=heavy)
     truth = alternative_spectra(
-        fit.planet_id, star, depth, atmospheres.count,
+        fit.planet_id, star, level, atmospheres.count,
         atmospheres.population, atmospheres.atmosphere, seed,
     )  # fmt: skip
-    again = reobserve(fit, truth, prior, log_signal(star, depth), rng)
-    visits = visit_features(fit)
-    features = [planet_features(one, star, visits) for one in again]
+    depth, sigma = measurement.observe(truth, log_signal(star, level), rng)
+    features = [
+        planet_features(replace(fit, depth=own, sigma=error), star, visits)
+        for own, error in zip(depth, sigma, strict=True)
+    ]
     return Reobservations(
-        donor=np.full(len(again), fit.planet_id),
+        donor=np.full(len(truth), fit.planet_id),
         nodes=np.stack([one.nodes for one in features]),
         planet=np.stack([one.planet for one in features]),
-        depth=np.stack([one.depth for one in again]),
-        sigma=np.stack([one.sigma for one in again]),
+        depth=depth,
+        sigma=sigma,
         truth=truth,
     )
 
@@ -167,6 +251,17 @@ def joined(parts: Sequence[Reobservations]) -> Reobservations:
     return Reobservations(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Results to the bit do not depend on the number of threads around them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache

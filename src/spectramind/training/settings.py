@@ -58,7 +58,7 @@ class TrainingConfig(Settings):
     folds: StrictInt = Field(ge=2)  # parts that are left out in turn
     seeds: StrictInt = Field(ge=1)  # members a fold
     validation_fraction: float = Field(gt=0, lt=1)  # of a fold's training planets
-    reobserved: StrictInt = Field(ge=0)  # other atmospheres a training planet is observed with
+    reobserved: StrictInt = Field(ge=0)  # other atmospheres a planet and epoch
     calibration_fraction: float = Field(gt=0, lt=1)  # of all planets, never trained on
     seed: StrictInt = Field(ge=0)  # of folds, weights, order and dropout
 
