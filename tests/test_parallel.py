@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from spectramind import parallel
 from spectramind.errors import ArtefactError, DataError, WriteError
 from spectramind.parallel import each
 
@@ -88,3 +89,12 @@ def test_the_threads_of_this_process_stay(monkeypatch):
     assert [outcome.value for outcome in outcomes] == ["1", "1"]
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "MKL_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_is_said_on_stderr_unless_it_is_not_wanted(monkeypatch, capsys, shown):
+    monkeypatch.setattr(parallel, "SILENCE_S", -1.0)
+    list(each(_halve, [2, 4, 6], workers=1, label="halve", shown=shown))
+    said = capsys.readouterr().err
+    assert ("halve: 2 of 3, about" in said) is shown
+    assert bool(said) is shown

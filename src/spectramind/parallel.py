@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS")
-_SILENCE_S = 30.0  # without a terminal: at most this long between two progress lines
+SILENCE_S = 30.0  # without a terminal: at most this long between two progress lines
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,12 @@ class Outcome(Generic[Item, Value]):
 
 
 def each(
-    function: Callable[[Item], Value], items: Sequence[Item], *, workers: int, label: str
+    function: Callable[[Item], Value],
+    items: Sequence[Item],
+    *,
+    workers: int,
+    label: str,
+    shown: bool = True,
 ) -> Iterator[Outcome[Item, Value]]:
     """Apply a function to every item; yields outcomes as they come, in no fixed order.
 
@@ -42,6 +47,7 @@ def each(
         items: Work, one entry a task.
         workers: Processes; 1 runs in this one.
         label: Word for the progress display, for example "calibrate".
+        shown: Whether progress is displayed.
 
     Yields:
         One `Outcome` an item. `WriteError` and errors of other kinds end the run.
@@ -49,7 +55,7 @@ def each(
     Raises:
         ArtefactError: If a worker process is killed.
     """
-    with _progress(label, len(items)) as advance:
+    with _progress(label, len(items), shown=shown) as advance:
         if workers == 1 or len(items) < 2:
             for item in items:
                 yield _attempt(function, item)
@@ -106,13 +112,13 @@ def _one_thread_each() -> Iterator[None]:
 class _progress:
     """A bar on a terminal, a line now and then elsewhere; both on stderr."""
 
-    def __init__(self, label: str, total: int) -> None:
-        self.label, self.total, self.done = label, total, 0
+    def __init__(self, label: str, total: int, *, shown: bool) -> None:
+        self.label, self.total, self.done, self.shown = label, total, 0, shown
         self.start = self.said = time.monotonic()
         self.bar: Progress | None = None
 
     def __enter__(self) -> Callable[[], None]:
-        if sys.stderr.isatty():
+        if self.shown and sys.stderr.isatty():
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -135,7 +141,8 @@ class _progress:
             self.bar.advance(self.task)
             return
         now = time.monotonic()
-        if now - self.said > _SILENCE_S and self.done < self.total:
+        late = now - self.said > SILENCE_S
+        if self.shown and late and self.done < self.total:
             self.said = now
             eta = (now - self.start) / self.done * (self.total - self.done)
             print(  # noqa: T201

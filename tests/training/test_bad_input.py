@@ -10,7 +10,7 @@ import torch
 from spectramind.errors import ConfigError, DataError
 from spectramind.model.network import V50
 from spectramind.training.checkpoint import SafetensorsIO
-from spectramind.training.data import Batches, Scaling, feature_table, truth_of
+from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of
 from spectramind.training.loggers import logger_of, require_logger
 from spectramind.training.members import train_members
 from spectramind.training.module import Place, SpectrumModule, train_network
@@ -25,10 +25,10 @@ def train(archive, model_config, training_config, tmp_path):
     fits, stars, labels = archive(12)
     table = feature_table(fits, stars)
     truth = torch.from_numpy(truth_of(labels, table.planet_ids))
-    batch = Scaling.of(table).batch(table)
+    samples = Samples(Scaling.of(table).batch(table), truth, table.planet_ids)
 
     def make(folder="unfinished", **changes):
-        sets = [Batches(batch, truth, table.planet_ids, size=4, seed=seed) for seed in (3, None)]
+        sets = [Batches(samples, size=4, seed=seed) for seed in (3, None)]
         torch.manual_seed(6)
         return train_network(
             V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",

@@ -8,7 +8,7 @@ import torch
 
 from spectramind.errors import ArtefactError
 from spectramind.model.network import V50
-from spectramind.training import members
+from spectramind.training import members, module
 from spectramind.training.checkpoint import SafetensorsIO, is_checkpoint
 from spectramind.training.curriculum import ContrastiveAlignment, MaskedAutoencoding
 from spectramind.training.data import Scaling, feature_table, truth_of
@@ -108,11 +108,8 @@ def train(archive, model_config, tmp_path):
         fits, stars, labels = archive(12)
         table = feature_table(fits, stars)
         truth = torch.from_numpy(truth_of(labels, table.planet_ids))
-        batch = Scaling.of(table).batch(table)
-        sets = [
-            members.Batches(batch, truth, table.planet_ids, size=4, seed=seed)
-            for seed in (3, None)
-        ]
+        samples = members.Samples(Scaling.of(table).batch(table), truth, table.planet_ids)
+        sets = [members.Batches(samples, size=4, seed=seed) for seed in (3, None)]
         torch.manual_seed(6)
         return train_network(
             V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",
@@ -157,6 +154,17 @@ def test_each_stage_changes_the_network_and_can_be_left_out(train, training_conf
     losses = {made.history[1].training_loss for made in histories}
     assert len(losses) == 3
     assert len({made.history[0].validation_nll for made in histories}) == 1  # still the fit
+
+
+def test_epochs_and_time_left_are_said_where_there_is_no_bar(
+    train, training_config, monkeypatch, capsys
+):
+    monkeypatch.setattr(module, "SILENCE_S", -1.0)
+    train(with_stages(training_config, masked=2, contrastive=0, epochs=2))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    for line, stage in zip(said, ("masked", "supervised"), strict=True):
+        assert line.startswith(f"train: fold0_seed0, {stage} epoch 1 of at most 2, about ")
 
 
 def test_checkpoint_gives_back_every_kind_of_value(tmp_path):

@@ -9,7 +9,7 @@ from biased_fits import STAR, make_fit
 
 from spectramind.errors import DataError
 from spectramind.observation import Labels
-from spectramind.training.data import Batches, Centre, Scaling, feature_table, truth_of
+from spectramind.training.data import Batches, Centre, Samples, Scaling, feature_table, truth_of
 from spectramind.training.features import (
     FIT_SIGMAS,
     FIT_VALUES,
@@ -158,9 +158,10 @@ def test_batches_hold_every_planet_once_and_shuffle_by_seed(archive):
     table = feature_table(fits, stars)
     truth = torch.from_numpy(truth_of(labels, table.planet_ids))
     features = Scaling.of(table).batch(table)
+    samples = Samples(features, truth, table.planet_ids)
 
     def order(seed):
-        batches = Batches(features, truth, table.planet_ids, size=2, seed=seed)
+        batches = Batches(samples, size=2, seed=seed)
         assert len(batches) == 3
         return [planet for _, _, planets in batches for planet in planets]
 
@@ -168,7 +169,7 @@ def test_batches_hold_every_planet_once_and_shuffle_by_seed(archive):
     assert sorted(order(1)) == order(None)
     assert order(1) == order(1)
     assert order(1) != order(2)
-    for part, depth, planets in Batches(features, truth, table.planet_ids, size=2, seed=3):
+    for part, depth, planets in Batches(samples, size=2, seed=3):
         row = np.searchsorted(table.planet_ids, planets)
         assert torch.equal(part.depth, features.depth[row])
         assert torch.equal(depth, truth[row])

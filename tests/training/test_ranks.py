@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from spectramind.errors import ConfigError, DataError
 from spectramind.model.network import V50
 from spectramind.training import module, ranks
-from spectramind.training.data import Batches, Scaling, feature_table, truth_of
+from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of
 from spectramind.training.device import is_out_of_memory
 from spectramind.training.module import Place, train_network
 from spectramind.training.ranks import Share, cause_of, rank, require_devices
@@ -32,11 +32,9 @@ def prepared(archive):
     def make(planets=12, size=4):
         fits, stars, labels = archive(planets)
         table = feature_table(fits, stars)
-        batch = Scaling.of(table).batch(table)
         truth = torch.from_numpy(truth_of(labels, table.planet_ids))
-        return Prepared(
-            *(Batches(batch, truth, table.planet_ids, size=size, seed=seed) for seed in (3, None))
-        )
+        samples = Samples(Scaling.of(table).batch(table), truth, table.planet_ids)
+        return Prepared(*(Batches(samples, size=size, seed=seed) for seed in (3, None)))
 
     return make
 
@@ -55,9 +53,9 @@ def test_shares_are_disjoint_and_make_up_the_batches(
     seen = []
     for (features, truth, one), (_, _, other) in zip(*parts, strict=True):
         assert len(features) == len(truth) == len(one)
-        row = training.planet_ids.tolist().index(one[0])
-        assert torch.equal(features.nodes[0], training.batch.nodes[row])
-        assert torch.equal(truth[0], training.truth[row])
+        row = training.own.planet_ids.tolist().index(one[0])
+        assert torch.equal(features.nodes[0], training.own.features.nodes[row])
+        assert torch.equal(truth[0], training.own.truth[row])
         seen += [*one, *other]
     assert len(set(seen)) == len(seen) == planets - left_out
     whole = [set(batch[2]) for batch in training]
@@ -128,7 +126,7 @@ def train(model_config, prepared, tmp_path):
         torch.manual_seed(6)
         network, data = V50(model, SIZES), prepared()
         if poison is not None:
-            data.training.batch.nodes[poison] = torch.nan
+            data.training.own.features.nodes[poison] = torch.nan
         place = Place(
             CPU, devices, "none", tmp_path / "logs", tmp_path / f"unfinished{devices}", bar=False
         )
@@ -157,7 +155,7 @@ def test_two_processes_end_with_equal_weights_and_saw_disjoint_planets(
     seen = torch.cat([first.pop("seen"), second.pop("seen")], dim=1)  # 6 steps of 4 planets
     assert seen.shape == (6, 4)
     for epoch in (seen[:3], seen[3:]):
-        assert sorted(epoch.flatten().tolist()) == data.training.planet_ids.tolist()
+        assert sorted(epoch.flatten().tolist()) == data.training.own.planet_ids.tolist()
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.isfinite(value).all(), name

@@ -3,6 +3,7 @@
 import logging
 import math
 import sys
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from spectramind.errors import ConfigError, DataError, SpectraMindError
 from spectramind.model.likelihood import LossConfig, LossTerms, loss_terms
 from spectramind.model.network import V50, Batch, FeatureSizes
+from spectramind.parallel import SILENCE_S
 from spectramind.training.checkpoint import SafetensorsIO, is_checkpoint
 from spectramind.training.curriculum import ContrastiveAlignment, MaskedAutoencoding
 from spectramind.training.data import Batches
@@ -234,6 +236,32 @@ class KeepCheckpoint(Callback):
         trainer.save_checkpoint(self.path)
 
 
+class SayProgress(Callback):
+    """A line now and then on stderr, where there is no bar: epochs done and time left."""
+
+    def __init__(self) -> None:
+        self.start = self.said = time.monotonic()
+        self.first = 0  # epoch that this training began with
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Note where a resumed training begins."""
+        self.first = trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say it, unless the last line is fresh or this was the last epoch."""
+        assert isinstance(pl_module, StageModule)
+        now, done, whole = time.monotonic(), trainer.current_epoch + 1, pl_module.schedule.epochs
+        if now - self.said < SILENCE_S or done >= whole or rank():
+            return
+        self.said = now
+        left = (now - self.start) / (done - self.first) * (whole - done)
+        print(  # noqa: T201
+            f"train: {pl_module.member}, {pl_module.stage} epoch {done} of at most {whole}, about "
+            f"{left:.0f} s left",
+            file=sys.stderr,
+        )
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a member is trained, logged and kept while it is unfinished."""
@@ -343,7 +371,7 @@ def _told(module: StageModule) -> Iterator[None]:
 def _trainer(module: StageModule, callbacks: list[Callback], place: Place) -> Trainer:
     config = module.training_config
     shown = place.bar and sys.stderr.isatty()
-    bar = [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if shown else []
+    bar = RichProgressBar(leave=False, console_kwargs={"stderr": True}) if shown else SayProgress()
     return Trainer(
         accelerator="gpu" if place.device.type == "cuda" else "cpu",
         devices=place.devices,
@@ -351,7 +379,7 @@ def _trainer(module: StageModule, callbacks: list[Callback], place: Place) -> Tr
         precision=precision(place.device, amp=config.amp),
         max_epochs=module.schedule.epochs,
         gradient_clip_val=config.gradient_clip,
-        callbacks=[*callbacks, *bar],
+        callbacks=[*callbacks, bar],
         logger=logger_of(place.logger, place.log_folder, member=module.member, stage=module.stage),
         plugins=[SafetensorsIO()],
         log_every_n_steps=1,

@@ -119,7 +119,7 @@ class Donors:
         """
         parts: list[Reobservations] = []
         task = partial(_observe, self.atmospheres, epoch)
-        for outcome in each(task, self.planets, workers=workers, label="observe again"):
+        for outcome in each(task, self.planets, workers=workers, label="observe", shown=False):
             if outcome.error is not None:
                 raise outcome.error
             assert outcome.value is not None
