@@ -30,7 +30,7 @@ def run(tmp_path, model_config, training_config, provenance):
         devices, workers = changes.pop("devices", 1), changes.pop("workers", 1)
         return train_members(
             *data,
-            others=changes.pop("others", None),
+            donors=changes.pop("donors", None),
             start=changes.pop("start", None),
             model=model,
             training=training_config.model_copy(update=changes),
