@@ -18,10 +18,11 @@ own metric of 2025. The last line is JSON.
 import argparse
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -54,6 +55,14 @@ class Answers:
     planets: Int64[np.ndarray, " P"]
     mu: Float64[np.ndarray, "P 283"]
     sigma: Float64[np.ndarray, "P 283"]
+
+
+class Row(NamedTuple):
+    """What one row of the table says."""
+
+    judged: Answers
+    scaling: Answers  # of training planets that the row did not learn from
+    train_s: float | None = None  # of its training on this machine
 
 
 def main() -> None:
@@ -111,8 +120,9 @@ def grade(data: Observed, school: Observed) -> dict[str, dict[str, float]]:
     trusted = np.array([not fits[planet].reasons for planet in sorted(fits)])
     metric = configuration.load([]).diagnostics.metric
     scores, rows = {}, {}
-    for name, (judged, scaling) in answers(data, school).items():
-        sigma = judged.sigma * _scale(judged, scaling, school)
+    for name, row in answers(data, school).items():
+        judged = row.judged
+        sigma = judged.sigma * _scale(judged, row.scaling, school)
         scores[name] = scores_by_planet(judged.mu, sigma, truth, naive, metric)
         z2 = ((judged.mu - truth) / sigma)[trusted] ** 2
         rows[name] = {
@@ -121,31 +131,32 @@ def grade(data: Observed, school: Observed) -> dict[str, dict[str, float]]:
             "z2_airs": float(z2[:, 1:].mean()),
             "rms_airs_ppm": 1e6 * float(np.sqrt(np.mean((judged.mu - truth)[trusted, 1:] ** 2))),
             **_gain(scores[name] - scores["fit"]),
+            **({} if row.train_s is None else {"train_s": round(row.train_s, 1)}),
         }
     return rows
 
 
-def answers(data: Observed, school: Observed) -> dict[str, tuple[Answers, Answers]]:
+def answers(data: Observed, school: Observed) -> dict[str, Row]:
     """For each row what it says of the judged planets, and of training planets it never saw."""
     fits, config = data.test or data.train, configuration.load(["experiment=cpu"])
     shipped = run_folder(PRETRAINED) / "train"
     return {
-        "fit": (_fits(fits), _fits(school.train)),
+        "fit": Row(_fits(fits), _fits(school.train)),
         "own": _taught(data, school, config, "own"),
-        "pretrained": (
+        "pretrained": Row(
             _predict(shipped, data, config), _predict(shipped, school, config, train=True)
         ),
         "tuned": _taught(data, school, configuration.load(["experiment=tuned"]), "tuned"),
     }  # fmt: skip
 
 
-def _taught(
-    data: Observed, school: Observed, config: Config, name: str
-) -> tuple[Answers, Answers]:
-    """What networks say that learned from the training planets; kept beside the fits."""
-    folder = school.priors.parent / name
+def _taught(data: Observed, school: Observed, config: Config, name: str) -> Row:
+    """What networks say that learn from the training planets; they stay beside the fits."""
+    folder, start = school.priors.parent / name, time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)  # trained anew, so that its time is known
     unseen = _train(school, config, folder)
-    return _predict(folder, data, config) if data.test else unseen, unseen
+    train_s = time.monotonic() - start
+    return Row(_predict(folder, data, config) if data.test else unseen, unseen, train_s)
 
 
 def _train(school: Observed, config: Config, out: Path) -> Answers:

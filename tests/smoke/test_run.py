@@ -69,7 +69,7 @@ def test_the_network_of_another_run_predicts_without_training(copy, tmp_path):
     bare = spectramind(copy, "predict", *TINY, "weights=artefacts", check=False)
     assert bare.returncode == 2
     assert "too few labels to learn a prior over spectra" in bare.stderr
-    words = (*TINY, "transit.spectrum.fewest_labels=10")
+    words = (*TINY, "transit.spectrum.fewest_labels=10", "training.reobserved=2")
     spectramind(copy, "predict", *words)
     submission = copy / "artefacts/predict/submission.csv"
     own = submission.read_bytes()

@@ -14,6 +14,7 @@ TINY = (
     "simulate.cadence_factor=225",
     "training.folds=2",
     "training.epochs=2",
+    "training.reobserved=0",
     "training.calibration_fraction=0.3",
     "uq.levels=[0.5]",
     "runtime.workers=1",

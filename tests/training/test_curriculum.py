@@ -1,10 +1,13 @@
 """The stages before the labels teach something, can be left out, and resume exactly."""
 
 import math
+import os
+import sys
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from spectramind.errors import ArtefactError
 from spectramind.model.network import V50
@@ -104,7 +107,7 @@ def test_schedule_by_hand():
 
 @pytest.fixture
 def train(archive, model_config, tmp_path):
-    def make(config, folder="unfinished"):
+    def make(config, folder="unfinished", *, bar=False):
         fits, stars, labels = archive(12)
         table = feature_table(fits, stars)
         truth = torch.from_numpy(truth_of(labels, table.planet_ids))
@@ -114,7 +117,7 @@ def train(archive, model_config, tmp_path):
         return train_network(
             V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",
             loss=model_config.loss, config=config, seed=9,
-            place=Place(CPU, 1, "none", tmp_path / "logs", tmp_path / folder, bar=False),
+            place=Place(CPU, 1, "none", tmp_path / "logs", tmp_path / folder, bar=bar),
         )  # fmt: skip
 
     return make
@@ -167,6 +170,19 @@ def test_epochs_and_time_left_are_said_where_there_is_no_bar(
         assert line.startswith(f"train: fold0_seed0, {stage} epoch 1 of at most 2, about ")
 
 
+def test_a_terminal_gets_a_bar_and_a_file_does_not(train, training_config, monkeypatch, capsys):
+    config = with_stages(training_config, masked=0, contrastive=0, epochs=1)
+    train(config, "file", bar=True)
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True, raising=False)
+    train(config, "hidden", bar=False)
+    assert "Epoch" not in capsys.readouterr().err
+    train(config, "terminal", bar=True)
+    said = capsys.readouterr()
+    assert "Epoch 0/0" in said.err
+    assert "3/3" in said.err  # batches
+    assert said.out == ""
+
+
 def test_checkpoint_gives_back_every_kind_of_value(tmp_path):
     tree = {
         "step": 3, "rate": 0.25, "name": "a", "none": None, "flag": True, "pair": (1, "b"),
@@ -188,9 +204,27 @@ def test_checkpoint_refuses_what_would_need_pickle(tmp_path):
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     SafetensorsIO().save_checkpoint({"weight": torch.ones(3)}, tmp_path / "last")
-    (tmp_path / "last.safetensors").write_bytes(b"something else")
-    with pytest.raises(ArtefactError, match="its hash is not the recorded one"):
+    path = tmp_path / "last.safetensors"
+    for content in (b"something else", path.read_bytes()[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(ArtefactError, match=r"last\.safetensors: is not a whole checkpoint"):
+            SafetensorsIO().load_checkpoint(tmp_path / "last")
+    path.write_bytes(save({"weight": torch.ones(3)}))
+    with pytest.raises(ArtefactError, match="is not a whole checkpoint"):
         SafetensorsIO().load_checkpoint(tmp_path / "last")
-    (tmp_path / "last.json").write_text("{")
-    with pytest.raises(ArtefactError, match="it cannot be read"):
-        SafetensorsIO().load_checkpoint(tmp_path / "last")
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    def die(*_):
+        raise Killed
+
+    io = SafetensorsIO()
+    io.save_checkpoint({"epoch": 1, "weight": torch.ones(3)}, tmp_path / "last")
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, die)
+            with pytest.raises(Killed):
+                io.save_checkpoint({"epoch": 2, "weight": torch.zeros(3)}, tmp_path / "last")
+        back = io.load_checkpoint(tmp_path / "last")
+        assert back["epoch"] == 1
+        assert torch.equal(back["weight"], torch.ones(3))

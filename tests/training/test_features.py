@@ -77,6 +77,17 @@ def test_ingress_residual_is_seen_as_ingress_alone():
     assert abs(node(changed, "egress")[40]) < 1.5
 
 
+def test_flux_is_that_against_the_median_wavelength():
+    visit, other = FIT.visits[0], FIT.visits[0]
+    electrons = np.full(283, 1e8, np.float32)
+    electrons[7], electrons[9] = 1e6, 0.0
+    brighter = replace(other, electrons=3.0 * electrons)
+    flux = node(replace(FIT, visits=(replace(visit, electrons=electrons), brighter)), "log_flux")
+    assert flux[7] == pytest.approx(-2.0, abs=1e-6)
+    assert np.isnan(flux[9])  # dark
+    np.testing.assert_allclose(np.delete(flux, [7, 9]), 0.0, atol=1e-6)
+
+
 def test_missing_bins_are_left_out():
     visit = FIT.visits[0]
     holes, gaps = visit.flux.copy(), visit.fgs1_flux.copy()

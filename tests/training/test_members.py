@@ -404,10 +404,18 @@ def test_gpu_that_is_absent_is_refused():
     assert resolve_device("auto").type == "cpu"
 
 
-def test_precision_is_full_unless_asked_for():
-    cpu = torch.device("cpu")
+def test_precision_is_full_unless_it_is_asked_for_and_pays(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    seconds = {torch.float32: 1.0, torch.bfloat16: 0.5}
+    monkeypatch.setattr("spectramind.training.device._product_s", lambda kind, _: seconds[kind])
     assert precision(cpu, amp=False) == "32-true"
-    assert precision(cpu, amp=True) in ("32-true", "bf16-mixed")
+    assert precision(cpu, amp=True) == "bf16-mixed"
+    seconds[torch.bfloat16] = 0.9  # faster, but not by enough to pay for the casts
+    assert precision(cpu, amp=True) == "32-true"
+    for native, wanted in ((True, "bf16-mixed"), (False, "16-mixed")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda native=native: native)
+        assert precision(gpu, amp=True) == wanted
+        assert precision(gpu, amp=False) == "32-true"
 
 
 def test_random_state_and_folder_outside_are_untouched(run, archive, tmp_path, monkeypatch):

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from default_sections import default_simulate, default_spectrum_prior
 
+from spectramind import config
+from spectramind.artefacts import stage_folder
+from spectramind.borrowed import donors_of
+from spectramind.errors import ConfigError
 from spectramind.training import members, reobservation
 from spectramind.training.data import Scaling, feature_table, truth_of
 from spectramind.training.features import PLANET_FEATURES
 from spectramind.training.reobservation import Atmospheres, RenewedBatches, find_donors
 from spectramind.transit.learning import Priors, first_priors, write_priors
-from spectramind.transit.store import write_fit
+from spectramind.transit.store import fit_path, write_fit
 
 COUNT = 3
 
@@ -46,12 +50,29 @@ def test_flagged_and_starless_planets_donate_nothing(archive, donors_among):
     fits[flagged] = replace(fits[flagged], reasons=("FGS1: no transit found.",))
     stars[starless] = None
     donors = donors_among(fits, stars)
-    assert donors is not None
     found = donors.observe(0, workers=1)
     assert found.donor.tolist() == sorted(usual * COUNT)
     z = (found.depth - found.truth) / found.sigma
     assert 0.5 < np.mean(z**2) < 2.0
-    assert donors_among(fits, stars, name="without") is None
+    message = (
+        r"training\.reobserved=3: none of 4 .* 1 have a flagged fit, 1 no row in the star table.*"
+        r"Set training\.reobserved=0"
+    )
+    with pytest.raises(ConfigError, match=message):
+        donors_among(fits, stars, name="without")
+
+
+def test_a_run_observes_its_fits_again_where_asked_to(archive, priors, tmp_path):
+    fits, stars, _ = archive(3)
+    asked = config.load([f"runtime.out={tmp_path}", "training.reobserved=2"])
+    for planet, fit in fits.items():
+        facts = {"priors": str(priors / "with")}
+        write_fit(fit_path(stage_folder(asked, "fit"), "train", planet), fit, facts)
+    donors = donors_of(asked, fits, stars)
+    assert donors is not None
+    assert donors.observe(0, workers=1).donor.tolist() == sorted([*fits] * 2)
+    unasked = config.load([f"runtime.out={tmp_path}", "training.reobserved=0"])
+    assert donors_of(unasked, fits, stars) is None
 
 
 def test_every_epoch_sees_other_spectra_and_the_same_epoch_the_same(archive, donors_among):

@@ -1,27 +1,29 @@
-"""Checkpoints of a running training as safetensors and JSON: resumed exactly, never unpickled.
+"""Checkpoints of a running training as safetensors: resumed exactly, never unpickled.
 
 Lightning hands over a tree of dictionaries, lists, numbers and tensors. Tensors go to
-`NAME.safetensors`; the tree, with their names in their places, goes to `NAME.json`, which is
-written last and holds the hash of the tensors: a checkpoint is either whole or not there.
+`NAME.safetensors`, and the tree, with their names in their places, into the metadata of the same
+file: whenever a training is killed, the file is that of one epoch.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from spectramind.errors import ArtefactError
-from spectramind.provenance import write_atomic, write_json
+from spectramind.provenance import write_atomic
+
+_SUFFIX = ".safetensors"
+_TREE = "tree"  # in the file's metadata
 
 
 class SafetensorsIO(CheckpointIO):
-    """Lightning's checkpoints without pickle; `path` names both files but for their endings."""
+    """Lightning's checkpoints without pickle; `path` names the file but for its ending."""
 
     def save_checkpoint(
         self,
@@ -37,10 +39,7 @@ class SafetensorsIO(CheckpointIO):
         """
         tensors: dict[str, Tensor] = {}
         tree = _plain(checkpoint, tensors)
-        content = save(tensors)
-        write_atomic(Path(path).with_suffix(".safetensors"), content)
-        facts = {"tensors_sha256": hashlib.sha256(content).hexdigest(), "tree": tree}
-        write_json(Path(path).with_suffix(".json"), facts)
+        write_atomic(Path(path).with_suffix(_SUFFIX), save(tensors, {_TREE: json.dumps(tree)}))
 
     def load_checkpoint(
         self,
@@ -55,24 +54,22 @@ class SafetensorsIO(CheckpointIO):
         """
         where = map_location if isinstance(map_location, (str, torch.device)) else "cpu"
         try:
-            facts = json.loads(Path(path).with_suffix(".json").read_text())
-            content = Path(path).with_suffix(".safetensors").read_bytes()
-            if hashlib.sha256(content).hexdigest() != facts["tensors_sha256"]:
-                raise _damaged(path, "its hash is not the recorded one")
-            tensors = {name: value.to(where) for name, value in load(content).items()}
-            return _restored(facts["tree"], tensors)
+            with safe_open(Path(path).with_suffix(_SUFFIX), framework="pt") as file:
+                tree = json.loads(file.metadata()[_TREE])
+                names = file.keys()
+                tensors = {name: file.get_tensor(name).to(where) for name in names}
+            return _restored(tree, tensors)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise _damaged(path, "it cannot be read") from error
+            raise _damaged(path) from error
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove both files."""
-        for suffix in (".json", ".safetensors"):
-            Path(path).with_suffix(suffix).unlink(missing_ok=True)
+        """Remove the file."""
+        Path(path).with_suffix(_SUFFIX).unlink(missing_ok=True)
 
 
 def is_checkpoint(path: Path) -> bool:
     """Whether there is a checkpoint of this name."""
-    return path.with_suffix(".json").is_file()
+    return path.with_suffix(_SUFFIX).is_file()
 
 
 def _plain(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any tree
@@ -107,8 +104,8 @@ def _restored(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - 
     return value
 
 
-def _damaged(path: str | Path, why: str) -> ArtefactError:
+def _damaged(path: str | Path) -> ArtefactError:
     return ArtefactError(
-        f"{path}: is not a whole checkpoint of a running training, {why}. Remove the files of "
-        "this name and run `spectramind train` again; this member begins anew."
+        f"{Path(path).with_suffix(_SUFFIX)}: is not a whole checkpoint of a running training. "
+        "Remove the file and run `spectramind train` again; this member begins anew."
     )

@@ -24,8 +24,8 @@ FIT_SIGMAS = ("semi_major_axis_rs", "impact_parameter", "u1_fgs1")
 
 NODE_FEATURES = (
     *(f"pull_{width:g}" for width in _SMOOTHING_BINS), "pull_white", "shape", "log_shape_sigma",
-    "log_sigma", "log_relative_sigma", "log_residual", "residual_lag1", "ingress", "egress",
-    "bottom", "u1", "u2", "wavelength_um", "is_fgs1",
+    "log_sigma", "log_relative_sigma", "log_flux", "log_residual", "residual_lag1", "ingress",
+    "egress", "bottom", "u1", "u2", "wavelength_um", "is_fgs1",
     *(f"{wave}_{octave}" for octave in _OCTAVES for wave in ("sin", "cos")),
 )  # fmt: skip
 SERIES_FEATURES = ("flux", "model", "residual", "clock", "time", "row", "column")
@@ -68,7 +68,8 @@ def visit_features(fit: TransitFit) -> VisitFeatures:
             f"planet {fit.planet_id}: its fit holds no finite bin of the FGS1 light curve. "
             "Calibrate and fit this planet again."
         )
-    return VisitFeatures(np.column_stack([_residuals(fit.visits), _grid(fit)]), series, masks)
+    nodes = np.column_stack([_flux(fit.visits), _residuals(fit.visits), _grid(fit)])
+    return VisitFeatures(nodes, series, masks)
 
 
 def planet_features(
@@ -138,6 +139,13 @@ def _spread(fit: TransitFit) -> float:
 def _noise(fit: TransitFit) -> Float64[np.ndarray, "W 2"]:
     log_sigma = np.log10(fit.sigma)
     return np.column_stack([log_sigma, log_sigma - np.median(log_sigma)])
+
+
+def _flux(visits: tuple[VisitFit, ...]) -> Float64[np.ndarray, " W"]:
+    """log10 of the electrons in a time bin against those of the median wavelength; NaN: dark."""
+    electrons = np.mean([visit.electrons for visit in visits], axis=0, dtype=np.float64)
+    known = np.where(electrons > 0.0, electrons, np.nan)
+    return np.log10(known) - np.nanmedian(np.log10(known))
 
 
 def _residuals(visits: tuple[VisitFit, ...]) -> Float64[np.ndarray, "W 5"]:

@@ -361,7 +361,9 @@ def _told(module: StageModule) -> Iterator[None]:
                 f"{module.member}, {module.stage}: the device is out of memory. Lower "
                 f"training.batch_size (now {module.training_config.batch_size}), or "
                 "model.encoders.fgs1.d_model and model.encoders.airs.hidden, or raise "
-                "model.encoders.fgs1.stride."
+                "model.encoders.fgs1.stride. Of a computer's own memory, observed-again planets "
+                f"take most: lower training.reobserved (now {module.training_config.reobserved}) "
+                "or runtime.workers."
             ) from error
         if isinstance(cause, SpectraMindError):
             raise cause from error

@@ -121,9 +121,12 @@ def _predict_member(
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                elsewhere = "Set runtime.device=cpu" if device.type != "cpu" else "Free memory"
                 raise ConfigError(
                     f"{member.name}: the {device.type} is out of memory with {len(rows)} planets "
-                    "at once. Set runtime.device=cpu, or predict on a machine with more memory."
+                    f"at once. {elsewhere}, or predict on a machine with more; only a network "
+                    "trained with a smaller model.encoders.airs.hidden or "
+                    "model.encoders.fgs1.d_model needs less."
                 ) from error
             parts.append(SpectrumPosterior.mixture(draws).cpu())
     network.eval()

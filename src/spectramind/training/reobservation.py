@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int, Int64
 
+from spectramind.errors import ConfigError
 from spectramind.observation import Star, TransitFit
 from spectramind.parallel import each
 from spectramind.provenance import code_hash, digest
@@ -132,8 +133,8 @@ def find_donors(
     stars: Mapping[int, Star | None],
     places: Mapping[int, tuple[Path, Path]],
     atmospheres: Atmospheres,
-) -> Donors | None:
-    """Trusted planets with a star whose fit had a prior over spectra; None if there is none.
+) -> Donors:
+    """Trusted planets with a star whose fit had a prior over spectra.
 
     Args:
         fits: Of training planets.
@@ -143,6 +144,7 @@ def find_donors(
 
     Raises:
         ArtefactError: If priors cannot be read.
+        ConfigError: If no planet can be observed again.
     """
     seen = hashlib.sha256()
     donors: list[Donor] = []
@@ -154,6 +156,8 @@ def find_donors(
         donors.append(Donor(planet, place, star, priors))
         seen.update(f"{planet} {star} {priors.name}".encode())
         seen.update(fit.information.tobytes())
+    if not donors:
+        raise ConfigError(_why_none(fits, stars, atmospheres.count))
     for priors in sorted({donor.priors for donor in donors}):
         seen.update(priors.read_bytes())
     drawn = [
@@ -161,7 +165,18 @@ def find_donors(
     ]
     code = code_hash("simulate", "spectroscopy.py", "transit")
     key = digest([seen.hexdigest(), atmospheres.count, atmospheres.seed, *drawn, code])
-    return Donors(tuple(donors), atmospheres, key) if donors else None
+    return Donors(tuple(donors), atmospheres, key)
+
+
+def _why_none(fits: Mapping[int, TransitFit], stars: Mapping[int, Star | None], count: int) -> str:
+    flagged = sum(bool(fit.reasons) for fit in fits.values())
+    starless = sum(stars[planet] is None for planet in fits)
+    return (
+        f"training.reobserved={count}: none of {len(fits)} training planets can be observed with "
+        f"other atmospheres. {flagged} have a flagged fit, {starless} no row in the star table, "
+        "the others a fit without a prior over spectra (too few labels). Set "
+        "training.reobserved=0, or fit with prior=pretrained."
+    )
 
 
 class RenewedBatches(Batches):
@@ -185,7 +200,7 @@ class RenewedBatches(Batches):
 
     def samples(self, epoch: int) -> Samples:
         """The planets, followed by what was seen of them in this epoch."""
-        if not self.donors.planets:
+        if not self.donors.planets:  # donors of other folds only
             return super().samples(epoch)
         others = self.donors.observe(epoch, workers=self.workers)
         return Samples.of(*others.join(self.table, self.truth), self.scaling)
