@@ -82,7 +82,7 @@ class Variant:
 
 
 WHOLE, OWN = "all parts", "own observations alone"
-ALONE = ("training.reobserved=0", "training.epochs=30")
+ALONE = ("training.reobserved=0", "training.epochs=30", "training.early_stop_patience=6")
 VARIANTS = {
     WHOLE: Variant(),
     "no FGS1 encoder": Variant(build=parts.without_fgs1),
@@ -167,7 +167,7 @@ def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
     config, (sha, dirty) = configuration.load(["experiment=ablation"]), git_state()
     school = open_school(config)
     done = stage_folder(config, "train").parent / "ablation"
-    tasks, rows = [(name, seed) for name in names for seed in seeds], {}
+    tasks, rows = [(name, seed) for seed in seeds for name in names], {}
     found = {}
     for outcome in each(
         partial(remembered, school, done), tasks, workers=WORKERS, label="ablation"
