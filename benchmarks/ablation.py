@@ -143,6 +143,13 @@ class School:
         return self.table.of(planets), self.truth[np.searchsorted(self.table.planet_ids, planets)]
 
 
+class Judgement(NamedTuple):
+    """How one training ended."""
+
+    gain: list[float]  # over the fit, a planet
+    seconds: float
+
+
 def main() -> None:
     """Run, or re-print, the benchmark."""
     parser = argparse.ArgumentParser(description="What each part of the network is worth.")
@@ -167,36 +174,17 @@ def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
     config, (sha, dirty) = configuration.load(["experiment=ablation"]), git_state()
     school = open_school(config)
     done = stage_folder(config, "train").parent / "ablation"
-    tasks, rows = [(name, seed) for seed in seeds for name in names], {}
-    found = {}
-    for outcome in each(
-        partial(remembered, school, done), tasks, workers=WORKERS, label="ablation"
-    ):
+    found: dict[tuple[str, int], Judgement] = {}
+    task, tasks = partial(remembered, school, done), [(n, seed) for seed in seeds for n in names]
+    for outcome in each(task, tasks, workers=WORKERS, label="ablation"):
         if outcome.error is not None:
             raise outcome.error
         assert outcome.value is not None
         found[outcome.item] = outcome.value
         print(*outcome.item, f"{np.mean(outcome.value.gain):+.4f}", flush=True)
-    gains = {
-        name: np.array([found[name, seed].gain for seed in seeds])  # (S, P)
-        for name in names
-    }
-    for name in names:
-        rows[name] = {
-            "gain": float(gains[name].mean()),
-            "gains": gains[name].mean(1).tolist(),
-            "error": _error(gains[name].mean(0)),
-            "seconds": [found[name, seed].seconds for seed in seeds],
-        }
-        beside = VARIANTS[name].beside
-        if beside in names and beside != name:
-            apart = (gains[name] - gains[beside]).mean(0)
-            rows[name] |= {
-                "beside": beside, "apart": float(apart.mean()), "apart_error": _error(apart),
-            }  # fmt: skip
     return {
         "fit": float(fit_scores(school, config).mean()),
-        "rows": rows,
+        "rows": rows_of(found, names, seeds),
         "planets": len(school.judge),
         "teachers": len(school.teach),
         "atmospheres": config.training.reobserved,
@@ -205,6 +193,30 @@ def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
         "git_sha": sha,
         "git_dirty": dirty,
     }
+
+
+def rows_of(
+    found: dict[tuple[str, int], Judgement], names: list[str], seeds: tuple[int, ...]
+) -> dict[str, dict[str, Any]]:
+    """Means over planets and seeds, and how far apart from the network a variant stands beside."""
+    rows = {}
+    gains = {
+        name: np.array([found[name, seed].gain for seed in seeds]) for name in names
+    }  # (S, P)
+    for name, own in gains.items():
+        rows[name] = {
+            "gain": float(own.mean()),
+            "gains": own.mean(1).tolist(),
+            "error": _error(own.mean(0)),
+            "seconds": [found[name, seed].seconds for seed in seeds],
+        }
+        beside = VARIANTS[name].beside
+        if beside in gains and beside != name:
+            apart = (own - gains[beside]).mean(0)
+            rows[name] |= {
+                "beside": beside, "apart": float(apart.mean()), "apart_error": _error(apart),
+            }  # fmt: skip
+    return rows
 
 
 def open_school(config: Config) -> School:
@@ -223,13 +235,6 @@ def open_school(config: Config) -> School:
         KeptDonors(**vars(donors.of(teach))), teach=teach, stop=np.sort(order[JUDGED:][:STOPPING]),
         judge=np.sort(trusted),
     )  # fmt: skip
-
-
-class Judgement(NamedTuple):
-    """How one training ended."""
-
-    gain: list[float]  # over the fit, a planet
-    seconds: float
 
 
 def remembered(school: School, folder: Path, task: tuple[str, int]) -> Judgement:
