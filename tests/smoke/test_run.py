@@ -69,7 +69,7 @@ def test_the_network_of_another_run_predicts_without_training(copy, tmp_path):
     bare = spectramind(copy, "predict", *TINY, "weights=artefacts", check=False)
     assert bare.returncode == 2
     assert "too few labels to learn a prior over spectra" in bare.stderr
-    words = (*TINY, "transit.spectrum.fewest_labels=10", "training.reobserved=2")
+    words = (*TINY, "transit.spectrum.fewest_labels=10")
     spectramind(copy, "predict", *words)
     submission = copy / "artefacts/predict/submission.csv"
     own = submission.read_bytes()
@@ -82,6 +82,12 @@ def test_the_network_of_another_run_predicts_without_training(copy, tmp_path):
     nowhere = spectramind(copy, "predict", *words, "weights=nowhere", check=False)
     assert nowhere.returncode == 1
     assert "nowhere/train: there is no finished training run in it" in nowhere.stderr
+
+
+def test_other_atmospheres_without_a_prior_to_see_them_through_are_refused(copy):
+    done = spectramind(copy, "train", *TINY, "training.reobserved=2", check=False)
+    assert done.returncode == 2
+    assert "training.reobserved=2: none of 10 training planets can be observed" in done.stderr
 
 
 def test_six_lines_of_the_mission(copy):
