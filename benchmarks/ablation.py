@@ -247,7 +247,7 @@ def remembered(school: School, folder: Path, task: tuple[str, int]) -> Judgement
     key = digest(
         [name, seed, code_hash("model", "training"), *code, school.donors.key, data, *asked]
     )
-    path = folder / f"{key[:16]}.json"
+    path = folder / f"{key}.json"
     if path.is_file():
         known = json.loads(path.read_text())
         return Judgement(known["gain"], known["seconds"])

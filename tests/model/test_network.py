@@ -96,7 +96,7 @@ def test_batch_rows_are_independent(network, batch):
 
 
 def test_priors_that_did_not_help_are_off(model_values):
-    """`docs/network.md` has the ablation; the likelihood alone teaches."""
+    """`docs/network.md` says what was measured; the likelihood alone teaches."""
     loss = ModelConfig.model_validate(model_values).loss
     assert loss.gll_weight == 1.0
     assert (loss.smooth_l2_weight, loss.fft_suppress_weight) == (0.0, 0.0)
