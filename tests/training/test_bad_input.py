@@ -117,6 +117,17 @@ def test_out_of_memory_says_what_to_lower(train, archive, model_config, monkeypa
         predict([member], table, passes=0, device=CPU, seed=1)
 
 
+def test_out_of_memory_names_observed_again_planets_where_there_are_any(train, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(V50, "forward", full)
+    with pytest.raises(ConfigError, match=r"lower training\.reobserved \(now 3\) or runtime"):
+        train(reobserved=3)
+    with pytest.raises(ConfigError, match=r"own memory, fewer runtime\.workers take less"):
+        train(reobserved=0)
+
+
 def test_other_errors_of_torch_stay_what_they_are(train, monkeypatch):
     def wrong(*_):
         raise RuntimeError("shapes differ")

@@ -205,7 +205,9 @@ def test_checkpoint_refuses_what_would_need_pickle(tmp_path):
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     SafetensorsIO().save_checkpoint({"weight": torch.ones(3)}, tmp_path / "last")
     path = tmp_path / "last.safetensors"
-    for content in (b"something else", path.read_bytes()[:-1]):
+    whole = path.read_bytes()
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])  # of the last tensor
+    for content in (b"something else", whole[:-1], flipped, whole.replace(b"pairs", b"Pairs")):
         path.write_bytes(content)
         with pytest.raises(ArtefactError, match=r"last\.safetensors: is not a whole checkpoint"):
             SafetensorsIO().load_checkpoint(tmp_path / "last")

@@ -2,9 +2,11 @@
 
 Lightning hands over a tree of dictionaries, lists, numbers and tensors. Tensors go to
 `NAME.safetensors`, and the tree, with their names in their places, into the metadata of the same
-file: whenever a training is killed, the file is that of one epoch.
+file: whenever a training is killed, the file is that of one epoch. The metadata also holds a hash
+over tree and tensors, so that a file whose bytes have changed is not resumed.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from spectramind.errors import ArtefactError
 from spectramind.provenance import write_atomic
 
 _SUFFIX = ".safetensors"
-_TREE = "tree"  # in the file's metadata
+_TREE, _HASH = "tree", "sha256"  # in the file's metadata
 
 
 class SafetensorsIO(CheckpointIO):
@@ -38,8 +40,9 @@ class SafetensorsIO(CheckpointIO):
                 tensor.
         """
         tensors: dict[str, Tensor] = {}
-        tree = _plain(checkpoint, tensors)
-        write_atomic(Path(path).with_suffix(_SUFFIX), save(tensors, {_TREE: json.dumps(tree)}))
+        tree = json.dumps(_plain(checkpoint, tensors))
+        content = save(tensors, {_TREE: tree, _HASH: _hash(tensors, tree)})
+        write_atomic(Path(path).with_suffix(_SUFFIX), content)
 
     def load_checkpoint(
         self,
@@ -55,10 +58,13 @@ class SafetensorsIO(CheckpointIO):
         where = map_location if isinstance(map_location, (str, torch.device)) else "cpu"
         try:
             with safe_open(Path(path).with_suffix(_SUFFIX), framework="pt") as file:
-                tree = json.loads(file.metadata()[_TREE])
+                tree, seen = file.metadata()[_TREE], file.metadata()[_HASH]
                 names = file.keys()
-                tensors = {name: file.get_tensor(name).to(where) for name in names}
-            return _restored(tree, tensors)
+                tensors = {name: file.get_tensor(name) for name in names}
+            if _hash(tensors, tree) != seen:
+                raise _damaged(path)
+            there = {name: tensor.to(where) for name, tensor in tensors.items()}
+            return _restored(json.loads(tree), there)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise _damaged(path) from error
 
@@ -70,6 +76,10 @@ class SafetensorsIO(CheckpointIO):
 def is_checkpoint(path: Path) -> bool:
     """Whether there is a checkpoint of this name."""
     return path.with_suffix(_SUFFIX).is_file()
+
+
+def _hash(tensors: dict[str, Tensor], tree: str) -> str:
+    return hashlib.sha256(save(tensors, {_TREE: tree})).hexdigest()
 
 
 def _plain(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any tree

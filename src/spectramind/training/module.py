@@ -358,16 +358,26 @@ def _told(module: StageModule) -> Iterator[None]:
         cause = cause_of(str(error)) if isinstance(error, ProcessRaisedException) else error
         if is_out_of_memory(cause):
             raise ConfigError(
-                f"{module.member}, {module.stage}: the device is out of memory. Lower "
-                f"training.batch_size (now {module.training_config.batch_size}), or "
-                "model.encoders.fgs1.d_model and model.encoders.airs.hidden, or raise "
-                "model.encoders.fgs1.stride. Of a computer's own memory, observed-again planets "
-                f"take most: lower training.reobserved (now {module.training_config.reobserved}) "
-                "or runtime.workers."
+                f"{module.member}, {module.stage}: the device is out of memory. "
+                f"{_advice(module.training_config)}"
             ) from error
         if isinstance(cause, SpectraMindError):
             raise cause from error
         raise
+
+
+def _advice(config: TrainingConfig) -> str:
+    """Settings to change where memory ends, those first that take most."""
+    advice = (
+        f"Lower training.batch_size (now {config.batch_size}), or model.encoders.fgs1.d_model and "
+        "model.encoders.airs.hidden, or raise model.encoders.fgs1.stride. "
+    )
+    if config.reobserved == 0:
+        return f"{advice}Of a computer's own memory, fewer runtime.workers take less."
+    return (
+        f"{advice}Of a computer's own memory, observed-again planets take most: lower "
+        f"training.reobserved (now {config.reobserved}) or runtime.workers."
+    )
 
 
 def _trainer(module: StageModule, callbacks: list[Callback], place: Place) -> Trainer:
