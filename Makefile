@@ -23,7 +23,7 @@ pretrained: install
 	rm -rf $(PRETRAINED)
 	mkdir -p $(PRETRAINED)/fit/priors $(PRETRAINED)/train $(PRETRAINED)/calibrate-temp
 	cp artefacts/pretrain/fit/priors/all.safetensors $(PRETRAINED)/fit/priors/
-	cp -r artefacts/pretrain/train/members artefacts/pretrain/train/train.json $(PRETRAINED)/train/
+	cd artefacts/pretrain/train && cp -r members folds.parquet train.json $(CURDIR)/$(PRETRAINED)/train/
 	cp artefacts/pretrain/calibrate-temp/calibration.json $(PRETRAINED)/calibrate-temp/
 
 demo: install

@@ -295,7 +295,7 @@ def taught(
     validation = Batches(Samples.of(*school.of(school.stop), scaling), size=size, seed=None)
     with seeded(seed, CPU), tempfile.TemporaryDirectory() as folder:
         network = build(config.model, sizes)
-        place = Place(CPU, 1, "none", Path(folder), Path(folder), bar=False)
+        place = Place(CPU, 1, "none", Path(folder), Path(folder), bar=False, precision="32-true")
         trained = train_network(
             network, sizes, training, validation, member=f"seed {seed}", loss=config.model.loss,
             config=config.training, seed=seed, place=place,

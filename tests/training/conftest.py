@@ -74,8 +74,9 @@ def provenance() -> Provenance:
 def archive():
     """Fits, stars and labels of as many planets as asked for."""
 
-    def make(count: int, *, bias: float = 1.5):
-        made = {7 * i + 3: make_fit(7 * i + 3, bias=bias, visits=1 + i % 2) for i in range(count)}
+    def make(count: int, *, bias: float = 1.5, first: int = 3):
+        planets = [7 * i + first for i in range(count)]
+        made = {p: make_fit(p, bias=bias, visits=1 + i % 2) for i, p in enumerate(planets)}
         fits = {planet: fit for planet, (fit, _) in made.items()}
         stars = {planet: replace(STAR, radius_rsun=1.0 + 1e-3 * planet) for planet in fits}
         labels = Labels(np.array(list(made)), np.stack([truth for _, truth in made.values()]))

@@ -14,7 +14,7 @@ from spectramind.training.data import Batches, Samples, Scaling, feature_table, 
 from spectramind.training.loggers import logger_of, require_logger
 from spectramind.training.members import train_members
 from spectramind.training.module import Place, SpectrumModule, train_network
-from spectramind.training.predict import predict
+from spectramind.training.predict import predict, predict_members
 from spectramind.training.store import SIZES, Member
 
 CPU = torch.device("cpu")
@@ -33,7 +33,9 @@ def train(archive, model_config, training_config, tmp_path):
         return train_network(
             V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",
             loss=model_config.loss, config=training_config.model_copy(update=changes), seed=9,
-            place=Place(CPU, 1, "none", tmp_path / "logs", tmp_path / folder, bar=False),
+            place=Place(
+                CPU, 1, "none", tmp_path / "logs", tmp_path / folder, False, precision="32-true"
+            ),
         )  # fmt: skip
 
     return make
@@ -110,11 +112,42 @@ def test_out_of_memory_says_what_to_lower(train, archive, model_config, monkeypa
     with pytest.raises(ConfigError, match=message):
         train()
     message = (
-        r"fold0_seed0: the cpu is out of memory with 2 planets at once\. Free memory, or .* "
+        r"fold0_seed0: the cpu is out of memory with 64 planets at once\. Free memory, or .* "
         r"trained with a smaller model\.encoders\.airs\.hidden"
     )
     with pytest.raises(ConfigError, match=message):
         predict([member], table, passes=0, device=CPU, seed=1)
+
+
+@pytest.mark.parametrize("where", ["Samples.of", "Scaling.batch"])
+def test_out_of_memory_before_the_first_batch_is_told_too(
+    archive, model_config, training_config, provenance, tmp_path, monkeypatch, where
+):
+    def full(*_):
+        raise MemoryError
+
+    words = {
+        "model": model_config, "epistemic": "ensemble", "mc_samples": 1, "device": "cpu",
+    }  # fmt: skip
+    fits, stars, labels = archive(12)
+
+    def go():
+        train_members(
+            fits, stars, labels, donors=None, start=None,
+            training=training_config.model_copy(update={"epochs": 1}), devices=1, workers=1,
+            logger="none", out=tmp_path, provenance=provenance, **words,
+        )  # fmt: skip
+        predict_members(tmp_path, fits, stars, seed=1, **words)
+
+    if where == "Samples.of":
+        monkeypatch.setattr(Samples, "of", full)
+        message = r"fold0_seed0, its planets: the device is out of memory\. Lower training\.batch"
+    else:
+        go()
+        monkeypatch.setattr(Scaling, "batch", full)
+        message = r"fold0_seed0: the cpu is out of memory with 64 planets at once\. Free memory"
+    with pytest.raises(ConfigError, match=message):
+        go()
 
 
 def test_out_of_memory_names_observed_again_planets_where_there_are_any(train, monkeypatch):

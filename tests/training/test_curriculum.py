@@ -117,7 +117,9 @@ def train(archive, model_config, tmp_path):
         return train_network(
             V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",
             loss=model_config.loss, config=config, seed=9,
-            place=Place(CPU, 1, "none", tmp_path / "logs", tmp_path / folder, bar=bar),
+            place=Place(
+                CPU, 1, "none", tmp_path / "logs", tmp_path / folder, bar, precision="32-true"
+            ),
         )  # fmt: skip
 
     return make
@@ -174,7 +176,7 @@ def test_a_terminal_gets_a_bar_and_a_file_does_not(train, training_config, monke
     config = with_stages(training_config, masked=0, contrastive=0, epochs=1)
     train(config, "file", bar=True)
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True, raising=False)
-    train(config, "hidden", bar=False)
+    train(config, "hidden", bar=False, precision="32-true")
     assert "Epoch" not in capsys.readouterr().err
     train(config, "terminal", bar=True)
     said = capsys.readouterr()

@@ -8,6 +8,7 @@ import torch
 from biased_fits import STAR, make_fit
 
 from spectramind.errors import DataError
+from spectramind.instrument import wavelength_um
 from spectramind.observation import Labels
 from spectramind.training.data import Batches, Centre, Samples, Scaling, feature_table, truth_of
 from spectramind.training.features import (
@@ -106,6 +107,51 @@ def test_clock_is_one_at_the_edges_of_the_transit():
     time_h = FIT.visits[0].fgs1_time_h
     assert np.interp(3.7, time_h, clock) == pytest.approx(0.0, abs=0.03)
     assert np.interp(3.7 + 1.45, time_h, clock) == pytest.approx(1.0, abs=0.03)
+
+
+def series(visit, name):
+    made = planet_features(replace(FIT, visits=(visit,)), STAR)
+    return made.series[0][SERIES_FEATURES.index(name)]
+
+
+def test_series_by_hand():
+    """Flux and residual in the scatter, the model in its depth, time in hours, the centroids."""
+    visit = FIT.visits[0]
+    residual = (visit.fgs1_flux - visit.fgs1_model).astype(np.float64)
+    scatter = np.sqrt(np.mean(residual**2))
+    dip = visit.fgs1_model.astype(np.float64) - 1.0
+    wanted = {
+        "flux": (visit.fgs1_flux.astype(np.float64) - 1.0) / scatter,
+        "model": dip / -dip.min(),
+        "residual": residual / scatter,
+        "time": visit.fgs1_time_h - visit.fgs1_time_h.mean(),
+        "row": visit.fgs1_centroid[:, 0],
+        "column": visit.fgs1_centroid[:, 1],
+    }
+    assert {*wanted, "clock"} == set(SERIES_FEATURES)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(series(visit, name), values, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_nodes_by_hand():
+    """Those that a network could do without unnoticed."""
+    np.testing.assert_allclose(node(FIT, "u1"), FIT.limb_darkening[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(node(FIT, "u2"), FIT.limb_darkening[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(node(FIT, "wavelength_um"), wavelength_um(), rtol=1e-6)
+    np.testing.assert_allclose(node(FIT, "log_sigma"), np.log10(FIT.sigma), rtol=1e-6)
+    spread = np.std(FIT.depth[1:]) + np.sum(FIT.sigma[1:] ** -2.0) ** -0.5
+    np.testing.assert_allclose(
+        node(FIT, "shape"), (FIT.depth - FIT.white_depth) / spread, rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_array_equal(node(FIT, "is_fgs1"), np.arange(283) == 0)
+
+
+def test_asymmetry_is_ingress_less_egress():
+    table = feature_table({5: FIT}, {5: STAR})
+    ingress, egress = node(FIT, "ingress"), node(FIT, "egress")
+    np.testing.assert_array_equal(table.asymmetry[0], ingress - egress)
+    batch = Scaling.of(table).batch(table)
+    np.testing.assert_array_equal(batch.asymmetry[0].numpy(), ingress - egress)
 
 
 def test_lost_transit_has_finite_features():

@@ -1,6 +1,7 @@
 """Training on fits with a known bias: it helps, resumes, and never makes things worse."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from spectramind.training import members
 from spectramind.training.data import Scaling, feature_table
 from spectramind.training.device import precision, resolve_device
 from spectramind.training.members import train_members
+from spectramind.training.module import SpectrumModule
 from spectramind.training.predict import predict, predict_members
 from spectramind.training.store import read_member
 
@@ -172,27 +174,62 @@ def test_members_beside_one_another_are_those_of_one_by_one(run, archive, tmp_pa
 
 
 def test_an_error_beside_other_members_comes_through(run, archive):
-    with pytest.raises(
-        DataError, match=r"fold\d_seed0, supervised epoch \d: validation_nll is nan"
-    ):
+    message = r"fold\d_seed0, supervised epoch \d: the validation likelihood is nan in the batch"
+    with pytest.raises(DataError, match=message):
         run(archive(12), epochs=3, lr=1.0, gradient_clip=1e30, weight_decay=1e30, workers=2)
+
+
+def same_weights(before, after):
+    ended = after.network.state_dict()
+    return all(torch.equal(ended[name], own) for name, own in before.network.state_dict().items())
 
 
 def test_training_goes_on_from_another_run(run, archive, tmp_path, model_config):
     """At a rate of nothing, members are those of the run they start from, scaling and all."""
-    first, second = archive(12), archive(14)
-    run(first, folder="first/train")
-    run(second, start=tmp_path / "first", lr=1e-30, weight_decay=0.0)
+    run(archive(12), folder="first/train")
+    run(archive(14, first=1003), start=tmp_path / "first", lr=1e-30, weight_decay=0.0)
     for fold in range(2):
         name = f"fold{fold}_seed0"
         before = read_member(tmp_path / "first/train/members", name, model_config)
         after = read_member(tmp_path / "train/members", name, model_config)
-        for key, value in before.network.state_dict().items():
-            assert torch.equal(after.network.state_dict()[key], value), key
+        assert same_weights(before, after), name
         assert after.scaling.to_json() == before.scaling.to_json()
         assert after.history[0].validation_nll != 0.0
-    with pytest.raises(ArtefactError, match="there is no trained member in it"):
-        run(second, folder="third", start=tmp_path / "nowhere")
+    with pytest.raises(ArtefactError, match="there is no finished training run in it"):
+        run(archive(12), folder="third", start=tmp_path / "nowhere")
+
+
+def test_no_member_goes_on_from_one_that_knows_its_held_out_planets(
+    run, archive, tmp_path, model_config
+):
+    """On the same planets a fold goes on from its own fold, other folds are refused."""
+    data = archive(12)
+    run(data, folder="first/train")
+    frozen = {"start": tmp_path / "first", "lr": 1e-30, "weight_decay": 0.0, "seeds": 2}
+    run(data, **frozen)
+    for fold, seed in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        name = f"fold{fold}_seed{seed}"
+        before = read_member(tmp_path / "first/train/members", f"fold{fold}_seed0", model_config)
+        after = read_member(tmp_path / "train/members", name, model_config)
+        assert same_weights(before, after), name
+    for changes in ({"folds": 3}, {"calibration_fraction": 0.4}, {"seed": 7}):
+        message = r"training\.start: every network of that run learned .* \(planet \d+ for one\)"
+        with pytest.raises(ConfigError, match=message):
+            run(data, folder="other", **frozen | changes)
+
+
+def test_gain_is_against_the_fit_whatever_training_began_with(run, archive, tmp_path, capsys):
+    """Weights of planets whose fits err the other way are far worse than the fit."""
+    run(archive(12), folder="first/train", epochs=6)
+    capsys.readouterr()
+    run(
+        archive(12, bias=-1.5, first=1003), start=tmp_path / "first", lr=1e-30, weight_decay=0.0
+    )  # fmt: skip
+    said = re.findall(
+        r"validation likelihood ([+-][\d.]+) nat against the fit", capsys.readouterr().err
+    )
+    assert len(said) == 2
+    assert all(float(gain) < -0.05 for gain in said)
 
 
 def test_other_settings_or_data_train_anew(run, archive, tmp_path):
@@ -308,28 +345,64 @@ def test_tensorboard_writes_events(run, archive, tmp_path):
     assert len(events) == 2
 
 
-def test_mixed_precision_trains_too(run, archive, monkeypatch):
-    monkeypatch.setattr("spectramind.training.module.precision", lambda *_, **__: "bf16-mixed")
+def test_mixed_precision_trains_too(run, archive, monkeypatch, tmp_path):
+    seen = []
+    loss_of = SpectrumModule.loss_of
+
+    def watched(*arguments):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return loss_of(*arguments)
+
+    monkeypatch.setattr(SpectrumModule, "loss_of", watched)
+    monkeypatch.setattr(members, "precision", lambda *_, **__: "bf16-mixed")
     report = run(archive(12), epochs=2, amp=True)
+    assert all(seen)
     assert report.v50_nll < report.fit_nll
+    assert json.loads((tmp_path / "train/train.json").read_text())["precision"] == "bf16-mixed"
 
 
-def test_loss_that_is_not_finite_names_fold_epoch_and_planets(run, archive, monkeypatch):
-    data = archive(12)
+def test_a_killed_training_does_not_go_on_in_another_precision(run, archive, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    folders = []
+
+    def killed(*_, place, **__):
+        folders.append(place.resume_folder)
+        raise Killed
+
+    monkeypatch.setattr(members, "train_network", killed)
+    for precision_now in ("32-true", "bf16-mixed"):
+        monkeypatch.setattr(members, "precision", lambda *_, own=precision_now, **__: own)
+        with pytest.raises(Killed):
+            run(archive(12))
+    assert folders[0] != folders[1]
+
+
+@pytest.mark.parametrize(
+    ("least", "what"),
+    [(2, "epoch 1: the loss"), (1, "epoch 0: the validation likelihood")],
+    ids=["training", "validation"],
+)
+def test_loss_that_is_not_finite_names_fold_epoch_and_planets(
+    run, archive, monkeypatch, least, what
+):
+    """Eight planets learn, and one chooses the epoch."""
     scale = Scaling.scaled
 
     def poisoned(self, table):
         made = scale(self, table)
-        made.nodes[0] = torch.nan
+        if len(table.planet_ids) >= least:
+            made.nodes[0] = torch.nan
         return made
 
     monkeypatch.setattr(Scaling, "scaled", poisoned)
     message = (
-        r"fold0_seed0, supervised epoch 1: the loss is nan in the batch of planets [\d, ]+\. "
+        rf"fold0_seed0, supervised {what} is nan in the batch of planets [\d, ]+\. "
         r"Look at the fits of these planets, or lower training\.lr \(now 0\.01\)"
     )
     with pytest.raises(DataError, match=message):
-        run(data, batch_size=16)
+        run(archive(12), batch_size=16)
 
 
 def test_predict_without_training_says_what_to_run(archive, tmp_path, model_config):

@@ -12,7 +12,7 @@ from spectramind.errors import ConfigError, DataError
 from spectramind.model.network import V50
 from spectramind.training import module, ranks
 from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of
-from spectramind.training.device import is_out_of_memory
+from spectramind.training.memory import is_out_of_memory
 from spectramind.training.module import Place, train_network
 from spectramind.training.ranks import Share, cause_of, rank, require_devices
 from spectramind.training.settings import TrainingConfig
@@ -128,7 +128,13 @@ def train(model_config, prepared, tmp_path):
         if poison is not None:
             data.training.own.features.nodes[poison] = torch.nan
         place = Place(
-            CPU, devices, "none", tmp_path / "logs", tmp_path / f"unfinished{devices}", bar=False
+            CPU,
+            devices,
+            "none",
+            tmp_path / "logs",
+            tmp_path / f"unfinished{devices}",
+            bar=False,
+            precision="32-true",
         )
         return train_network(
             network, SIZES, data.training, data.validation, member="fold0_seed0",
@@ -147,7 +153,9 @@ def test_two_processes_end_with_equal_weights_and_saw_disjoint_planets(
     config = settings(training_config)
     stage = module.SpectrumModule(network, model_config.loss, config, "fold0_seed0", 9)
     keep = module.KeepBest(network, 1e9, 3)
-    place = Place(CPU, 2, "none", tmp_path / "logs", tmp_path / "unfinished", bar=False)
+    place = Place(
+        CPU, 2, "none", tmp_path / "logs", tmp_path / "unfinished", bar=False, precision="32-true"
+    )
     before = {name: value.clone() for name, value in network.state_dict().items()}
     callbacks = [keep, Recorder(tmp_path)]
     module._fit_stage(stage, data.training, data.validation, callbacks, place)

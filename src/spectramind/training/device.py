@@ -49,13 +49,6 @@ def bf16_speedup(device: torch.device) -> float:
     return _product_s(torch.float32, device) / _product_s(torch.bfloat16, device)
 
 
-def is_out_of_memory(error: Exception | None) -> bool:
-    """Whether a computation ended for want of memory, on a GPU or in the allocator of the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-
-
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's random numbers from this seed inside, as before afterwards."""

@@ -1,7 +1,6 @@
 """The train stage: members of all folds, out-of-fold spectra, calibration spectra."""
 
 import hashlib
-import io
 import shutil
 import sys
 import time
@@ -30,6 +29,7 @@ from spectramind.provenance import (
     write_atomic,
     write_json,
 )
+from spectramind.training.beginnings import FOLDS, Beginnings, read_beginnings, write_folds
 from spectramind.training.data import (
     Batches,
     FeatureTable,
@@ -38,9 +38,10 @@ from spectramind.training.data import (
     feature_table,
     truth_of,
 )
-from spectramind.training.device import resolve_device, seeded
+from spectramind.training.device import Precision, precision, resolve_device, seeded
 from spectramind.training.folds import Folds, assign_folds
 from spectramind.training.loggers import require_logger
+from spectramind.training.memory import told
 from spectramind.training.module import Place, train_network
 from spectramind.training.predict import Epistemic, dropout_passes, predict
 from spectramind.training.ranks import require_devices
@@ -50,7 +51,7 @@ from spectramind.training.store import (
     SIZES,
     Member,
     is_finished,
-    member_names,
+    member_name,
     read_member,
     remove_others,
     write_member,
@@ -66,7 +67,7 @@ class TrainingReport:
 
     members: tuple[str, ...]
     reused: int  # members of an earlier run with the same settings and data
-    best_epochs: tuple[int, ...]  # 0: the untrained network, which is the fit, was the best
+    best_epochs: tuple[int, ...]  # 0: the network that training began with was the best
     planets: int
     calibration_planets: int
     fit_nll: float
@@ -85,12 +86,13 @@ class _Run:
     model: ModelConfig
     training: TrainingConfig
     device: torch.device
+    precision: Precision
     devices: int
     logger: LoggerKind
     out: Path
     provenance: Provenance
     data: str  # hash of features and labels
-    start: tuple[Member, ...]  # whose weights and scalings members begin with, in turn; or none
+    start: Beginnings | None  # whose weights and scalings members begin with
 
     @property
     def slots(self) -> list[Slot]:
@@ -101,8 +103,19 @@ class _Run:
     def key(self, fold: int, seed: int) -> str:
         """Hash of all that the weights of a member depend on."""
         settings = [part.model_dump(mode="json") for part in (self.model, self.training)]
-        begun = [member.key for member in self.start]
+        begun = [] if (first := self.begun(fold, seed)) is None else [first.key]
         return digest([*settings, code_hash("model", "training"), self.data, begun, fold, seed])
+
+    def begun(self, fold: int, seed: int) -> Member | None:
+        """The member of another run whose weights a member begins with, if there is one.
+
+        Raises:
+            ConfigError: If all of them know planets that this member must not.
+        """
+        if self.start is None:
+            return None
+        unseen = [self.folds.calibration, self.folds.out_of_fold(fold)]
+        return self.start.of(np.concatenate(unseen), self.slots.index((fold, seed)))
 
     def read(self, fold: int, seed: int) -> Member:
         """A member that this run trained or found.
@@ -110,7 +123,7 @@ class _Run:
         Raises:
             ArtefactError: If it is damaged, or another run has written it since.
         """
-        folder, name = self.out / "members", _name(fold, seed)
+        folder, name = self.out / "members", member_name(fold, seed)
         member = read_member(folder, name, self.model)
         if member.key != self.key(fold, seed):
             raise ArtefactError(
@@ -184,8 +197,9 @@ def train_members(
         seed=training.seed,
     )
     run = _Run(
-        table, truth, donors, folds, model, training, found, devices, logger, out, provenance,
-        _hash(table, truth, donors), () if start is None else _members_of(start, model),
+        table, truth, donors, folds, model, training, found, precision(found, amp=training.amp),
+        devices, logger, out, provenance,
+        _hash(table, truth, donors), None if start is None else read_beginnings(start, model),
     )  # fmt: skip
     reused = _train_missing(run, workers)
     members = [run.read(*slot) for slot in run.slots]
@@ -201,23 +215,14 @@ def train_members(
         seconds=time.monotonic() - started,
     )
     facts = {key: value for key, value in asdict(report).items() if key not in _NOT_RESULT}
-    write_json(out / "train.json", {**asdict(provenance), "epistemic": epistemic, **facts})
+    write_json(
+        out / "train.json",
+        {**asdict(provenance), "epistemic": epistemic, "precision": run.precision, **facts},
+    )
     return report
 
 
 _NOT_RESULT = ("reused", "seconds")
-
-
-def _members_of(start: Path, model: ModelConfig) -> tuple[Member, ...]:
-    """Members of another run, of the same architecture."""
-    folder = start / "train" / "members"
-    names = member_names(folder)
-    if not names:
-        raise ArtefactError(
-            f"{folder}: there is no trained member in it, expected *.safetensors and *.json. Name "
-            "the runtime.out of a run that has trained in training.start, or set it to null."
-        )
-    return tuple(read_member(folder, name, model) for name in names)
 
 
 def _train_missing(run: _Run, workers: int) -> int:
@@ -226,12 +231,12 @@ def _train_missing(run: _Run, workers: int) -> int:
     missing = [
         slot
         for slot in run.slots
-        if not is_finished(folder, _name(*slot), run.model, run.key(*slot))
+        if not is_finished(folder, member_name(*slot), run.model, run.key(*slot))
     ]
     try:
         if missing:
             (run.out / "train.json").unlink(missing_ok=True)
-        remove_others(folder, [_name(*slot) for slot in run.slots])
+        remove_others(folder, [member_name(*slot) for slot in run.slots])
     except OSError as error:
         raise unwritable(run.out, error) from error
     started = time.monotonic()
@@ -272,26 +277,30 @@ def _train_beside_others(run: _Run, threads: int, workers: int, slot: Slot) -> s
 
 def _train_member(run: _Run, fold: int, seed: int, *, workers: int, bar: bool) -> str:
     """Train and write one member; returns what to say about it."""
-    name, chosen = _name(fold, seed), run.training
+    name, chosen = member_name(fold, seed), run.training
     inside, held = run.folds.split(
         fold, validation_fraction=chosen.validation_fraction, seed=chosen.seed
     )
-    begun = run.start[run.slots.index((fold, seed)) % len(run.start)] if run.start else None
+    begun = run.begun(fold, seed)
     scaling = Scaling.of(run.table.of(inside)) if begun is None else begun.scaling
     seeds = np.random.SeedSequence([chosen.seed, fold, seed]).generate_state(3).tolist()
     place = Place(
         run.device, run.devices, run.logger, run.out / "logs",
-        run.out / _UNFINISHED / f"{name}-{run.key(fold, seed)}", bar,
+        run.out / _UNFINISHED / f"{name}-{run.key(fold, seed)}-{run.precision}", bar,
+        run.precision,
     )  # fmt: skip
     with seeded(seeds[0], run.device):
         network = V50(run.model, SIZES)
         if begun is not None:
             network.load_state_dict(begun.network.state_dict())
+        with told(f"{name}, its planets", chosen):
+            lessons = _lessons(run, inside, scaling, seed=seeds[1], workers=workers)
+            validation = Batches(_samples(run, held, scaling), size=chosen.batch_size, seed=None)
         trained = train_network(
             network,
             SIZES,
-            _lessons(run, inside, scaling, seed=seeds[1], workers=workers),
-            Batches(_samples(run, held, scaling), size=chosen.batch_size, seed=None),
+            lessons,
+            validation,
             member=name,
             loss=run.model.loss,
             config=chosen,
@@ -303,7 +312,7 @@ def _train_member(run: _Run, fold: int, seed: int, *, workers: int, bar: bool) -
         scaling=scaling, model=run.model, key=run.key(fold, seed), provenance=run.provenance,
     )  # fmt: skip
     history = trained.history
-    gain = history[trained.best_epoch].validation_nll - history[0].validation_nll
+    gain = _nll(run, held, _fits(run, held)) - history[trained.best_epoch].validation_nll
     return (
         f"best epoch {trained.best_epoch} of {len(history) - 1}, validation likelihood "
         f"{gain:+.3f} nat against the fit"
@@ -341,29 +350,27 @@ def _write_results(run: _Run, members: list[Member], passes: int) -> tuple[float
     aside = run.table.of(folds.calibration)
     calibration = predict(members, aside, passes=passes, device=run.device, seed=run.training.seed)
     write_spectra(run.out / "calibration.parquet", aside.planet_ids, calibration)
-    roles = pl.DataFrame(
-        {
-            "planet_id": folds.planet_ids,
-            "role": np.where(folds.fold < 0, "calibration", "fold"),
-            "fold": [fold if fold >= 0 else None for fold in folds.fold.tolist()],
-        }
-    )
-    buffer = io.BytesIO()
-    roles.write_parquet(buffer)
-    write_atomic(run.out / "folds.parquet", buffer.getvalue())
+    write_folds(run.out / FOLDS, folds)
     log = pl.DataFrame(list(_log_rows(members)))
     write_atomic(run.out / "training_log.csv", log.write_csv().encode())
+    return _nll(run, planets, _fits(run, planets)), _nll(run, planets, posterior)
+
+
+def _fits(run: _Run, planets: Int64[np.ndarray, " K"]) -> SpectrumPosterior:
+    """What the fit says of some planets."""
     table = run.table.of(planets)
-    fit = SpectrumPosterior(torch.from_numpy(table.depth), torch.from_numpy(table.sigma))
-    truth = torch.from_numpy(run.truth[np.searchsorted(run.table.planet_ids, planets)])
-    nlls = [
-        robust_nll(
-            spectra, truth, unit=fit.sigma,
-            z_clip=run.model.loss.z_clip, fgs1_weight=run.model.loss.fgs1_weight,
-        ).mean()
-        for spectra in (fit, posterior)
-    ]  # fmt: skip
-    return float(nlls[0]), float(nlls[1])
+    return SpectrumPosterior(torch.from_numpy(table.depth), torch.from_numpy(table.sigma))
+
+
+def _nll(run: _Run, planets: Int64[np.ndarray, " K"], spectra: SpectrumPosterior) -> float:
+    """Robust likelihood of their spectra, the mean over planets [nat]."""
+    _, truth = _of(run, planets)
+    loss, unit = run.model.loss, _fits(run, planets).sigma
+    nll = robust_nll(
+        spectra, torch.from_numpy(truth), unit=unit,
+        z_clip=loss.z_clip, fgs1_weight=loss.fgs1_weight,
+    )  # fmt: skip
+    return float(nll.mean())
 
 
 def _out_of_fold(
@@ -388,10 +395,6 @@ def _log_rows(members: list[Member]) -> Iterator[dict[str, str | float | None]]:
     for member in members:
         for epoch in member.history:
             yield {"member": member.name, **epoch._asdict()}
-
-
-def _name(fold: int, seed: int) -> str:
-    return f"fold{fold}_seed{seed}"
 
 
 def _hash(table: FeatureTable, truth: Float64[np.ndarray, "B W"], donors: Donors | None) -> str:

@@ -17,18 +17,18 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException
 
-from spectramind.errors import ConfigError, DataError, SpectraMindError
-from spectramind.model.likelihood import LossConfig, LossTerms, loss_terms
+from spectramind.errors import DataError
+from spectramind.model.likelihood import LossConfig, loss_terms
 from spectramind.model.network import V50, Batch, FeatureSizes
 from spectramind.parallel import SILENCE_S
 from spectramind.training.checkpoint import SafetensorsIO, is_checkpoint
 from spectramind.training.curriculum import ContrastiveAlignment, MaskedAutoencoding
 from spectramind.training.data import Batches
-from spectramind.training.device import is_out_of_memory, precision
+from spectramind.training.device import Precision
 from spectramind.training.loggers import logger_of
-from spectramind.training.ranks import Share, cause_of, of_all, rank, strategy
+from spectramind.training.memory import told
+from spectramind.training.ranks import Share, of_all, rank, strategy
 from spectramind.training.settings import LoggerKind, Schedule, TrainingConfig
 from spectramind.training.store import Epoch, Trained, Weights
 
@@ -72,13 +72,8 @@ class StageModule(LightningModule, ABC):
         features, truth, planets = batch
         loss = self.loss_of(features, truth)
         if not self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss))):
-            named = ", ".join(map(str, of_all(planets)))
-            raise DataError(
-                f"{self.member}, {self.stage} epoch {self.current_epoch + 1}: the loss is "
-                f"{float(loss.detach()):g} in the batch of planets {named}. Look at the fits of "
-                f"these planets, or lower {_KEYS[self.stage]}lr (now {self.schedule.lr:g}); "
-                "members already finished are kept."
-            )
+            told = f"the loss is {float(loss.detach()):g}"
+            raise _not_finite(self, self.current_epoch + 1, told, of_all(planets))
         size = len(features)
         self.log(
             "training_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True
@@ -93,7 +88,7 @@ class StageModule(LightningModule, ABC):
         )
         steps = self.trainer.estimated_stepping_batches / chosen.epochs
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_share((step + 1) / steps, chosen)
+            optimizer, lambda step: learning_rate_share((step + 0.5) / steps, chosen)
         )
         return {
             "optimizer": optimizer,
@@ -108,10 +103,34 @@ _KEYS = {
 }
 
 
+def _not_finite(module: StageModule, epoch: int, told: str, planets: list[int]) -> DataError:
+    return DataError(
+        f"{module.member}, {module.stage} epoch {epoch}: {told} in the batch of planets "
+        f"{', '.join(map(str, planets))}. Look at the fits of these planets, or lower "
+        f"{_KEYS[module.stage]}lr (now {module.schedule.lr:g}); members already finished and the "
+        "checkpoint of the epoch before are kept."
+    )
+
+
+def require_finite_weights(module: StageModule, epoch: int) -> None:
+    """Refuse to go on from weights that are not finite.
+
+    Raises:
+        DataError: Names the first of them.
+    """
+    for name, weight in module.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise DataError(
+                f"{module.member}, {module.stage} epoch {epoch}: the weights {name} are not "
+                f"finite after the last batch. Lower {_KEYS[module.stage]}lr (now "
+                f"{module.schedule.lr:g}); the checkpoint of the epoch before is kept."
+            )
+
+
 def learning_rate_share(epochs: float, schedule: Schedule) -> float:
     """Learning rate over the highest one after so many epochs: linear warm-up, then the decay.
 
-    The cosine reaches 0 one step after the last.
+    The cosine reaches 0 at the end of the last epoch.
 
     Source: Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5, without restarts.
     """
@@ -154,26 +173,34 @@ class SpectrumModule(StageModule):
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:  # noqa: ARG002
         """Likelihood of one batch, without the priors; every process sees all of them."""
-        nll = self.terms(*batch[:2]).nll
+        nll = self.validation_nll(batch, self.current_epoch + 1)
         self.log("validation_nll", nll, batch_size=len(batch[0]), sync_dist=True)
 
-    def terms(self, features: Batch, truth: Tensor) -> LossTerms:
-        """Loss of some planets with true depths (B, W)."""
-        return loss_terms(
-            self.network(features), features.fit, features.asymmetry, truth, self.loss
-        )
+    def validation_nll(self, batch: Sample, epoch: int) -> Tensor:
+        """Mean likelihood of the planets of a batch [nat].
+
+        Raises:
+            DataError: If it is not finite.
+        """
+        features, truth, planets = batch
+        posterior = self.network(features)
+        nll = loss_terms(posterior, features.fit, features.asymmetry, truth, self.loss).nll
+        if not torch.isfinite(nll):
+            require_finite_weights(self, epoch)
+            raise _not_finite(self, epoch, f"the validation likelihood is {float(nll):g}", planets)
+        return nll
 
 
 class KeepBest(Callback):
     """Keep the weights of the best epoch in memory; stop after `patience` worse ones.
 
-    The untrained network takes part as epoch 0, so that training cannot make a member worse
-    than the fit on the validation planets.
+    The network as it begins takes part as epoch 0. Untrained it is the fit, so that training
+    cannot make a member worse than the fit on the validation planets.
     """
 
-    def __init__(self, network: V50, untrained_nll: float, patience: int) -> None:
+    def __init__(self, network: V50, first_nll: float, patience: int) -> None:
         self.patience = patience
-        self.best = Epoch(0, None, untrained_nll)
+        self.best = Epoch(0, None, first_nll)
         self.weights = _copy(network)
         self.history = [self.best]
 
@@ -217,22 +244,10 @@ class KeepCheckpoint(Callback):
         """Write it in place of the last one.
 
         Raises:
-            DataError: If a weight or a likelihood is not finite; the last checkpoint stays.
+            DataError: If a weight is not finite; the last checkpoint stays.
         """
         assert isinstance(pl_module, StageModule)
-        place = f"{pl_module.member}, {pl_module.stage} epoch {trainer.current_epoch + 1}"
-        cure = (
-            f"Lower {_KEYS[pl_module.stage]}lr (now {pl_module.schedule.lr:g}); the checkpoint of "
-            "the epoch before is kept."
-        )
-        for name, weight in pl_module.named_parameters():
-            if not torch.isfinite(weight).all():
-                raise DataError(
-                    f"{place}: the weights {name} are not finite after the last batch. {cure}"
-                )
-        for name, value in trainer.callback_metrics.items():
-            if not torch.isfinite(value):
-                raise DataError(f"{place}: {name} is {float(value):g}. {cure}")
+        require_finite_weights(pl_module, trainer.current_epoch + 1)
         trainer.save_checkpoint(self.path)
 
 
@@ -272,6 +287,7 @@ class Place:
     log_folder: Path  # of all members
     resume_folder: Path  # checkpoints of running stages
     bar: bool  # whether a terminal gets a progress bar
+    precision: Precision
 
 
 def train_network(
@@ -313,16 +329,18 @@ def train_network(
             curriculum.contrastive, lambda: ContrastiveAlignment(network, curriculum.contrastive)
         ),
     }  # fmt: skip
+    before = 0  # epochs of earlier stages: observed-again planets are new in every one of all
     for number, (stage, (schedule, make)) in enumerate(pretexts.items()):
         if schedule.epochs:
             torch.manual_seed(seed + number)  # of the heads; a resumed training draws the same
             module = PretextModule(make(), stage, member, schedule, config, seed + number + 1)
-            _fit_stage(module, training, None, [], place)
+            _fit_stage(module, training, None, [], place, before)
+            before += schedule.epochs
     module = SpectrumModule(network, loss, config, member, seed)
-    with _told(module):
-        untrained = untrained_nll(module, validation, place.device)
-    keep = KeepBest(network, untrained, config.early_stop_patience)
-    _fit_stage(module, training, validation, [keep], place)
+    with told(f"{member}, supervised", config):
+        first = first_nll(module, validation, place.device)
+    keep = KeepBest(network, first, config.early_stop_patience)
+    _fit_stage(module, training, validation, [keep], place, before)
     return Trained(keep.weights, keep.best.epoch, tuple(keep.history))
 
 
@@ -332,15 +350,14 @@ def _fit_stage(
     validation: Batches | None,
     callbacks: list[Callback],
     place: Place,
+    before: int,
 ) -> None:
     path = place.resume_folder / module.stage
     shared = training if place.devices == 1 else Share(training, place.devices)
     resumed = path if is_checkpoint(path) else None
-    with _quiet(), _told(module):
+    with _quiet(), told(f"{module.member}, {module.stage}", module.training_config):
         trainer = _trainer(module, [*callbacks, KeepCheckpoint(path)], place)
-        training.epoch = partial(getattr, trainer, "current_epoch")
-        if validation is not None:
-            validation.epoch = training.epoch
+        training.epoch = partial(_epoch, trainer, before)
         trainer.fit(module, shared, validation, ckpt_path=resumed)
     if place.devices > 1:  # what the callbacks know is in the other processes
         states = SafetensorsIO().load_checkpoint(path)["callbacks"]
@@ -349,35 +366,8 @@ def _fit_stage(
                 callback.load_state_dict(states[callback.state_key])
 
 
-@contextmanager
-def _told(module: StageModule) -> Iterator[None]:
-    """Say which setting to lower where memory ends, and hand on what another process said."""
-    try:
-        yield
-    except (ProcessRaisedException, RuntimeError, MemoryError) as error:
-        cause = cause_of(str(error)) if isinstance(error, ProcessRaisedException) else error
-        if is_out_of_memory(cause):
-            raise ConfigError(
-                f"{module.member}, {module.stage}: the device is out of memory. "
-                f"{_advice(module.training_config)}"
-            ) from error
-        if isinstance(cause, SpectraMindError):
-            raise cause from error
-        raise
-
-
-def _advice(config: TrainingConfig) -> str:
-    """Settings to change where memory ends, those first that take most."""
-    advice = (
-        f"Lower training.batch_size (now {config.batch_size}), or model.encoders.fgs1.d_model and "
-        "model.encoders.airs.hidden, or raise model.encoders.fgs1.stride. "
-    )
-    if config.reobserved == 0:
-        return f"{advice}Of a computer's own memory, fewer runtime.workers take less."
-    return (
-        f"{advice}Of a computer's own memory, observed-again planets take most: lower "
-        f"training.reobserved (now {config.reobserved}) or runtime.workers."
-    )
+def _epoch(trainer: Trainer, before: int) -> int:
+    return before + trainer.current_epoch
 
 
 def _trainer(module: StageModule, callbacks: list[Callback], place: Place) -> Trainer:
@@ -388,7 +378,7 @@ def _trainer(module: StageModule, callbacks: list[Callback], place: Place) -> Tr
         accelerator="gpu" if place.device.type == "cuda" else "cpu",
         devices=place.devices,
         strategy=strategy(place.devices),
-        precision=precision(place.device, amp=config.amp),
+        precision=place.precision,
         max_epochs=module.schedule.epochs,
         gradient_clip_val=config.gradient_clip,
         callbacks=[*callbacks, bar],
@@ -402,14 +392,14 @@ def _trainer(module: StageModule, callbacks: list[Callback], place: Place) -> Tr
     )
 
 
-def untrained_nll(module: SpectrumModule, validation: Batches, device: torch.device) -> float:
+def first_nll(module: SpectrumModule, validation: Batches, device: torch.device) -> float:
     """Mean validation likelihood of the network as it is [nat]."""
     network = module.network.to(device).eval()
     total, planets = 0.0, 0
     with torch.inference_mode():
-        for features, truth, _ in validation:
-            terms = module.terms(features.to(device), truth.to(device))
-            total, planets = total + float(terms.nll) * len(features), planets + len(features)
+        for features, truth, named in validation:
+            nll = module.validation_nll((features.to(device), truth.to(device), named), 0)
+            total, planets = total + float(nll) * len(features), planets + len(features)
     network.train()
     return total / planets
 

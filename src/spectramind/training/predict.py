@@ -1,7 +1,7 @@
 """Spectra from trained members: one posterior a member, mixed into one."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,8 @@ from spectramind.model.network import ModelConfig
 from spectramind.observation import Star, TransitFit
 from spectramind.posterior import SpectrumPosterior
 from spectramind.training.data import FeatureTable, feature_table
-from spectramind.training.device import is_out_of_memory, resolve_device, seeded
+from spectramind.training.device import resolve_device, seeded
+from spectramind.training.memory import is_out_of_memory
 from spectramind.training.store import Member, member_names, read_member
 
 Epistemic = Literal["ensemble", "mc_dropout"]
@@ -110,24 +111,29 @@ def predict(
 def _predict_member(
     member: Member, table: FeatureTable, *, passes: int, device: torch.device, seed: int
 ) -> SpectrumPosterior:
+    try:
+        parts = list(_predict_parts(member, table, passes=passes, device=device, seed=seed))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        elsewhere = "Set runtime.device=cpu" if device.type != "cpu" else "Free memory"
+        raise ConfigError(
+            f"{member.name}: the {device.type} is out of memory with {_BATCH} planets at once. "
+            f"{elsewhere}, or predict on a machine with more; only a network trained with a "
+            "smaller model.encoders.airs.hidden or model.encoders.fgs1.d_model needs less."
+        ) from error
+    return SpectrumPosterior.joined(parts)
+
+
+def _predict_parts(
+    member: Member, table: FeatureTable, *, passes: int, device: torch.device, seed: int
+) -> Iterator[SpectrumPosterior]:
+    """Posterior of some planets after the other."""
     network = member.network.to(device).train(passes > 0)
     batch = member.scaling.batch(table)
-    parts: list[SpectrumPosterior] = []
     with seeded(seed, device), torch.inference_mode():
         for rows in torch.arange(len(batch)).split(_BATCH):
-            try:
-                part = batch[rows].to(device)
-                draws = [network(part) for _ in range(max(passes, 1))]
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                elsewhere = "Set runtime.device=cpu" if device.type != "cpu" else "Free memory"
-                raise ConfigError(
-                    f"{member.name}: the {device.type} is out of memory with {len(rows)} planets "
-                    f"at once. {elsewhere}, or predict on a machine with more; only a network "
-                    "trained with a smaller model.encoders.airs.hidden or "
-                    "model.encoders.fgs1.d_model needs less."
-                ) from error
-            parts.append(SpectrumPosterior.mixture(draws).cpu())
+            part = batch[rows].to(device)
+            draws = [network(part) for _ in range(max(passes, 1))]
+            yield SpectrumPosterior.mixture(draws).cpu()
     network.eval()
-    return SpectrumPosterior.joined(parts)

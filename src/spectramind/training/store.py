@@ -33,7 +33,7 @@ Weights = dict[str, torch.Tensor]
 
 
 class Epoch(NamedTuple):
-    """One line of the training log; epoch 0 is the untrained network, which is the fit."""
+    """One line of the training log; epoch 0 is the network that training began with."""
 
     epoch: int
     training_loss: float | None  # mean over the epoch's batches
@@ -60,6 +60,17 @@ class Member:
     scaling: Scaling
     best_epoch: int
     history: tuple[Epoch, ...]
+
+
+def member_name(fold: int, seed: int) -> str:
+    """Name of the member of a fold and seed number."""
+    return f"fold{fold}_seed{seed}"
+
+
+def member_slot(name: str) -> tuple[int, int]:
+    """Fold and seed number of a member, from its name."""
+    fold, seed = name.removeprefix("fold").split("_seed")
+    return int(fold), int(seed)
 
 
 def member_names(folder: Path) -> list[str]:
