@@ -31,7 +31,7 @@ from grading import scores_by_planet
 from observed import Observed, observe
 from spectramind import config as configuration
 from spectramind.archive.submission import read_spectra
-from spectramind.borrowed import PRETRAINED, run_folder
+from spectramind.artefacts import PRETRAINED, run_folder
 from spectramind.config import Config
 from spectramind.diagnose.metrics import naive_statistics
 from spectramind.observation import TransitFit

@@ -8,10 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from spectramind.artefacts import read_sidecar, stage_code_hash
+from spectramind.artefacts import borrowed_hash, read_sidecar, stage_code_hash
 from spectramind.cli import app
 from spectramind.command import execute
-from spectramind.config import load, stage_hash
+from spectramind.config import STAGES, load, stage_hash
 from spectramind.errors import ConfigError, DataError
 
 COMMANDS = [
@@ -94,12 +94,34 @@ def test_no_archive_after_an_earlier_run(invoke, tmp_path):
     sidecar = {
         "config_hash": stage_hash(config, "calibrate"),
         "code_hash": stage_code_hash("calibrate"),
+        "borrowed_hash": "",
         "data_hash": "x",
     }
     (folder / "stage.json").write_text(json.dumps(sidecar))
     done = invoke("train", "data=kaggle", "data.root=nowhere", "--dry-run")
     assert done.exit_code == 1
     assert "data=sim" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "stage", "file"),
+    [
+        ("prior", "fit", "fit/priors/all.safetensors"),
+        ("training.start", "train", "train/members/fold0_seed0.json"),
+        ("weights", "predict", "calibrate-temp/calibration.json"),
+    ],
+)
+def test_what_is_borrowed_makes_a_stage_and_those_after_it_stale(tmp_path, key, stage, file):
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text("one")
+    config = load([f"{key}={tmp_path / file if key == 'prior' else tmp_path}"])
+    before = [borrowed_hash(config, own) for own in STAGES]
+    path.write_text("another")
+    after = [borrowed_hash(config, own) for own in STAGES]
+    changed = [own for own, old, new in zip(STAGES, before, after, strict=True) if old != new]
+    assert changed == list(STAGES[STAGES.index(stage) :])
+    assert set(before[: STAGES.index(stage)]) == {""}
 
 
 def test_damaged_sidecar_means_not_finished(tmp_path):

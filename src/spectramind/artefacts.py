@@ -1,5 +1,6 @@
 """Where the artefacts of each stage lie, what they were made from, and whether they are fresh."""
 
+import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,15 @@ CALIBRATION = "calibration.json"  # calibrate-temp
 SPECTRA = "spectra.parquet"  # predict
 INTERVALS = "intervals.parquet"  # predict
 SUBMISSION = "submission.csv"  # predict
+PRETRAINED = Path("pretrained")  # in place of another run's folder, or of its priors
+SHIPPED = Path(__file__).resolve().parent / PRETRAINED  # laid out like `runtime.out`
 HIDDEN_LABELS = "truth/test.csv"  # of a simulated archive
+# Files of another run that say what a stage takes from it; a prior may be a file of its own.
+_BORROWED: dict[Stage, tuple[str, ...]] = {
+    "fit": ("fit/priors/all.safetensors",),
+    "train": ("train/members/*.json",),
+    "predict": ("train/members/*.json", f"calibrate-temp/{CALIBRATION}"),
+}
 # Packages and modules whose code a stage's result depends on, beyond those of earlier stages.
 # The `deps` of dvc.yaml are the same.
 STAGE_CODE: dict[Stage, tuple[str, ...]] = {
@@ -69,6 +78,28 @@ def stage_code_hash(stage: Stage) -> str:
     return code_hash(*sorted({part for name in stages for part in STAGE_CODE[name]}))
 
 
+def run_folder(named: Path) -> Path:
+    """The `runtime.out` of another run; `pretrained` is what `make pretrained` has left."""
+    return SHIPPED if named == PRETRAINED else named
+
+
+def borrowed_hash(config: Config, stage: Stage) -> str:
+    """Hash of what a stage and those before it take from other runs; empty where they do not."""
+    named: dict[Stage, Path | None] = {
+        "fit": config.prior, "train": config.training.start, "predict": config.weights,
+    }  # fmt: skip
+    seen = hashlib.sha256()
+    before = STAGES[: STAGES.index(stage) + 1]
+    taken: dict[Stage, Path] = {
+        own: run_folder(run) for own, run in named.items() if run and own in before
+    }
+    for own, run in taken.items():
+        files = [path for pattern in _BORROWED[own] for path in sorted(run.glob(pattern))]
+        for path in files or [run]:
+            seen.update(path.read_bytes() if path.is_file() else b"not there")
+    return seen.hexdigest()[:16] if taken else ""
+
+
 def data_hash(config: Config) -> str:
     """Hash of the archive at `data.root`; see `archive.fingerprint`.
 
@@ -113,9 +144,13 @@ def read_sidecar(config: Config, stage: Stage) -> dict[str, Any] | None:
 
 
 def up_to_date(config: Config, stage: Stage) -> bool:
-    """Whether this code made the stage's folder with this configuration from this archive."""
+    """Whether this code made the stage's folder with this configuration from these data."""
     made = read_sidecar(config, stage)
-    wanted = {"config_hash": stage_hash(config, stage), "code_hash": stage_code_hash(stage)}
+    wanted = {
+        "config_hash": stage_hash(config, stage),
+        "code_hash": stage_code_hash(stage),
+        "borrowed_hash": borrowed_hash(config, stage),
+    }
     if made is None or any(made.get(key) != value for key, value in wanted.items()):
         return False
     return stage == "simulate" or made.get("data_hash") == data_hash(config)

@@ -1,10 +1,11 @@
 """What a run takes from elsewhere: weights and priors of other runs, spectra of the simulator."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.artefacts import stage_folder
+from spectramind.artefacts import PRETRAINED, SHIPPED, stage_folder
 from spectramind.config import Config
 from spectramind.errors import ConfigError
 from spectramind.observation import Star, TransitFit
@@ -14,18 +15,10 @@ from spectramind.transit.store import fit_path, read_facts
 if TYPE_CHECKING:
     from spectramind.training.reobservation import Donors
 
-PRETRAINED = Path("pretrained")  # in place of a folder or file
-_SHIPPED = Path(__file__).resolve().parent / PRETRAINED  # laid out like `runtime.out`
-
-
-def run_folder(named: Path) -> Path:
-    """The `runtime.out` of another run; `pretrained` is what `make pretrained` has left."""
-    return _SHIPPED if named == PRETRAINED else named
-
 
 def prior_file(named: Path) -> Path:
     """The file that `prior` names; `pretrained` is what `make pretrained` has left."""
-    return prior_path(_SHIPPED / "fit", None) if named == PRETRAINED else named
+    return prior_path(SHIPPED / "fit", None) if named == PRETRAINED else named
 
 
 def require_prior(config: Config) -> None:
@@ -40,6 +33,23 @@ def require_prior(config: Config) -> None:
         raise ConfigError(
             f"weights={config.weights}: the archive has too few labels to learn a prior over "
             "spectra from, which the network's fits had. Fit it with prior=pretrained too."
+        )
+
+
+def require_epistemic(config: Config, run: Path) -> None:
+    """Refuse another measure of the members' spread than the one their temperature is for.
+
+    Raises:
+        ConfigError: If it is so.
+    """
+    path = run / "train" / "train.json"
+    if not path.is_file():  # `predict` says what it misses
+        return
+    known = json.loads(path.read_text())["epistemic"]
+    if known != config.uq.epistemic:
+        raise ConfigError(
+            f"uq.epistemic={config.uq.epistemic}: the temperature of weights={config.weights} "
+            f"was fitted with {known}. Set uq.epistemic={known}, or train."
         )
 
 

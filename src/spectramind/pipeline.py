@@ -24,16 +24,18 @@ from spectramind.artefacts import (
     SIDECAR,
     SPECTRA,
     SUBMISSION,
+    borrowed_hash,
     command_of,
     forget_data_hash,
     light_curve_store,
     provenance_of,
+    run_folder,
     stage_code_hash,
     stage_folder,
     store_folder,
 )
 from spectramind.assessment import fit_posterior, gather_evidence, score_facts
-from spectramind.borrowed import donors_of, prior_file, require_prior, run_folder
+from spectramind.borrowed import donors_of, prior_file, require_epistemic, require_prior
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.config import STAGES, Config, Stage, dump, freeze
 from spectramind.diagnose.scoring import challenge_score, depths_of
@@ -82,6 +84,7 @@ def _seal(config: Config, stage: Stage, folder: Path, result: Result, *, seconds
         folder / SIDECAR,
         provenance,
         code_hash=stage_code_hash(stage),
+        borrowed_hash=borrowed_hash(config, stage),
         command=command_of(stage),
         device=config.runtime.device,
         seconds=seconds,
@@ -347,6 +350,7 @@ def predict(config: Config, folder: Path) -> Result:
     run = config.runtime.out if config.weights is None else run_folder(config.weights)
     if not own:
         require_prior(config)
+        require_epistemic(config, run)
     planets, posterior = predict_members(
         run / "train",
         fits,

@@ -10,7 +10,9 @@ from safetensors.numpy import load_file
 from tiny_run import TINY, spectramind
 
 from spectramind.archive.submission import read_spectra
-from spectramind.borrowed import PRETRAINED, prior_file, run_folder
+from spectramind.artefacts import PRETRAINED, run_folder
+from spectramind.borrowed import prior_file
+from spectramind.training.beginnings import read_folds
 from spectramind.transit.learning import read_priors
 from spectramind.transit.store import read_fits
 
@@ -32,6 +34,7 @@ def test_they_are_small_and_whole(shipped):
     spectrum = read_priors(prior_file(PRETRAINED)).spectrum
     assert spectrum is not None
     assert spectrum.planets >= 1000
+    assert len(read_folds(shipped / "train/folds.parquet").planet_ids) == report["planets"]
 
 
 def test_every_part_says_where_it_comes_from(shipped):
@@ -55,6 +58,13 @@ def test_spectra_from_a_new_archive_at_once(copy):
     sigma = np.stack([fits[planet].sigma for planet in planets])
     moved = np.abs(spectra.mu.numpy() - fitted) / sigma
     assert 0.01 < moved.mean() < 3.0  # the network has its say, and no more than that
+
+
+def test_their_temperature_holds_for_an_ensemble_alone(copy):
+    words = ("weights=pretrained", "prior=pretrained", "uq.epistemic=mc_dropout")
+    done = spectramind(copy, "predict", *TINY, *words, check=False)
+    assert done.returncode == 2
+    assert "uq.epistemic=mc_dropout: the temperature of weights=pretrained was" in done.stderr
 
 
 def test_training_goes_on_from_them(shipped, copy):
