@@ -4,6 +4,7 @@
     python benchmarks/ablation.py             all variants; stores ablation.json; trainings that
                                               are done stay in artefacts, so that it can go on
     python benchmarks/ablation.py --only "no readout" --seeds 1     one of them, not stored
+    python benchmarks/ablation.py --steps     time of a training step without each part; stores it
     python benchmarks/ablation.py --stored    the last full run again
 
 Every variant learns from the same planets, each observed again with other atmospheres, at
@@ -16,7 +17,11 @@ A planet that is observed again keeps its light curves: their residuals then kno
 new noise, and FGS1 cannot help but with what orbit and detector do. So what reads light curves
 is also tried on own observations alone, and differs there by `apart` from that network, as does
 `without the fit`, which starts from the training planets' mean spectrum and sees light curves
-that no fit has cleaned. The last line is JSON.
+that no fit has cleaned.
+
+`seconds` of a training hold whatever else went on: observations are drawn once for all variants,
+by the first. So steps are timed by themselves, forward and backward of one batch on one core,
+variants in turn, the median over rounds. The last line is JSON.
 """
 
 import argparse
@@ -35,6 +40,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float64
+from torch import Tensor
 
 import fitless
 import parts
@@ -46,6 +52,8 @@ from spectramind.artefacts import stage_folder
 from spectramind.borrowed import donors_of
 from spectramind.config import Config
 from spectramind.diagnose.metrics import naive_statistics
+from spectramind.instrument import WAVELENGTHS
+from spectramind.model.likelihood import LossConfig
 from spectramind.model.network import V50, Batch, FeatureSizes, ModelConfig
 from spectramind.parallel import each
 from spectramind.provenance import code_hash, digest, git_state, utc_now, write_json
@@ -61,11 +69,13 @@ from spectramind.training.data import (
 from spectramind.training.device import seeded
 from spectramind.training.module import Place, train_network
 from spectramind.training.reobservation import Donors, RenewedBatches, Reobservations
+from spectramind.training.store import SIZES
 from spectramind.transit.store import read_fits
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "ablation.json"
 JUDGED, STOPPING, SPLIT_SEED = 300, 60, 2027  # planets, and the seed that deals them
 SEEDS = (1, 2)
+WARM_UP = 3  # rounds of steps that are not counted
 WORKERS = os.cpu_count() or 1
 CPU = torch.device("cpu")
 Build = Callable[[ModelConfig, FeatureSizes], V50]
@@ -114,6 +124,12 @@ VARIANTS = {
 }
 
 
+TIMED = (
+    WHOLE, "no FGS1 encoder", "transformer for Mamba", "bidirectional Mamba", "rgcn for gat",
+    "no readout",
+)  # fmt: skip
+
+
 class KeptDonors(Donors):
     """Donors whose observations of an epoch are drawn once a process, for all variants."""
 
@@ -155,16 +171,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What each part of the network is worth.")
     parser.add_argument("--only", action="append", choices=VARIANTS, help="this variant")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="so many seeds")
+    parser.add_argument("--steps", action="store_true", help="time of a training step alone")
     parser.add_argument("--stored", action="store_true", help="print the last full run")
     arguments = parser.parse_args()
+    stored = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    names, seeds = arguments.only or list(VARIANTS), SEEDS[: arguments.seeds]
     if arguments.stored:
-        result = json.loads(RESULT.read_text())
+        result = stored
+    elif arguments.steps:
+        result = stored | {"steps": measure_steps(TIMED)}
     else:
-        names = arguments.only or list(VARIANTS)
-        seeds = SEEDS[: arguments.seeds]
-        result = measure(names, seeds)
-        if arguments.only is None and seeds == SEEDS:
-            write_json(RESULT, result)
+        result = stored | measure(names, seeds)
+    if not arguments.stored and arguments.only is None and seeds == SEEDS:
+        write_json(RESULT, result)
     print_table(result)
     print(json.dumps(result))
 
@@ -193,6 +212,54 @@ def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
         "git_sha": sha,
         "git_dirty": dirty,
     }
+
+
+def measure_steps(names: tuple[str, ...], rounds: int = 40, size: int = 32) -> dict[str, Any]:
+    """Milliseconds of a step of each variant, median over rounds in which each has its turn."""
+    torch.set_num_threads(1)
+    (sha, dirty), tasks = git_state(), {}
+    for name in names:
+        config = configuration.load(["experiment=ablation", *VARIANTS[name].overrides])
+        with seeded(SEEDS[0], CPU):
+            network = VARIANTS[name].build(config.model, SIZES)
+            batch, truth = _random_batch(size, config.transit.fgs1_bins)
+        tasks[name] = partial(_step_ms, network, batch, truth, config.model.loss)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds + WARM_UP):
+        for name, step in tasks.items():
+            milliseconds = step()
+            if turn >= WARM_UP:
+                found[name].append(milliseconds)
+    return {
+        "ms": {name: round(float(np.median(own)), 1) for name, own in found.items()},
+        "planets": size,
+        "rounds": rounds,
+        "seed": SEEDS[0],
+        "date": utc_now(),
+        "git_sha": sha,
+        "git_dirty": dirty,
+    }
+
+
+def _random_batch(size: int, bins: int) -> tuple[Batch, Tensor]:
+    """Planets of one visit at full length: how long a step takes does not rest on their values."""
+    depth = 0.01 + 1e-4 * torch.randn(size, WAVELENGTHS, dtype=torch.float64)
+    batch = Batch(
+        nodes=torch.randn(size, WAVELENGTHS, SIZES.nodes),
+        series=torch.randn(size, 1, SIZES.series, bins),
+        mask=torch.ones(size, 1, bins, dtype=torch.bool),
+        planet=torch.randn(size, SIZES.planet),
+        depth=depth, sigma=torch.full_like(depth, 1e-4),
+        asymmetry=torch.randn(size, WAVELENGTHS),
+    )  # fmt: skip
+    return batch, depth + 1e-4
+
+
+def _step_ms(network: V50, batch: Batch, truth: Tensor, loss: LossConfig) -> float:
+    start = time.perf_counter()
+    network.zero_grad()
+    network.loss(batch, truth, loss).backward()
+    return 1e3 * (time.perf_counter() - start)
 
 
 def rows_of(
@@ -331,17 +398,19 @@ def scores(
 
 
 def print_table(result: dict[str, Any]) -> None:
-    """Gain over the fit of each variant, and what it costs against all parts."""
+    """Gain over the fit of each variant, what it differs by from the network beside, its steps."""
     print(
         f"{result['planets']} planets judged, {result['teachers']} teach; fit {result['fit']:.4f}"
     )
-    print(f"{'':30s}{'gain':>9s}{'error':>8s}{'apart':>9s}{'error':>8s}{'seconds':>9s}")
+    steps = result.get("steps", {}).get("ms", {})
+    print(f"{'':30s}{'gain':>9s}{'error':>8s}{'apart':>9s}{'error':>8s}{'step ms':>9s}")
     for name, row in result["rows"].items():
         apart, error = row.get("apart", math.nan), row.get("apart_error", math.nan)
         print(
             f"{name:30s}{row['gain']:+9.4f}{row['error']:8.4f}{apart:+9.4f}{error:8.4f}"
-            f"{np.mean(row['seconds']):9.0f}"
+            f"{steps.get(name, math.nan):9.1f}"
         )
+    print(f"measured {result['date']} at {result['git_sha']}, dirty {result['git_dirty']}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import ablation
-from ablation import OWN, WHOLE, Judgement, remembered, rows_of
+from ablation import OWN, WHOLE, Judgement, measure_steps, remembered, rows_of
+from spectramind import config as configuration
+from spectramind.model.network import V50
+from spectramind.training.store import SIZES
 
 
 def test_rows_stand_beside_the_right_network_planet_by_planet():
@@ -49,3 +52,27 @@ def test_a_training_is_remembered_until_what_it_rests_on_changes(tmp_path, monke
     assert len(trained) == 4
     monkeypatch.setattr(ablation, "code_hash", lambda *_: "other code")
     assert remembered(school(1.0), tmp_path, (WHOLE, 1)).gain[1] == 5.0
+
+
+def test_steps_are_those_of_the_variants(monkeypatch):
+    """Every variant has its turn in each round, and is the network that its name says."""
+    turns = []
+
+    def step(network, batch, truth, _):
+        assert len(batch) == len(truth) == 2
+        turns.append(type(network.fgs1).__name__)
+        return float(len(turns))
+
+    monkeypatch.setattr(ablation, "_step_ms", step)
+    made = measure_steps((WHOLE, "no FGS1 encoder"), rounds=3, size=2)
+    assert turns == ["Fgs1Encoder", "Silent"] * (3 + ablation.WARM_UP)
+    first = 1.0 + 2 * ablation.WARM_UP
+    assert made["ms"] == {WHOLE: first + 2.0, "no FGS1 encoder": first + 3.0}
+
+
+def test_a_step_takes_time_and_leaves_gradients():
+    config = configuration.load(["experiment=ablation"])
+    network = V50(config.model, SIZES)
+    batch, truth = ablation._random_batch(2, 64)
+    assert ablation._step_ms(network, batch, truth, config.model.loss) > 0.0
+    assert any(own.grad is not None and own.grad.abs().sum() > 0 for own in network.parameters())
