@@ -397,6 +397,15 @@ def scores(
     return scores_by_planet(mu, sigma, truth, naive, config.diagnostics.metric)
 
 
+def scatter(rows: dict[str, dict[str, Any]]) -> float:
+    """Standard deviation of the difference of two variants from one seed to another.
+
+    Pooled over variants; each mean is over as many trainings as there are seeds.
+    """
+    variances = [np.var(row["gains"], ddof=1) / len(row["gains"]) for row in rows.values()]
+    return math.sqrt(2.0 * float(np.mean(variances))) if variances else math.nan
+
+
 def print_table(result: dict[str, Any]) -> None:
     """Gain over the fit of each variant, what it differs by from the network beside, its steps."""
     print(
@@ -410,6 +419,12 @@ def print_table(result: dict[str, Any]) -> None:
             f"{name:30s}{row['gain']:+9.4f}{row['error']:8.4f}{apart:+9.4f}{error:8.4f}"
             f"{steps.get(name, math.nan):9.1f}"
         )
+    for beside in (WHOLE, OWN):
+        rows = {
+            name: row for name, row in result["rows"].items()
+            if row.get("beside") == beside and VARIANTS[name].fit
+        }  # fmt: skip
+        print(f"beside {beside!r}, training itself moves `apart` by {scatter(rows):.5f}")
     print(f"measured {result['date']} at {result['git_sha']}, dirty {result['git_dirty']}")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ablation
-from ablation import OWN, WHOLE, Judgement, measure_steps, remembered, rows_of
+from ablation import OWN, WHOLE, Judgement, measure_steps, remembered, rows_of, scatter
 from spectramind import config as configuration
 from spectramind.model.network import V50
 from spectramind.training.store import SIZES
@@ -76,3 +76,8 @@ def test_a_step_takes_time_and_leaves_gradients():
     batch, truth = ablation._random_batch(2, 64)
     assert ablation._step_ms(network, batch, truth, config.model.loss) > 0.0
     assert any(own.grad is not None and own.grad.abs().sum() > 0 for own in network.parameters())
+
+
+def test_scatter_of_two_trainings_each_by_hand():
+    rows = {"a": {"gains": [0.0, 2.0]}, "b": {"gains": [1.0, 1.0]}}  # variances 2 and 0
+    assert scatter(rows) == pytest.approx(np.sqrt(2.0 * (2.0 / 2 + 0.0) / 2))
