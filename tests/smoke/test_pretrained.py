@@ -12,7 +12,7 @@ from tiny_run import TINY, spectramind
 from spectramind.archive.submission import read_spectra
 from spectramind.artefacts import PRETRAINED, run_folder
 from spectramind.borrowed import prior_file
-from spectramind.training.beginnings import read_folds
+from spectramind.training.folds import read_folds
 from spectramind.transit.learning import read_priors
 from spectramind.transit.store import read_fits
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from spectramind.errors import DataError
-from spectramind.training.folds import assign_folds
+from spectramind.errors import ArtefactError, DataError
+from spectramind.training.folds import FOLDS, assign_folds, read_folds, write_folds
 
 PLANETS = list(range(100, 140))
 
@@ -64,3 +64,14 @@ def test_refuses_too_few_planets(count, folds):
     message = rf"of {count} are left after calibration, too few for training\.folds={folds}"
     with pytest.raises(DataError, match=message):
         make(PLANETS[:count], folds=folds)
+
+
+def test_roles_survive_the_disk_and_a_damaged_table_is_refused(tmp_path):
+    folds = make()
+    write_folds(tmp_path / FOLDS, folds)
+    back = read_folds(tmp_path / FOLDS)
+    np.testing.assert_array_equal(back.planet_ids, folds.planet_ids)
+    np.testing.assert_array_equal(back.fold, folds.fold)
+    (tmp_path / FOLDS).write_bytes(b"PAR1 and no more")
+    with pytest.raises(ArtefactError, match=r"folds\.parquet: cannot be read as the table of fol"):
+        read_folds(tmp_path / FOLDS)

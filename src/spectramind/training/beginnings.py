@@ -1,21 +1,15 @@
 """Networks of another run that a training goes on from, none of which saw what it is judged on."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from jaxtyping import Int64
-from polars.exceptions import PolarsError
 
 from spectramind.errors import ArtefactError, ConfigError
 from spectramind.model.network import ModelConfig
-from spectramind.provenance import write_atomic
-from spectramind.training.folds import CALIBRATION, Folds
+from spectramind.training.folds import CALIBRATION, FOLDS, Folds, read_folds
 from spectramind.training.store import Member, member_names, member_slot, read_member
-
-FOLDS = "folds.parquet"  # of a training run: the role of each planet
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,37 +58,3 @@ def read_beginnings(run: Path, model: ModelConfig) -> Beginnings:
         )
     members = tuple(read_member(folder / "members", name, model) for name in names)
     return Beginnings(members, read_folds(folder / FOLDS))
-
-
-def write_folds(path: Path, folds: Folds) -> None:
-    """Write the role of each planet: its fold, or none in the calibration set."""
-    aside = folds.fold == CALIBRATION
-    table = pl.DataFrame(
-        {
-            "planet_id": folds.planet_ids,
-            "role": np.where(aside, "calibration", "fold"),
-            "fold": [
-                None if apart else fold for fold, apart in zip(folds.fold, aside, strict=True)
-            ],
-        }
-    )
-    buffer = io.BytesIO()
-    table.write_parquet(buffer)
-    write_atomic(path, buffer.getvalue())
-
-
-def read_folds(path: Path) -> Folds:
-    """Read what `write_folds` wrote.
-
-    Raises:
-        ArtefactError: If the file is damaged.
-    """
-    try:
-        table = pl.read_parquet(path)
-        fold = table["fold"].fill_null(CALIBRATION).to_numpy()
-        return Folds(table["planet_id"].to_numpy(), fold.astype(np.int64))
-    except (OSError, PolarsError) as error:
-        raise ArtefactError(
-            f"{path}: cannot be read as the table of folds ({error}). Run `spectramind train` of "
-            "that run again."
-        ) from error

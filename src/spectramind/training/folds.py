@@ -1,13 +1,19 @@
 """Who trains, who judges: folds of the training planets and the untouched calibration set."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 from jaxtyping import Int, Int64
+from polars.exceptions import PolarsError
 
-from spectramind.errors import DataError
+from spectramind.errors import ArtefactError, DataError
+from spectramind.provenance import write_atomic
 
+FOLDS = "folds.parquet"  # of a training run: the role of each planet
 CALIBRATION = -1  # fold number of a planet of the calibration set
 _FEWEST_TRAINING = 2  # planets a fold must leave: one to train on, one to stop on
 
@@ -64,6 +70,40 @@ def assign_folds(
     fold[order[:aside]] = CALIBRATION
     fold[order[aside:]] = np.arange(len(planets) - aside) % folds
     return Folds(planets, fold)
+
+
+def write_folds(path: Path, folds: Folds) -> None:
+    """Write the role of each planet: its fold, or none in the calibration set."""
+    aside = folds.fold == CALIBRATION
+    table = pl.DataFrame(
+        {
+            "planet_id": folds.planet_ids,
+            "role": np.where(aside, "calibration", "fold"),
+            "fold": [
+                None if apart else fold for fold, apart in zip(folds.fold, aside, strict=True)
+            ],
+        }
+    )
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_folds(path: Path) -> Folds:
+    """Read what `write_folds` wrote.
+
+    Raises:
+        ArtefactError: If the file is damaged.
+    """
+    try:
+        table = pl.read_parquet(path)
+        fold = table["fold"].fill_null(CALIBRATION).to_numpy()
+        return Folds(table["planet_id"].to_numpy(), fold.astype(np.int64))
+    except (OSError, PolarsError) as error:
+        raise ArtefactError(
+            f"{path}: cannot be read as the table of folds ({error}). Run `spectramind train` of "
+            "that run again."
+        ) from error
 
 
 def _refuse(

@@ -29,7 +29,7 @@ from spectramind.provenance import (
     write_atomic,
     write_json,
 )
-from spectramind.training.beginnings import FOLDS, Beginnings, read_beginnings, write_folds
+from spectramind.training.beginnings import Beginnings, read_beginnings
 from spectramind.training.data import (
     Batches,
     FeatureTable,
@@ -39,7 +39,7 @@ from spectramind.training.data import (
     truth_of,
 )
 from spectramind.training.device import Precision, precision, resolve_device, seeded
-from spectramind.training.folds import Folds, assign_folds
+from spectramind.training.folds import FOLDS, Folds, assign_folds, write_folds
 from spectramind.training.loggers import require_logger
 from spectramind.training.memory import told
 from spectramind.training.module import Place, train_network
