@@ -118,8 +118,8 @@ def settings(config, *, masked=0):
 def train(model_config, prepared, tmp_path):
     """Without dropout, so that the number of processes can only change the rounding."""
     values = model_config.model_dump()
-    for encoder in values["encoders"].values():
-        encoder["dropout"] = 0.0
+    for part in (*values["encoders"].values(), values["fusion"]):
+        part["dropout"] = 0.0
     model = type(model_config).model_validate(values)
 
     def make(config, devices, poison=None):
@@ -158,7 +158,7 @@ def test_two_processes_end_with_equal_weights_and_saw_disjoint_planets(
     )
     before = {name: value.clone() for name, value in network.state_dict().items()}
     callbacks = [keep, Recorder(tmp_path)]
-    module._fit_stage(stage, data.training, data.validation, callbacks, place)
+    module._fit_stage(stage, data.training, data.validation, callbacks, place, 0)
     first, second = (load_file(tmp_path / f"rank{number}.safetensors") for number in (0, 1))
     seen = torch.cat([first.pop("seen"), second.pop("seen")], dim=1)  # 6 steps of 4 planets
     assert seen.shape == (6, 4)

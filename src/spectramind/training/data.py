@@ -241,7 +241,7 @@ class Batches:
         self.planets = len(samples.planet_ids)  # rows an epoch
         self.size = size
         self.seed = seed
-        self.epoch: Callable[[], int] = lambda: 0  # the trainer tells
+        self.epoch: Callable[[], int] = _first  # the trainer tells
 
     def samples(self, epoch: int) -> Samples:  # noqa: ARG002 - others have samples for each
         """What an epoch learns from."""
@@ -261,6 +261,10 @@ class Batches:
         for part in rows.split(self.size):
             planets = samples.planet_ids[part.numpy()].tolist()
             yield samples.features[part], samples.truth[part], planets
+
+
+def _first() -> int:
+    return 0
 
 
 def _some(planets: Sequence[int]) -> str:
