@@ -1,5 +1,7 @@
 """The fused scan is the definition, in value and in every gradient."""
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -147,6 +149,22 @@ def test_scan_runs_in_float32_under_autocast_and_returns_the_precision_of_x():
     assert torch.equal(y, exact.bfloat16())
     y.sum().backward()
     assert rounded[0].grad.dtype == torch.bfloat16
+
+
+def test_a_scan_leaves_torch_the_threads_it_had():
+    """Numba's threads start with the first scan of a process; torch shares its OpenMP."""
+    code = """
+import torch
+from spectramind.model.scan.op import selective_scan
+x, a, b = torch.ones(2, 8, 16), -torch.ones(16, 4), torch.ones(2, 8, 4)
+selective_scan(x, x, a, b, b, torch.ones(16))
+print(torch.get_num_threads())
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
 
 
 def test_threads_change_no_bit_and_are_those_of_torch():

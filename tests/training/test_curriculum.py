@@ -176,7 +176,7 @@ def test_a_terminal_gets_a_bar_and_a_file_does_not(train, training_config, monke
     config = with_stages(training_config, masked=0, contrastive=0, epochs=1)
     train(config, "file", bar=True)
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True, raising=False)
-    train(config, "hidden", bar=False, precision="32-true")
+    train(config, "hidden", bar=False)
     assert "Epoch" not in capsys.readouterr().err
     train(config, "terminal", bar=True)
     said = capsys.readouterr()

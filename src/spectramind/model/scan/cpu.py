@@ -369,8 +369,11 @@ def _inputs(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -
 @contextmanager
 def _threads_of_torch() -> Iterator[None]:
     """As many of numba's threads as torch may use too."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(torch.get_num_threads(), before))
+    threads = torch.get_num_threads()
+    before = numba.get_num_threads()  # starts them at first, and OpenMP then gives torch as many
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    numba.set_num_threads(min(threads, before))
     try:
         yield
     finally:
