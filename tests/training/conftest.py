@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from biased_fits import STAR, make_fit
 
-from spectramind.model.network import ModelConfig
+from spectramind.model.network import V50, ModelConfig
 from spectramind.observation import Labels
 from spectramind.provenance import Provenance
+from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of
+from spectramind.training.module import Place, train_network
 from spectramind.training.settings import TrainingConfig
+from spectramind.training.store import SIZES
 
 SMALL_MODEL = {
     "encoders": {
@@ -81,5 +85,38 @@ def archive():
         stars = {planet: replace(STAR, radius_rsun=1.0 + 1e-3 * planet) for planet in fits}
         labels = Labels(np.array(list(made)), np.stack([truth for _, truth in made.values()]))
         return fits, stars, labels
+
+    return make
+
+
+@pytest.fixture
+def train_one(archive, model_config, tmp_path):
+    """Train one network on twelve planets, four a batch, which also choose its epoch."""
+
+    def make(config, folder="unfinished", *, bar=False, lessons=Batches):
+        fits, stars, labels = archive(12)
+        table = feature_table(fits, stars)
+        truth = torch.from_numpy(truth_of(labels, table.planet_ids))
+        samples = Samples(Scaling.of(table).batch(table), truth, table.planet_ids)
+        torch.manual_seed(6)
+        return train_network(
+            V50(model_config, SIZES), SIZES, lessons(samples, size=4, seed=3),
+            Batches(samples, size=4, seed=None), member="fold0_seed0", loss=model_config.loss,
+            config=config, seed=9,
+            place=Place(
+                torch.device("cpu"), 1, "none", tmp_path / "logs", tmp_path / folder, bar,
+                precision="32-true",
+            ),
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def train(train_one, training_config):
+    """The same with the small settings and anything that a test changes."""
+
+    def make(folder="unfinished", *, lessons=Batches, **changes):
+        return train_one(training_config.model_copy(update=changes), folder, lessons=lessons)
 
     return make

@@ -10,35 +10,14 @@ import torch
 from spectramind.errors import ConfigError, DataError
 from spectramind.model.network import V50
 from spectramind.training.checkpoint import SafetensorsIO
-from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of
+from spectramind.training.data import Samples, Scaling, feature_table
 from spectramind.training.loggers import logger_of, require_logger
 from spectramind.training.members import train_members
-from spectramind.training.module import Place, SpectrumModule, train_network
+from spectramind.training.module import SpectrumModule
 from spectramind.training.predict import predict, predict_members
 from spectramind.training.store import SIZES, Member
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def train(archive, model_config, training_config, tmp_path):
-    fits, stars, labels = archive(12)
-    table = feature_table(fits, stars)
-    truth = torch.from_numpy(truth_of(labels, table.planet_ids))
-    samples = Samples(Scaling.of(table).batch(table), truth, table.planet_ids)
-
-    def make(folder="unfinished", **changes):
-        sets = [Batches(samples, size=4, seed=seed) for seed in (3, None)]
-        torch.manual_seed(6)
-        return train_network(
-            V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",
-            loss=model_config.loss, config=training_config.model_copy(update=changes), seed=9,
-            place=Place(
-                CPU, 1, "none", tmp_path / "logs", tmp_path / folder, False, precision="32-true"
-            ),
-        )  # fmt: skip
-
-    return make
 
 
 def stored_epoch(folder: Path) -> int:

@@ -11,11 +11,11 @@ from safetensors.torch import save
 
 from spectramind.errors import ArtefactError
 from spectramind.model.network import V50
-from spectramind.training import members, module
+from spectramind.training import module
 from spectramind.training.checkpoint import SafetensorsIO, is_checkpoint
 from spectramind.training.curriculum import ContrastiveAlignment, MaskedAutoencoding
-from spectramind.training.data import Scaling, feature_table, truth_of
-from spectramind.training.module import KeepCheckpoint, Place, learning_rate_share, train_network
+from spectramind.training.data import Scaling, feature_table
+from spectramind.training.module import KeepCheckpoint, learning_rate_share
 from spectramind.training.settings import Schedule, TrainingConfig
 from spectramind.training.store import SIZES
 
@@ -106,23 +106,8 @@ def test_schedule_by_hand():
 
 
 @pytest.fixture
-def train(archive, model_config, tmp_path):
-    def make(config, folder="unfinished", *, bar=False):
-        fits, stars, labels = archive(12)
-        table = feature_table(fits, stars)
-        truth = torch.from_numpy(truth_of(labels, table.planet_ids))
-        samples = members.Samples(Scaling.of(table).batch(table), truth, table.planet_ids)
-        sets = [members.Batches(samples, size=4, seed=seed) for seed in (3, None)]
-        torch.manual_seed(6)
-        return train_network(
-            V50(model_config, SIZES), SIZES, *sets, member="fold0_seed0",
-            loss=model_config.loss, config=config, seed=9,
-            place=Place(
-                CPU, 1, "none", tmp_path / "logs", tmp_path / folder, bar, precision="32-true"
-            ),
-        )  # fmt: skip
-
-    return make
+def train(train_one):
+    return train_one
 
 
 class Killed(Exception):

@@ -5,33 +5,10 @@ import math
 import pytest
 import torch
 
-from spectramind.model.network import V50
-from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of
-from spectramind.training.module import Place, SpectrumModule, train_network
-from spectramind.training.store import SIZES
+from spectramind.training.data import Batches
+from spectramind.training.module import SpectrumModule
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def train(archive, model_config, training_config, tmp_path):
-    fits, stars, labels = archive(12)
-    table = feature_table(fits, stars)
-    truth = torch.from_numpy(truth_of(labels, table.planet_ids))
-    samples = Samples(Scaling.of(table).batch(table), truth, table.planet_ids)
-
-    def make(lessons=Batches, **changes):
-        torch.manual_seed(6)
-        return train_network(
-            V50(model_config, SIZES), SIZES, lessons(samples, size=4, seed=3),
-            Batches(samples, size=4, seed=None), member="fold0_seed0", loss=model_config.loss,
-            config=training_config.model_copy(update=changes), seed=9,
-            place=Place(
-                CPU, 1, "none", tmp_path / "logs", tmp_path / "unfinished", False, "32-true"
-            ),
-        )  # fmt: skip
-
-    return make
 
 
 def test_the_rate_follows_the_schedule_step_by_step(train, monkeypatch):
@@ -100,5 +77,5 @@ def test_every_epoch_of_every_stage_has_a_number_of_its_own(train, training_conf
             "contrastive": stages.contrastive.model_copy(update={"epochs": 1}),
         }
     )
-    train(Noted, epochs=2, curriculum=curriculum, early_stop_patience=9)
+    train(lessons=Noted, epochs=2, curriculum=curriculum, early_stop_patience=9)
     assert epochs == [0, 1, 2, 3, 4]

@@ -72,8 +72,8 @@ class StageModule(LightningModule, ABC):
         features, truth, planets = batch
         loss = self.loss_of(features, truth)
         if not self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss))):
-            told = f"the loss is {float(loss.detach()):g}"
-            raise _not_finite(self, self.current_epoch + 1, told, of_all(planets))
+            found = f"the loss is {float(loss.detach()):g}"
+            raise _not_finite(self, self.current_epoch + 1, found, of_all(planets))
         size = len(features)
         self.log(
             "training_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True
@@ -103,9 +103,9 @@ _KEYS = {
 }
 
 
-def _not_finite(module: StageModule, epoch: int, told: str, planets: list[int]) -> DataError:
+def _not_finite(module: StageModule, epoch: int, found: str, planets: list[int]) -> DataError:
     return DataError(
-        f"{module.member}, {module.stage} epoch {epoch}: {told} in the batch of planets "
+        f"{module.member}, {module.stage} epoch {epoch}: {found} in the batch of planets "
         f"{', '.join(map(str, planets))}. Look at the fits of these planets, or lower "
         f"{_KEYS[module.stage]}lr (now {module.schedule.lr:g}); members already finished and the "
         "checkpoint of the epoch before are kept."
