@@ -47,17 +47,19 @@ import parts
 from fitless import fitless_table
 from grading import scores_by_planet
 from spectramind import config as configuration
-from spectramind.archive.layout import open_archive
-from spectramind.artefacts import stage_folder
-from spectramind.borrowed import donors_of
+from spectramind.archive.layout import open_archive, stars_of
+from spectramind.closure import code_hash
 from spectramind.config import Config
 from spectramind.diagnose.metrics import naive_statistics
+from spectramind.files import write_json
 from spectramind.instrument import WAVELENGTHS
-from spectramind.model.likelihood import LossConfig
-from spectramind.model.network import V50, Batch, FeatureSizes, ModelConfig
+from spectramind.model.network import V50, Batch, FeatureSizes
+from spectramind.model.settings import LossConfig, ModelConfig
 from spectramind.parallel import each
-from spectramind.provenance import code_hash, digest, git_state, utc_now, write_json
-from spectramind.sources import stars_of
+from spectramind.provenance import digest, git_state, utc_now
+from spectramind.stages.folders import stage_folder
+from spectramind.stages.train import donors_of
+from spectramind.training.augmentation import Donors, RenewedBatches, Reobservations
 from spectramind.training.data import (
     Batches,
     FeatureTable,
@@ -68,9 +70,11 @@ from spectramind.training.data import (
 )
 from spectramind.training.device import seeded
 from spectramind.training.module import Place, train_network
-from spectramind.training.reobservation import Donors, RenewedBatches, Reobservations
 from spectramind.training.store import SIZES
 from spectramind.transit.store import read_fits
+
+# Whose code a variant depends on.
+TRAINING = ("spectramind.training.members", "spectramind.training.augmentation")
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "ablation.json"
 JUDGED, STOPPING, SPLIT_SEED = 300, 60, 2027  # planets, and the seed that deals them
@@ -311,9 +315,7 @@ def remembered(school: School, folder: Path, task: tuple[str, int]) -> Judgement
     code = [Path(own.__file__).read_text() for own in (parts, fitless)]
     data = sha256(school.table.nodes.tobytes() + school.truth.tobytes()).hexdigest()
     asked = [config.model.model_dump(mode="json"), config.training.model_dump(mode="json")]
-    key = digest(
-        [name, seed, code_hash("model", "training"), *code, school.donors.key, data, *asked]
-    )
+    key = digest([name, seed, code_hash(*TRAINING), *code, school.donors.key, data, *asked])
     path = folder / f"{key}.json"
     if path.is_file():
         known = json.loads(path.read_text())

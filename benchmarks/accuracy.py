@@ -47,9 +47,10 @@ from sets import (
 )
 from spectramind import config as configuration
 from spectramind.config import Config
+from spectramind.files import write_json
 from spectramind.parallel import each
-from spectramind.provenance import git_state, utc_now, write_json
-from spectramind.transit.learning import Lesson, deal_folds
+from spectramind.provenance import git_state, utc_now
+from spectramind.transit.priors import Lesson, deal_folds
 from spectramind.transit.settings import TransitConfig
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "accuracy.json"

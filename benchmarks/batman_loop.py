@@ -24,11 +24,11 @@ from spectramind import config as configuration
 from spectramind.instrument import wavelength_um
 from spectramind.transit.batch import Batch, make_white_batch
 from spectramind.transit.fit import Planet, prepare
-from spectramind.transit.learning import Priors, read_priors
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.parameters import Layout
-from spectramind.transit.population import Guess, guess_orbit
+from spectramind.transit.priors import Priors, read_priors
 from spectramind.transit.settings import TransitConfig
+from spectramind.transit.shared_prior import Guess, guess_orbit
 from spectramind.transit.white import SharedPrior, first_guesses, fit_white, stack_priors
 
 _SMALLEST_DEPTH = 1e-6

@@ -22,7 +22,7 @@ from jaxtyping import Float64
 from sets import DRIFT_ORDER, DriftPrior, TransitTruth, World, drift_prior
 from spectramind.parallel import each
 from spectramind.transit.binning import BinnedVisit
-from spectramind.transit.prior import PriorOnDevice, SpectrumPrior, log_signal
+from spectramind.transit.spectrum_prior import PriorOnDevice, SpectrumPrior, log_signal
 
 Spectrum = tuple[Float64[np.ndarray, " 283"], Float64[np.ndarray, " 283"]]  # depth and sigma
 

@@ -27,8 +27,9 @@ from spectramind.archive.layout import open_archive
 from spectramind.calibrate import fused, reference
 from spectramind.calibrate.chain import read_pixels
 from spectramind.calibrate.settings import CalibrationConfig
+from spectramind.files import write_json
 from spectramind.instrument import CHANNELS
-from spectramind.provenance import describe, git_state, utc_now, write_json
+from spectramind.provenance import describe, git_state, utc_now
 from spectramind.simulate.writer import simulate_archive
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "calibrate.json"
@@ -77,8 +78,9 @@ def measure(*, cadence_factor: int, repeats: int) -> dict[str, object]:
         root = Path(folder)
         provenance = describe(
             stage="simulate",
-            config_hash=configuration.stage_hash(settings, "simulate"),
-            data_hash="none",
+            config_hash="-",
+            code_hash="-",
+            data_hash="",
             seed=settings.simulate.seed,
         )
         simulate_archive(

@@ -38,11 +38,12 @@ from grading import scores_by_planet
 from observed import Observed, observe
 from spectramind import config as configuration
 from spectramind.diagnose.metrics import energy_score, naive_statistics
+from spectramind.files import write_json
 from spectramind.model.diffusion import Denoiser, white_noise
 from spectramind.model.heads import Head, soft_bound
 from spectramind.model.likelihood import robust_nll
 from spectramind.posterior import SpectrumPosterior
-from spectramind.provenance import git_state, utc_now, write_json
+from spectramind.provenance import git_state, utc_now
 from spectramind.training.data import feature_table, truth_of
 from v50 import FULL
 

@@ -18,12 +18,12 @@ from spectramind.observation import TransitFit
 from spectramind.transit.batch import make_white_batch
 from spectramind.transit.depths import marginalise
 from spectramind.transit.fit import Planet, fit_planets, learn_from
-from spectramind.transit.learning import Lesson, Priors, first_priors, learn_priors
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.parameters import ORBIT, Layout
-from spectramind.transit.population import Population, guess_orbit
-from spectramind.transit.prior import SpectrumPrior, learn_spectrum_prior
+from spectramind.transit.priors import Lesson, Priors, first_priors, learn_priors
 from spectramind.transit.settings import FailureConfig, TransitConfig
+from spectramind.transit.shared_prior import Population, guess_orbit
+from spectramind.transit.spectrum_prior import SpectrumPrior, learn_spectrum_prior
 from spectramind.transit.verdict import lost
 from spectramind.transit.white import fit_white, stack_priors
 

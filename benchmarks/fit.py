@@ -26,12 +26,13 @@ from fit_chain import PRIORS, store
 from sets import World, sim2025
 from spectramind import config as configuration
 from spectramind.config import Config
-from spectramind.provenance import git_state, utc_now, write_json
+from spectramind.files import write_json
+from spectramind.provenance import git_state, utc_now
 from spectramind.simulate.curves import draw_curves
 from spectramind.simulate.systems import draw_systems
 from spectramind.simulate.visit import draw_visit
 from spectramind.transit.flux import transit_flux
-from spectramind.transit.learning import learn_priors, write_priors
+from spectramind.transit.priors import learn_priors, write_priors
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "fit.json"
 PLANETS, TEACHERS, SEED = 8, 40, 2026

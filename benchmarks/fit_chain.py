@@ -18,7 +18,7 @@ import torch
 from spectramind import config as configuration
 from spectramind.observation import LightCurves, Star
 from spectramind.transit.fit import fit_planets, prepare
-from spectramind.transit.learning import read_priors
+from spectramind.transit.priors import read_priors
 
 PRIORS = "priors.safetensors"
 Observed = tuple[Star | None, list[LightCurves]]

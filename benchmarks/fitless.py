@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from spectramind.artefacts import light_curve_store
 from spectramind.config import Config
 from spectramind.observation import LightCurves
+from spectramind.stages.folders import light_curve_store
 from spectramind.training.data import FeatureTable
 from spectramind.training.features import PLANET_FEATURES
 

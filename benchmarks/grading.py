@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from spectramind.diagnose.metrics import (
-    MetricConfig,
     naive_statistics,
     planet_scores,
     point_scores_2025,
     score_2024,
     score_2025,
 )
+from spectramind.diagnose.settings import MetricConfig
 
 _FAR = 8.0  # [sigma]
 _CHANNELS = {"fgs1": slice(0, 1), "airs": slice(1, None)}  # of the 283 wavelengths

@@ -26,15 +26,12 @@ from torch import Tensor
 from torch_geometric.nn import GATConv, RGCNConv
 
 from spectramind import config as configuration
-from spectramind.model.gnn import (
-    AirsEncoderConfig,
-    GraphEncoder,
-    RelationalAttention,
-    RelationalConvolution,
-)
+from spectramind.files import write_json
+from spectramind.model.gnn import GraphEncoder, RelationalAttention, RelationalConvolution
 from spectramind.model.graph import Relations, relations
+from spectramind.model.settings import AirsEncoderConfig
 from spectramind.model.twin import GraphTwin, gat_edges, rgcn_edges
-from spectramind.provenance import git_state, utc_now, write_json
+from spectramind.provenance import git_state, utc_now
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "graph.json"
 SEED = 1337

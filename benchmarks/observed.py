@@ -15,11 +15,13 @@ import numpy as np
 from accuracy import Plan, batches, plan_2024, plan_2025, taught
 from sets import LABELS_2024, World, inject2024, shifted, sim2025
 from spectramind import config as configuration
+from spectramind.closure import code_hash
+from spectramind.files import write_atomic, write_json
 from spectramind.observation import Labels, Star, TransitFit
 from spectramind.parallel import each
-from spectramind.provenance import code_hash, digest, write_atomic, write_json
+from spectramind.provenance import digest
 from spectramind.transit.fit import Planet, fit_planets
-from spectramind.transit.learning import Priors, learn_priors, read_priors, write_priors
+from spectramind.transit.priors import Priors, learn_priors, read_priors, write_priors
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.store import fit_path, read_fits, write_fit
 
@@ -51,7 +53,8 @@ def observe(name: str, size: tuple[int, int, int | None], workers: int) -> Obser
         FileNotFoundError: If inject2024 is asked for and the spectra of 2024 are not here.
     """
     config = configuration.load([]).transit
-    key = digest([code_hash("simulate", "transit"), config.model_dump(mode="json"), size])
+    code = code_hash("spectramind.simulate.writer", "spectramind.transit.stage")
+    key = digest([code, config.model_dump(mode="json"), size])
     folder = CACHE / f"{name}-{key}"
     if not (folder / "done.json").is_file():
         _make(name, size, folder, config, workers)

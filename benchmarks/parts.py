@@ -5,7 +5,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spectramind.model.gnn import GraphEncoder
-from spectramind.model.network import V50, FeatureSizes, ModelConfig
+from spectramind.model.network import V50, FeatureSizes
+from spectramind.model.settings import ModelConfig
 
 _HEADS = 4  # of the transformer
 

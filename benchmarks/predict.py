@@ -27,10 +27,12 @@ import polars as pl
 import torch
 
 from spectramind import config as configuration
-from spectramind.artefacts import SUBMISSION, forget_data_hash, provenance_of, stage_folder
-from spectramind.config import Config, Stage
-from spectramind.pipeline import run_stage
-from spectramind.provenance import git_state, utc_now, write_json
+from spectramind.config import Config
+from spectramind.files import write_json
+from spectramind.provenance import git_state, utc_now
+from spectramind.stages.folders import SUBMISSION, Stage, stage_folder
+from spectramind.stages.freshness import forget_data_hash, provenance_of
+from spectramind.stages.runner import run_stage
 from spectramind.training.store import Trained, member_names, read_member, write_member
 from spectramind.transit.store import fit_path, read_facts, read_fit, write_fit
 
@@ -50,9 +52,9 @@ OVERRIDES = (
 CLOCKED = """
 import json, sys, time
 from pathlib import Path
-import spectramind.pipeline as pipeline
+import spectramind.stages.predict as stage
 import spectramind.training.predict as prediction
-from spectramind.cli import main
+from spectramind.cli.app import main
 from spectramind.model.gnn import GraphEncoder
 from spectramind.model.mamba import Fgs1Encoder
 from spectramind.model.network import V50
@@ -71,8 +73,8 @@ def clock(owner, name, part):
             seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
     setattr(owner, name, timed)
 
-clock(pipeline, "read_fits", "reading fits")
-clock(pipeline, "stars_of", "reading stars")
+clock(stage, "read_fits", "reading fits")
+clock(stage, "stars_of", "reading stars")
 clock(prediction, "feature_table", "features")
 clock(Scaling, "batch", "scaling")
 clock(prediction, "read_member", "reading members")
@@ -80,7 +82,7 @@ clock(Fgs1Encoder, "forward", "network FGS1")
 clock(GraphEncoder, "forward", "network AIRS")
 clock(V50, "forward", "network")
 for name in ("write_spectra", "write_intervals", "write_submission"):
-    clock(pipeline, name, "writing")
+    clock(stage, name, "writing")
 sys.argv = ["spectramind", "predict", *overrides]
 try:
     main()

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from spectramind.files import write_atomic, write_json
 from spectramind.instrument import AIRS, FGS1, Channel, to_scored, wavelength_um
-from spectramind.provenance import git_state, utc_now, write_atomic, write_json
+from spectramind.provenance import git_state, utc_now
 from spectramind.simulate.detector import converter, draw_pixels, foreground, raw_counts
 from spectramind.simulate.population import stream
 from spectramind.simulate.scene import ChannelScene, build_scene

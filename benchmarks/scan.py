@@ -30,9 +30,10 @@ import torch
 from mambapy.mamba import MambaBlock
 from torch import Tensor
 
+from spectramind.files import write_json
 from spectramind.model.scan import scan_reference, selective_scan
 from spectramind.model.scan.lanes import exp2, load, store
-from spectramind.provenance import git_state, utc_now, write_json
+from spectramind.provenance import git_state, utc_now
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "scan.json"
 LENGTH, LONG, CHANNELS, STATES, SEED = 8192, 135_000, 512, 16, 2026

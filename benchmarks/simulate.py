@@ -19,8 +19,9 @@ import sys
 from pathlib import Path
 
 from spectramind import config as configuration
+from spectramind.files import write_json
 from spectramind.instrument import AIRS
-from spectramind.provenance import git_state, utc_now, write_json
+from spectramind.provenance import git_state, utc_now
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "simulate.json"
 SIMULATE = """
@@ -32,7 +33,9 @@ from spectramind.simulate.settings import SimulateConfig
 from spectramind.simulate.writer import simulate_archive
 for section in sys.argv[1:]:  # the first one loads the compiled kernels
     config = SimulateConfig(**json.loads(section))
-    made_by = describe(stage="simulate", config_hash="-", data_hash="none", seed=config.seed)
+    made_by = describe(
+        stage="simulate", config_hash="-", code_hash="-", data_hash="", seed=config.seed
+    )
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         simulate_archive(

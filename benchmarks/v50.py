@@ -31,14 +31,17 @@ from grading import scores_by_planet
 from observed import Observed, observe
 from spectramind import config as configuration
 from spectramind.archive.submission import read_spectra
-from spectramind.artefacts import PRETRAINED, run_folder
+from spectramind.closure import code_hash
 from spectramind.config import Config
 from spectramind.diagnose.metrics import naive_statistics
+from spectramind.files import write_json
 from spectramind.observation import TransitFit
-from spectramind.provenance import describe, git_state, utc_now, write_json
+from spectramind.provenance import describe, git_state, utc_now
+from spectramind.stages.folders import PRETRAINED, run_folder
 from spectramind.training.members import train_members
 from spectramind.training.predict import predict_members
 
+TRAINING_CODE = code_hash("spectramind.training.members", "spectramind.training.augmentation")
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "v50.json"
 SETS = ("sim2025", "inject2024", "shifted")
 FULL, SMALL = (800, 400, None), (80, 40, 100)
@@ -168,7 +171,9 @@ def _train(school: Observed, config: Config, out: Path) -> Answers:
         model=config.model, training=config.training,
         epistemic="ensemble", mc_samples=config.uq.mc_samples, device=config.runtime.device,
         devices=1, workers=os.cpu_count() or 1, logger="none", out=out,
-        provenance=describe(stage="train", config_hash="", data_hash="", seed=SEED),
+        provenance=describe(
+            stage="train", config_hash="", code_hash=TRAINING_CODE, data_hash="", seed=SEED
+        ),
     )  # fmt: skip
     parts = [read_spectra(out / f"{name}.parquet") for name in ("oof", "calibration")]
     ids = np.concatenate([own for own, _ in parts])

@@ -1,13 +1,13 @@
 import pytest
 
-from spectramind.config import freeze, load, load_params
+from spectramind.config import load, load_params
 from spectramind.errors import ConfigError
 
 
 def test_round_trip_through_params_file(tmp_path):
     config = load(["experiment=demo", "training.lr=1e-3"])
     path = tmp_path / "params.yaml"
-    path.write_text(freeze(config))
+    path.write_text(config.frozen())
     assert load_params(path) == config
 
 

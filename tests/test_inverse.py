@@ -46,7 +46,9 @@ def written(root, on, **changes):
     }
     values["detector"] |= changes
     config = SimulateConfig(**values)
-    provenance = describe(stage="simulate", config_hash="-", data_hash="", seed=config.seed)
+    provenance = describe(
+        stage="simulate", config_hash="-", code_hash="k", data_hash="", seed=config.seed
+    )
     simulate_archive(
         config,
         root=root,

@@ -4,17 +4,10 @@ import stat
 
 import pytest
 
+from spectramind.cli.log import LOG_EVENTS, LOG_MARKDOWN, append_event
 from spectramind.errors import ArtefactError
-from spectramind.provenance import (
-    LOG_EVENTS,
-    LOG_MARKDOWN,
-    append_event,
-    describe,
-    digest,
-    git_state,
-    write_atomic,
-    write_sidecar,
-)
+from spectramind.files import write_atomic
+from spectramind.provenance import describe, digest, git_state, write_sidecar
 
 EVENT = {"time": "t", "command": "fit", "state": "done", "outputs": ["a", "b"], "seed": 1}
 
@@ -46,7 +39,7 @@ def test_writing_below_a_file_is_an_error_with_advice(tmp_path):
 
 
 def test_sidecar_carries_provenance_and_facts(tmp_path):
-    provenance = describe(stage="fit", config_hash="c", data_hash="d", seed=3)
+    provenance = describe(stage="fit", config_hash="c", code_hash="k", data_hash="d", seed=3)
     write_sidecar(tmp_path / "s.json", provenance, planets=2)
     found = json.loads((tmp_path / "s.json").read_text())
     assert found["config_hash"] == "c"

@@ -1,6 +1,6 @@
 """`python -m spectramind`."""
 
-from spectramind.cli import main
+from spectramind.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,7 @@
 """Composition of the configuration: YAML groups through Hydra into one frozen, validated object.
 
 Values live in `configs/`, types and ranges in the pydantic sections beside the code that reads
-them. `STAGE_KEYS` is the one place that says which keys a stage's result depends on; the
-configuration hash, the freshness of artefacts and the `params` of `dvc.yaml` all follow it.
+them.
 """
 
 import difflib
@@ -22,42 +21,18 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, StrictInt, ValidationError
 from pydantic_core import ErrorDetails
 
-from spectramind.archive.layout import DataConfig
+from spectramind.archive.settings import DataConfig
 from spectramind.calibrate.settings import CalibrationConfig
-from spectramind.diagnose.evidence import DiagnosticsConfig
+from spectramind.diagnose.settings import DiagnosticsConfig
 from spectramind.errors import ConfigError
-from spectramind.model.network import ModelConfig
-from spectramind.provenance import digest
+from spectramind.model.settings import ModelConfig
 from spectramind.settings import Settings
 from spectramind.simulate.settings import SimulateConfig
 from spectramind.training.settings import LoggerKind, TrainingConfig
 from spectramind.transit.settings import TransitConfig
-from spectramind.uq.calibration import UQConfig
+from spectramind.uq.settings import UQConfig
 
-Stage = Literal["simulate", "calibrate", "fit", "train", "calibrate-temp", "predict", "diagnose"]
-
-# Keys that each stage adds to those of the stages before it; `simulate` stands alone, because
-# the stages after it know the archive by its data hash.
-STAGE_KEYS: dict[Stage, tuple[str, ...]] = {
-    "simulate": ("data.level", "simulate"),
-    "calibrate": ("calibration", "data.level"),
-    "fit": ("prior", "transit"),
-    "train": (
-        "diagnostics.metric",
-        "model",
-        "simulate.atmosphere",
-        "simulate.population",
-        "training",
-        "uq.epistemic",
-        "uq.mc_samples",
-    ),
-    "calibrate-temp": ("uq.levels", "uq.temp_scale"),
-    "predict": ("uq.corel", "weights"),
-    "diagnose": ("diagnostics",),
-}
-STAGES = tuple(STAGE_KEYS)
 _PACKAGE = "# @package "
-_NOT_RESULT = {"calibration": ("cache",)}  # keys inside a section that change no result
 
 
 class RuntimeConfig(Settings):
@@ -71,7 +46,7 @@ class RuntimeConfig(Settings):
 
 
 class Config(Settings):
-    """The whole configuration; it ends at `pipeline.py`, stages receive their own section."""
+    """The whole configuration; it ends in `stages`, the science receives its own sections."""
 
     data: DataConfig
     prior: Path | None  # trained priors of another `fit`, or `pretrained`, in place of own ones
@@ -84,6 +59,10 @@ class Config(Settings):
     uq: UQConfig
     diagnostics: DiagnosticsConfig
     runtime: RuntimeConfig
+
+    def frozen(self) -> str:
+        """The text of `params.yaml`: resolved values, sorted keys."""
+        return yaml.safe_dump(dump(self), sort_keys=True)
 
 
 def configs_folder() -> Path:
@@ -175,27 +154,6 @@ def dump(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def freeze(config: Config) -> str:
-    """The text of `params.yaml`: resolved values, sorted keys."""
-    return yaml.safe_dump(dump(config), sort_keys=True)
-
-
-def stage_values(config: Config, stage: Stage) -> dict[str, Any]:
-    """The values that the result of a stage depends on, those of earlier stages included."""
-    tree = dump(config)
-    for section, names in _NOT_RESULT.items():
-        for name in names:
-            del tree[section][name]
-    first = 0 if stage == "simulate" else 1
-    stages = STAGES[first : STAGES.index(stage) + 1]
-    return {key: _at(tree, key) for name in stages for key in STAGE_KEYS[name]}
-
-
-def stage_hash(config: Config, stage: Stage) -> str:
-    """Configuration hash of a stage: no paths, workers, device or logger enter it."""
-    return digest(stage_values(config, stage))
-
-
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mapping to dotted keys."""
     flat: dict[str, Any] = {}
@@ -203,13 +161,6 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat.update(flatten(value, f"{name}.") if isinstance(value, dict) else {name: value})
     return flat
-
-
-def _at(tree: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - any JSON value
-    value: Any = tree
-    for part in key.split("."):
-        value = value[part]
-    return value
 
 
 def _no_such_choice(error: MissingConfigException) -> ConfigError:

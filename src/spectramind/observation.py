@@ -133,3 +133,15 @@ class TransitFit:
         root = (vectors * scale) @ vectors.T  # the symmetric root: it knows no signs of vectors
         normal = np.random.default_rng(self.planet_id).standard_normal((count, len(values)))
         return self.depth + normal @ root
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Spectra of planets, ready to be written."""
+
+    planet_ids: Sequence[int]
+    depth: Float64[np.ndarray, "B 283"]
+    sigma: Float64[np.ndarray, "B 283"]
+    covariance: Float32[np.ndarray, "B 283 283"] | None
+    samples: Float64[np.ndarray, "B S 283"] | None
+    reasons: Sequence[Sequence[str]]  # of flagged planets

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from spectramind.archive.foreign import open_foreign
-from spectramind.archive.layout import DataConfig
+from spectramind.archive.settings import DataConfig
 from spectramind.config import load
 from spectramind.errors import ConfigError, DataError
 from spectramind.instrument import airs_edges_um, wavelength_um

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from tiny_archive import PAIRS, PLANETS, maps_of, reads_of, write_columns
 
 from spectramind import instrument
-from spectramind.archive.layout import Archive, DataConfig, open_archive
+from spectramind.archive.layout import Archive, open_archive
+from spectramind.archive.settings import DataConfig
 from spectramind.errors import DataError
 from spectramind.instrument import AIRS, CHANNELS, FGS1
 

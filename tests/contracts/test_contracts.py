@@ -11,18 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spectramind.artefacts import STAGE_CODE
-from spectramind.config import (
-    STAGE_KEYS,
-    STAGES,
-    Config,
-    configs_folder,
-    flatten,
-    freeze,
-    load,
-    stage_hash,
-)
+from spectramind.closure import closure
+from spectramind.config import Config, configs_folder, flatten, load
 from spectramind.settings import Settings
+from spectramind.stages.dvc import pipeline_text
+from spectramind.stages.folders import STAGES, module_of
+from spectramind.stages.freshness import STAGE_KEYS, stage_hash
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "spectramind").rglob("*.py"))
@@ -39,7 +33,7 @@ def test_imports_point_down():
 
 
 def test_params_file_is_the_frozen_demo():
-    assert (ROOT / "params.yaml").read_text() == freeze(load(["experiment=demo"]))
+    assert (ROOT / "params.yaml").read_text() == load(["experiment=demo"]).frozen()
 
 
 def test_dvc_params_are_the_stage_keys():
@@ -49,12 +43,17 @@ def test_dvc_params_are_the_stage_keys():
         assert tuple(entry["params"]) == STAGE_KEYS[stage]
 
 
-def test_dvc_code_is_that_of_the_stages():
+def test_dvc_file_is_that_of_the_stages():
+    assert (ROOT / "dvc.yaml").read_text() == pipeline_text(load(["experiment=demo"]))
+
+
+def test_dvc_code_is_the_import_closure_of_each_stage():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for stage, entry in stages.items():
-        code = {dep.removeprefix("src/spectramind/") for dep in entry["deps"] if "src/" in dep}
-        assert code == set(STAGE_CODE[stage])
-        assert all((ROOT / dep).exists() for dep in entry["deps"] if "src/" in dep)
+        named = [ROOT / dep for dep in entry["deps"] if dep.startswith("src/")]
+        files = {path for place in named for path in [place, *place.rglob("*")]}
+        code = {path for path in files if path.is_file() and path.parent.name != "__pycache__"}
+        assert code == closure(module_of(stage))
 
 
 def test_dvc_outs_are_the_stage_folders():

@@ -9,8 +9,9 @@ import pytest
 import torch
 import yaml
 
-from spectramind.diagnose.evidence import DiagnosticsConfig, Evidence
+from spectramind.diagnose.evidence import Evidence
 from spectramind.diagnose.report import write_dashboard
+from spectramind.diagnose.settings import DiagnosticsConfig
 from spectramind.instrument import wavelength_um
 from spectramind.observation import Labels, TransitFit, VisitFit
 from spectramind.posterior import SpectrumPosterior

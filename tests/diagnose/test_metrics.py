@@ -6,7 +6,6 @@ import pytest
 from scipy.stats import norm
 
 from spectramind.diagnose.metrics import (
-    MetricConfig,
     channel_scores,
     energy_score,
     log_likelihood,
@@ -16,6 +15,7 @@ from spectramind.diagnose.metrics import (
     score_2024,
     score_2025,
 )
+from spectramind.diagnose.settings import MetricConfig
 from spectramind.errors import DataError
 
 NAIVE_2024 = {"naive_mean": 0.0025517145902829823, "naive_sigma": 0.0017261973793536417}

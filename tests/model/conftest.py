@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from spectramind.config import dump, load
-from spectramind.model.network import V50, Batch, FeatureSizes, ModelConfig
+from spectramind.model.network import V50, Batch, FeatureSizes
+from spectramind.model.settings import ModelConfig
 
 SIZES = FeatureSizes(nodes=5, series=3, planet=4)
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from spectramind.model.heads import CovarianceHead, CovarianceHeadConfig
+from spectramind.model.heads import CovarianceHead
 from spectramind.model.likelihood import joint_nll, loss_terms
-from spectramind.model.network import V50, FeatureSizes, ModelConfig
+from spectramind.model.network import V50, FeatureSizes
+from spectramind.model.settings import CovarianceHeadConfig, ModelConfig
 from spectramind.posterior import SpectrumPosterior
 
 SIZES = FeatureSizes(nodes=5, series=3, planet=4)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spectramind.model.diffusion import Denoiser, DiffusionConfig, matched_noise, white_noise
-from spectramind.model.network import V50, FeatureSizes, ModelConfig
+from spectramind.model.diffusion import Denoiser, matched_noise, white_noise
+from spectramind.model.network import V50, FeatureSizes
+from spectramind.model.settings import DiffusionConfig, ModelConfig
 from spectramind.posterior import SpectrumPosterior
 
 SIZES = FeatureSizes(nodes=5, series=3, planet=4)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from spectramind.instrument import wavelength_um
 from spectramind.model.gnn import GraphEncoder, RelationalAttention, RelationalConvolution
 from spectramind.model.graph import adjacent, detector, molecule, relations
-from spectramind.model.network import ModelConfig
+from spectramind.model.settings import ModelConfig
 from spectramind.spectroscopy import GASES, bands_of
 
 EDGE_TYPES = ("adjacent", "molecule", "detector")

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spectramind.model.mamba import Fgs1Encoder, Fgs1EncoderConfig, MambaBlock
-from spectramind.model.network import V50, FeatureSizes, ModelConfig
+from spectramind.model.mamba import Fgs1Encoder, MambaBlock
+from spectramind.model.network import V50, FeatureSizes
+from spectramind.model.settings import Fgs1EncoderConfig, ModelConfig
 
 SIZES = FeatureSizes(nodes=5, series=3, planet=4)
 INSIDE = torch.ones(1, 12, dtype=torch.bool)

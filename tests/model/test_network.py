@@ -7,7 +7,8 @@ import torch
 
 from spectramind.model.graph import relations
 from spectramind.model.likelihood import loss_terms
-from spectramind.model.network import V50, FeatureSizes, ModelConfig
+from spectramind.model.network import V50, FeatureSizes
+from spectramind.model.settings import ModelConfig
 
 SIZES = FeatureSizes(nodes=5, series=3, planet=4)
 

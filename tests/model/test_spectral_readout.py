@@ -2,7 +2,8 @@
 
 import torch
 
-from spectramind.model.network import V50, Batch, FeatureSizes, ModelConfig
+from spectramind.model.network import V50, Batch, FeatureSizes
+from spectramind.model.settings import ModelConfig
 
 
 def sizes_of(batch: Batch) -> FeatureSizes:

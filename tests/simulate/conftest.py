@@ -30,9 +30,11 @@ def make_settings():
 
 @pytest.fixture(scope="session")
 def write_archive():
-    def write(root, config=None, level="frames", **changes):
+    def write(root, config=None, level="frames", code="k", **changes):
         config = config or settings(**changes)
-        provenance = describe(stage="simulate", config_hash="-", data_hash="", seed=config.seed)
+        provenance = describe(
+            stage="simulate", config_hash="-", code_hash=code, data_hash="", seed=config.seed
+        )
         return simulate_archive(
             config,
             root=root,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY
 
-from spectramind.config import STAGES, freeze, load
+from spectramind.config import load
+from spectramind.stages.folders import STAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +39,7 @@ def _dvc(folder: Path, *words: str) -> str:
 
 def _repro(folder: Path, *overrides: str) -> list[str]:
     """Stages that `dvc repro` runs after freezing this configuration."""
-    (folder / "params.yaml").write_text(freeze(load([*TINY, *overrides])))
+    (folder / "params.yaml").write_text(load([*TINY, *overrides]).frozen())
     return re.findall(r"Running stage '([^']+)'", _dvc(folder, "repro"))
 
 

@@ -10,10 +10,9 @@ from safetensors.numpy import load_file
 from tiny_run import TINY, spectramind
 
 from spectramind.archive.submission import read_spectra
-from spectramind.artefacts import PRETRAINED, run_folder
-from spectramind.borrowed import prior_file
+from spectramind.stages.folders import PRETRAINED, prior_file, run_folder
 from spectramind.training.folds import read_folds
-from spectramind.transit.learning import read_priors
+from spectramind.transit.priors import read_priors
 from spectramind.transit.store import read_fits
 
 MEGABYTES = 5.0

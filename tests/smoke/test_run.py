@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from tiny_run import TINY, run_tiny, spectramind
 
-from spectramind.config import STAGES
+from spectramind.stages.folders import STAGES
 
 PRODUCTS = (
     "predict/submission.csv",

@@ -7,7 +7,8 @@ import pytest
 import torch
 from biased_fits import STAR, make_fit
 
-from spectramind.model.network import V50, ModelConfig
+from spectramind.model.network import V50
+from spectramind.model.settings import ModelConfig
 from spectramind.observation import Labels
 from spectramind.provenance import Provenance
 from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of

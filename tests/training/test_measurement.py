@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from default_sections import default_spectrum_prior
+from full_covariance import reobserve
 
-from spectramind.training.measurement import Measurement
-from spectramind.transit.prior import PriorOnDevice
-from spectramind.transit.reobserve import reobserve
+from spectramind.transit.measurement import Measurement
+from spectramind.transit.spectrum_prior import PriorOnDevice
 
 
 def test_equals_the_posterior_with_whole_covariances(archive):

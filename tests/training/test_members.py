@@ -30,6 +30,7 @@ def run(tmp_path, model_config, training_config, provenance):
     def train(data, *, folder="train", model=model_config, epistemic="ensemble", **changes):
         logger, device = changes.pop("logger", "none"), changes.pop("device", "cpu")
         devices, workers = changes.pop("devices", 1), changes.pop("workers", 1)
+        made_by = changes.pop("provenance", provenance)
         return train_members(
             *data,
             donors=changes.pop("donors", None),
@@ -43,7 +44,7 @@ def run(tmp_path, model_config, training_config, provenance):
             workers=workers,
             logger=logger,
             out=tmp_path / folder,
-            provenance=provenance,
+            provenance=made_by,
         )
 
     return train
@@ -244,11 +245,11 @@ def test_other_settings_or_data_train_anew(run, archive, tmp_path):
     assert run(archive(12, bias=0.0), epochs=1, seed=7).reused == 0
 
 
-def test_other_code_trains_anew(run, archive, monkeypatch):
+def test_other_code_trains_anew(run, archive, provenance):
     data = archive(12)
     run(data, epochs=1)
-    monkeypatch.setattr(members, "code_hash", lambda *parts: f"changed {parts}")
-    assert run(data, epochs=1).reused == 0
+    changed = replace(provenance, code_hash="changed")
+    assert run(data, epochs=1, provenance=changed).reused == 0
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff"])

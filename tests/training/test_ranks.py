@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from spectramind.errors import ConfigError, DataError
 from spectramind.model.network import V50
-from spectramind.training import module, ranks
+from spectramind.training import ddp, module
 from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of
-from spectramind.training.memory import is_out_of_memory
+from spectramind.training.ddp import Share, cause_of, rank, require_devices
 from spectramind.training.module import Place, train_network
-from spectramind.training.ranks import Share, cause_of, rank, require_devices
+from spectramind.training.out_of_memory import is_out_of_memory
 from spectramind.training.settings import TrainingConfig
 from spectramind.training.store import SIZES
 
@@ -47,7 +47,7 @@ def test_shares_are_disjoint_and_make_up_the_batches(
     share = Share(training, 2)
     parts = []
     for number in (0, 1):
-        monkeypatch.setattr(ranks, "rank", lambda number=number: number)
+        monkeypatch.setattr(ddp, "rank", lambda number=number: number)
         parts.append(list(share))
         assert len(parts[-1]) == len(share)
     seen = []

@@ -7,14 +7,14 @@ import pytest
 from default_sections import default_simulate, default_spectrum_prior
 
 from spectramind import config
-from spectramind.artefacts import stage_folder
-from spectramind.borrowed import donors_of
 from spectramind.errors import ConfigError
-from spectramind.training import members, reobservation
+from spectramind.stages.folders import stage_folder
+from spectramind.stages.train import donors_of
+from spectramind.training import augmentation, members
+from spectramind.training.augmentation import Atmospheres, RenewedBatches, find_donors
 from spectramind.training.data import Scaling, feature_table, truth_of
 from spectramind.training.features import PLANET_FEATURES
-from spectramind.training.reobservation import Atmospheres, RenewedBatches, find_donors
-from spectramind.transit.learning import Priors, first_priors, write_priors
+from spectramind.transit.priors import Priors, first_priors, write_priors
 from spectramind.transit.store import fit_path, write_fit
 
 COUNT = 3
@@ -154,7 +154,7 @@ def test_a_member_learns_from_its_own_planets_alone(
 
 
 def test_planets_in_a_donors_place_scatter_in_size_and_mass(archive, donors_among, monkeypatch):
-    monkeypatch.setattr(reobservation, "_FAMILY", 1)
+    monkeypatch.setattr(augmentation, "_FAMILY", 1)
     fits, stars, _ = archive(40)
     found = donors_among(fits, stars).observe(0, workers=1)
     own = np.array([fits[planet].white_depth for planet in found.donor.tolist()])

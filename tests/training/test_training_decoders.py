@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spectramind.errors import ArtefactError
-from spectramind.model.network import ModelConfig
+from spectramind.model.settings import ModelConfig
 from spectramind.training.data import feature_table
 from spectramind.training.members import train_members
 from spectramind.training.predict import predict, predict_members

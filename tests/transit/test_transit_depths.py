@@ -16,7 +16,7 @@ from spectramind.transit.depths import (
 )
 from spectramind.transit.linear import Linear, Normal
 from spectramind.transit.parameters import Layout
-from spectramind.transit.prior import Posterior, PriorOnDevice
+from spectramind.transit.spectrum_prior import Posterior, PriorOnDevice
 from spectramind.transit.white import SharedPrior, Solution, solve
 
 CONFIG = default_config()

@@ -17,8 +17,8 @@ from transit_world import (
 
 from spectramind.errors import DataError
 from spectramind.transit.fit import fit_planets, prepare
-from spectramind.transit.learning import first_priors
 from spectramind.transit.limb_darkening import quadratic_coefficients
+from spectramind.transit.priors import first_priors
 
 
 @pytest.fixture(scope="module")

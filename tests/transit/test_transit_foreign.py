@@ -13,9 +13,9 @@ from transit_world import default_config, draw_world, make_curves
 from spectramind.config import load
 from spectramind.errors import ArtefactError
 from spectramind.instrument import wavelength_um
-from spectramind.pipeline import run_stage
-from spectramind.transit.learning import first_priors, prior_path, read_priors, write_priors
-from spectramind.transit.prior import learn_spectrum_prior
+from spectramind.stages.runner import run_stage
+from spectramind.transit.priors import first_priors, prior_path, read_priors, write_priors
+from spectramind.transit.spectrum_prior import learn_spectrum_prior
 from spectramind.transit.store import read_fit, read_fits
 
 WORLDS = {planet: draw_world(planet) for planet in (1, 2, 3)}

@@ -12,7 +12,7 @@ from transit_world import default_config, draw_world, make_curves
 
 from spectramind.errors import ArtefactError
 from spectramind.transit.fit import fit_planets, learn_from, prepare
-from spectramind.transit.learning import (
+from spectramind.transit.priors import (
     deal_folds,
     first_priors,
     learn_priors,
@@ -20,7 +20,7 @@ from spectramind.transit.learning import (
     read_priors,
     write_priors,
 )
-from spectramind.transit.prior import learn_spectrum_prior
+from spectramind.transit.spectrum_prior import learn_spectrum_prior
 
 
 @pytest.fixture(scope="module")

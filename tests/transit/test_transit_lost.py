@@ -10,7 +10,7 @@ from spectramind.simulate.star import draw_star
 from spectramind.simulate.systems import System
 from spectramind.simulate.visit import draw_visit
 from spectramind.transit.fit import fit_planets, prepare
-from spectramind.transit.learning import first_priors
+from spectramind.transit.priors import first_priors
 
 
 @pytest.mark.parametrize("index", [155, 1128])

@@ -5,9 +5,9 @@ import pytest
 from transit_world import default_config
 
 from spectramind.observation import Star
-from spectramind.transit.learning import Lesson, first_priors, learn_priors
 from spectramind.transit.parameters import FIXED, Layout
-from spectramind.transit.population import (
+from spectramind.transit.priors import Lesson, first_priors, learn_priors
+from spectramind.transit.shared_prior import (
     Evidence,
     Guess,
     Population,

@@ -8,7 +8,7 @@ from transit_world import default_config
 from spectramind.errors import DataError
 from spectramind.instrument import wavelength_um
 from spectramind.observation import Star
-from spectramind.transit.prior import (
+from spectramind.transit.spectrum_prior import (
     PriorOnDevice,
     SpectrumPrior,
     _best_amplitudes,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from biased_visits import informed_fit, plain_prior
+from full_covariance import reobserve
 
 from spectramind.errors import DataError
-from spectramind.transit.prior import PriorOnDevice
-from spectramind.transit.reobserve import reobserve
+from spectramind.transit.spectrum_prior import PriorOnDevice
 
 W = 283
 

@@ -11,7 +11,7 @@ from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.flux import separation, transit_flux
 from spectramind.transit.linear import Linear
 from spectramind.transit.parameters import Layout
-from spectramind.transit.population import Guess, first_population
+from spectramind.transit.shared_prior import Guess, first_population
 from spectramind.transit.white import (
     SharedPrior,
     bounded,

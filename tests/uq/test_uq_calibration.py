@@ -11,15 +11,13 @@ from pydantic import ValidationError
 from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.posterior import SpectrumPosterior
 from spectramind.provenance import describe
-from spectramind.uq.calibration import (
-    UQConfig,
-    fit_calibration,
-    gaussian_half_width,
-    read_calibration,
-)
+from spectramind.uq.calibration import fit_calibration, gaussian_half_width, read_calibration
+from spectramind.uq.settings import UQConfig
 
 UQ = Path(__file__).parents[2] / "configs" / "uq" / "default.yaml"
-PROVENANCE = describe(stage="calibrate-temp", config_hash="c", data_hash="d", seed=1)
+PROVENANCE = describe(
+    stage="calibrate-temp", config_hash="c", code_hash="k", data_hash="d", seed=1
+)
 
 ALL = torch.ones(50, dtype=torch.bool)
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from spectramind.archive.submission import with_unmeasured
 from spectramind.errors import ArtefactError
 from spectramind.observation import Labels
 from spectramind.posterior import SpectrumPosterior
-from spectramind.uq.intervals import read_intervals, with_unmeasured, write_intervals
+from spectramind.uq.intervals import read_intervals, write_intervals
 
 
 def posterior(planets):

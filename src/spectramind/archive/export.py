@@ -6,6 +6,7 @@ that takes them as independent is too sure of its temperature and abundances.
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from jaxtyping import Float, Float32, Float64, Int64
 
 from spectramind import __version__
 from spectramind.errors import ArtefactError
+from spectramind.files import replacing, write_atomic
 from spectramind.instrument import FGS1_BAND_UM, airs_edges_um, wavelength_um
-from spectramind.provenance import replacing, write_atomic
+from spectramind.observation import Spectra
+from spectramind.provenance import Provenance
 
+NETCDF = ".nc"  # ending of a file for all planets
 _SOURCE = f"SpectraMind V50 {__version__}"
 _DEPTH = "transit depth (Rp/Rs)^2"
 _DIAGONAL_RTOL = 1e-3  # of float32 covariances from float64 errors, with ample room
@@ -207,3 +211,24 @@ def _check(
             f"{where}: the covariance is not finite or contradicts the errors: its diagonal is "
             f"{worst:.6g} times sigma^2 in one bin, expected 1. Scale both alike."
         )
+
+
+def write_export(spectra: Spectra, provenance: Provenance, out: Path) -> tuple[Path, ...]:
+    """Write spectra as one netCDF file, or as a folder of ECSV files."""
+    facts = {key: str(value) for key, value in asdict(provenance).items()}
+    if out.suffix == NETCDF:
+        write_spectra_netcdf(
+            out, spectra.planet_ids, spectra.depth, spectra.sigma, spectra.covariance,
+            samples=spectra.samples, reasons=spectra.reasons,
+            provenance=facts,
+        )  # fmt: skip
+        return (out,)
+    paths = []
+    for row, planet in enumerate(spectra.planet_ids):
+        covariance = None if spectra.covariance is None else spectra.covariance[row]
+        paths.append(out / f"{planet}.ecsv")
+        write_spectrum_ecsv(
+            paths[-1], planet, spectra.depth[row], spectra.sigma[row], covariance,
+            reasons=spectra.reasons[row], provenance=facts,
+        )  # fmt: skip
+    return tuple(paths)

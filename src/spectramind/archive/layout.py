@@ -3,13 +3,13 @@
 Counts of frames, cadences and integration times come from the files of the archive.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int
-from pydantic import model_validator
 
 from spectramind.archive.signals import (
     Exposure,
@@ -32,7 +32,6 @@ from spectramind.archive.tables import (
 from spectramind.errors import DataError
 from spectramind.instrument import CHANNELS, FGS1, Channel
 from spectramind.observation import DetectorMaps, Frames, Labels, Star
-from spectramind.settings import Settings
 
 Split = Literal["train", "test"]
 Year = Literal[2024, 2025]
@@ -42,22 +41,6 @@ _WAVELENGTHS = "wavelengths.csv"
 _LABELS: dict[Year, str] = {2024: "train_labels.csv", 2025: "train.csv"}
 _MAPS = ("dark", "dead", "flat", "linear_corr", "read")
 _NAMED = 5  # planets that one sentence of `problems` names
-
-
-class DataConfig(Settings):
-    """Which archive is read."""
-
-    name: Literal["sim", "kaggle", "lightcurves"]  # simulated here, of the challenge, or foreign
-    root: Path  # folder of the archive
-    level: Literal["frames", "lightcurves"]  # raw uint16 frames, or light curves
-
-    @model_validator(mode="after")
-    def _challenge_has_frames(self) -> "DataConfig":
-        if self.name == "kaggle" and self.level != "frames":
-            raise ValueError("data.level must be frames for data=kaggle: it has no light curves")
-        if self.name == "lightcurves" and self.level != "lightcurves":
-            raise ValueError("data.level must be lightcurves for data=lightcurves: no frames")
-        return self
 
 
 @dataclass(frozen=True)
@@ -295,3 +278,20 @@ def _planets_sentence(planets: set[int], found: str) -> str:
     return (
         f"planets {named}{more} {found}. Fetch the archive again or leave them out on both sides."
     )
+
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+def stars_of(
+    archive: Archive, split: Split, planets: Iterable[int]
+) -> tuple[dict[int, Star | None], tuple[str, ...]]:
+    """Star of each planet, and a sentence for each planet that the table lacks."""
+    stars: dict[int, Star | None] = {}
+    failures = []
+    for planet in planets:
+        try:
+            stars[planet] = archive.star(split, planet)
+        except DataError as error:
+            failures.append(str(error))
+    return stars, tuple(failures)

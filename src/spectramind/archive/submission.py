@@ -1,19 +1,20 @@
 """Spectra in files: the challenge's submission, and the tables that stages hand on."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int, Int64
 
 from spectramind.archive.tables import DEPTH_COLUMNS, planet_ids, read_table
 from spectramind.errors import ArtefactError, DataError
+from spectramind.files import write_atomic
 from spectramind.instrument import WAVELENGTHS
+from spectramind.observation import Labels, TransitFit
 from spectramind.posterior import SpectrumPosterior
-from spectramind.provenance import write_atomic
 
 SIGMA_COLUMNS = tuple(f"sigma_{number}" for number in range(1, WAVELENGTHS + 1))
 COLUMNS = ("planet_id", *DEPTH_COLUMNS, *SIGMA_COLUMNS)
@@ -212,3 +213,48 @@ def _some(things: Sequence[str] | np.ndarray) -> str:
     """The first few, and how many more."""
     named = ", ".join(str(thing) for thing in things[:_NAMED])
     return named + (f" and {len(things) - _NAMED} more" if len(things) > _NAMED else "")
+
+
+def completed_fit(
+    fits: Mapping[int, TransitFit], planets: Int[np.ndarray, " B"], labels: Labels
+) -> SpectrumPosterior:
+    """What the fit alone would submit: planets without a fit get the spread of the labels."""
+    fitted = np.array([planet for planet in planets if int(planet) in fits], dtype=planets.dtype)
+    missing = [int(planet) for planet in planets if int(planet) not in fits]
+    _, complete = with_unmeasured(fitted, fit_posterior(fits, fitted), missing, labels)
+    return complete
+
+
+def fit_posterior(
+    fits: Mapping[int, TransitFit], planets: Int[np.ndarray, " B"]
+) -> SpectrumPosterior:
+    """What the fit alone would submit for these planets, in their order: depths of at least 0."""
+    chosen = [fits[int(planet)] for planet in planets]
+    return SpectrumPosterior(
+        torch.from_numpy(np.stack([fit.depth for fit in chosen]).clip(min=0.0)),
+        torch.from_numpy(np.stack([fit.sigma for fit in chosen])),
+    )
+
+
+def with_unmeasured(
+    planet_ids: Int[np.ndarray, " B"],
+    posterior: SpectrumPosterior,
+    unmeasured: Sequence[int],
+    labels: Labels,
+) -> tuple[Int[np.ndarray, " C"], SpectrumPosterior]:
+    """Add planets without any measurement: mean and spread of the training labels, by wavelength.
+
+    That is all that is known of them, and it scores about 0 where any other guess could cost
+    far more. Planets come out in increasing order.
+    """
+    count = len(unmeasured)
+    prior = SpectrumPosterior(
+        torch.from_numpy(labels.depth.mean(0)).expand(count, -1),
+        torch.from_numpy(labels.depth.std(0)).expand(count, -1),
+    )
+    everyone = np.concatenate([planet_ids, np.asarray(unmeasured, dtype=planet_ids.dtype)])
+    order = np.argsort(everyone, kind="stable")
+    index = torch.from_numpy(order)
+    mu = torch.cat([posterior.mu.double(), prior.mu])[index]
+    sigma = torch.cat([posterior.sigma.double(), prior.sigma])[index]
+    return everyone[order], SpectrumPosterior(mu, sigma)

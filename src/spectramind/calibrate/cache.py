@@ -22,8 +22,8 @@ import numpy as np
 import polars as pl
 
 from spectramind.errors import ArtefactError
+from spectramind.files import unwritable, write_atomic, write_json
 from spectramind.observation import LightCurves
-from spectramind.provenance import unwritable, write_atomic, write_json
 
 _KEYS = {
     "split", "planet_id", "visit", "origin", "airs_shape", "fgs1_shape", "airs_time", "fgs1_time",

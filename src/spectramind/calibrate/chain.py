@@ -18,7 +18,7 @@ from spectramind.errors import DataError
 from spectramind.instrument import AIRS, FGS1, SCORED_COLUMNS, Channel
 from spectramind.observation import LightCurves
 from spectramind.parallel import Outcome, each
-from spectramind.provenance import Provenance, code_hash, write_sidecar
+from spectramind.provenance import Provenance, write_sidecar
 
 Facts = dict[str, Any]
 
@@ -79,7 +79,7 @@ def calibrate_archive(
         for planet_id in archive.planets(split)
         for visit in archive.visits(split, planet_id)
     ]
-    task = partial(_calibrate_into, archive, config, curves, provenance.config_hash)
+    task = partial(_calibrate_into, archive, config, curves, provenance)
     outcomes = list(each(task, visits, workers=workers, label="calibrate"))
     good = {outcome.item for outcome in outcomes if outcome.error is None}
     for split in splits:
@@ -170,14 +170,14 @@ def _calibrate_into(
     archive: Archive,
     config: CalibrationConfig,
     store: LightCurveStore,
-    config_hash: str,
+    provenance: Provenance,
     visit: Visit,
 ) -> tuple[bool, Facts]:
     """Whether the visit was there already, and its facts."""
     files = [*archive.visit_files(*visit), *archive.shared_files(visit.split)]
     origin = {
-        "config_hash": config_hash,
-        "code": code_hash("calibrate", "archive"),
+        "config_hash": provenance.config_hash,
+        "code": provenance.code_hash,
         "source": fingerprint(files, archive.root),
     }
     make = partial(calibrate_visit, archive, *visit, config)

@@ -2,42 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
-from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from spectramind.diagnose.metrics import MetricConfig
-from spectramind.errors import ConfigError, DataError
+from spectramind.errors import DataError
 from spectramind.observation import Labels, TransitFit
 from spectramind.posterior import SpectrumPosterior
-from spectramind.settings import Settings
 from spectramind.uq.calibration import Interval, gaussian_half_width
-
-
-class DiagnosticsConfig(Settings):
-    """What the dashboard shows."""
-
-    metric: MetricConfig  # constants of the score
-    planets: Annotated[StrictInt, Field(ge=1, le=60)]  # spectra and light curves shown, at most
-    shap: StrictBool  # attribution to features; not part of this version
-    fft_residuals: StrictBool  # power spectrum of the residuals over wavelength
-    umap: StrictBool  # map of the latent space; not part of this version
-    gnn_explain: StrictBool  # attribution to graph edges; not part of this version
-    export_html: StrictBool  # write dashboard.html beside dashboard.json and spectra.png
-
-    @model_validator(mode="after")
-    def _refuse_what_is_not_built(self) -> "DiagnosticsConfig":
-        built_later = {"shap": self.shap, "umap": self.umap, "gnn_explain": self.gnn_explain}
-        for name, wanted in built_later.items():
-            if wanted:
-                raise ConfigError(
-                    f"diagnostics.{name}: true is not part of this version, wanted false. Set "
-                    f"diagnostics.{name}=false."
-                )
-        return self
 
 
 @dataclass(frozen=True, eq=False)

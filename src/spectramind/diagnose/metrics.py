@@ -7,27 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from pydantic import PositiveFloat
 from scipy.spatial.distance import pdist
 
 from spectramind.errors import DataError
-from spectramind.settings import Settings
 
 _SIGMA_FLOOR = 1e-15  # the hosts' only protection against a sigma of zero
-
-
-class MetricConfig(Settings):
-    """Constants of the 2025 metric."""
-
-    fgs_weight: PositiveFloat  # weight of the FGS1 point beside 1 for each AIRS-CH0 point
-    fgs1_sigma_true: PositiveFloat  # ideal error of FGS1 [(Rp/Rs)^2]
-    airs_sigma_true: PositiveFloat  # ideal error of AIRS-CH0 [(Rp/Rs)^2]
-
-    def sigma_true(self, wavelengths: int) -> Float[np.ndarray, " W"]:
-        """Ideal error at each wavelength."""
-        sigma = np.full(wavelengths, self.airs_sigma_true)
-        sigma[0] = self.fgs1_sigma_true
-        return sigma
 
 
 class ChannelScores(NamedTuple):

@@ -20,18 +20,19 @@ from spectramind.diagnose.alerts import (
     alert_time,
     alert_white,
 )
-from spectramind.diagnose.evidence import DiagnosticsConfig, Evidence, Judged, arrays, judged
+from spectramind.diagnose.evidence import Evidence, Judged, arrays, judged
 from spectramind.diagnose.figures import Figure, Table
 from spectramind.diagnose.page import Section
 from spectramind.diagnose.residuals import ResidualPower, residual_power
 from spectramind.diagnose.scorecard import Score, score
+from spectramind.diagnose.settings import DiagnosticsConfig
 from spectramind.diagnose.spectra import (
     light_curve_figure,
     ranked,
     spectrum_figure,
     write_picture,
 )
-from spectramind.provenance import write_atomic, write_json
+from spectramind.files import write_atomic, write_json
 
 _PROVENANCE = (
     "stage", "config_hash", "data_hash", "git_sha", "git_dirty", "version", "seed", "created",

@@ -5,12 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from spectramind.diagnose.metrics import (
-    MetricConfig,
-    channel_scores,
-    planet_scores,
-    point_scores_2025,
-)
+from spectramind.diagnose.metrics import channel_scores, planet_scores, point_scores_2025
+from spectramind.diagnose.settings import MetricConfig
 
 
 @dataclass(frozen=True, eq=False)

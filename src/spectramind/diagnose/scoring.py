@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from spectramind.diagnose.metrics import (
-    MetricConfig,
     channel_scores,
     naive_statistics,
     point_scores_2025,
     score_2024,
     score_2025,
 )
+from spectramind.diagnose.settings import MetricConfig
 from spectramind.errors import DataError
 from spectramind.observation import Labels
 from spectramind.posterior import SpectrumPosterior

@@ -27,8 +27,8 @@ from spectramind.diagnose.figures import (
     table,
     thinned,
 )
+from spectramind.files import write_atomic
 from spectramind.observation import TransitFit, VisitFit
-from spectramind.provenance import write_atomic
 
 PPM = 1e6
 _PICTURE_PLANETS = 3

@@ -22,30 +22,16 @@ import math
 
 import torch
 from jaxtyping import Float, Float64
-from pydantic import Field, StrictInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spectramind.model.likelihood import robust_square, weighted_mean
+from spectramind.model.settings import DiffusionConfig
 from spectramind.posterior import SpectrumPosterior
-from spectramind.settings import Settings
 
 _END = math.pi / 2.0  # angle of the spectrum
 _HARMONICS = 4  # of the angle that the network sees
 _AT_ONCE = 256  # spectra solved at once; does not change the result
-
-
-class DiffusionConfig(Settings):
-    """The diffusion decoder (`configs/decoders/diffusion.yaml`)."""
-
-    width: StrictInt = Field(ge=1)  # of the network's states
-    layers: StrictInt = Field(ge=1)
-    components: StrictInt = Field(ge=1)  # spectral patterns through which wavelengths meet
-    draws: StrictInt = Field(ge=1)  # noises a planet and training step
-    weight: float = Field(gt=0)  # of the denoising error beside the Gaussian likelihood
-    steps: StrictInt = Field(ge=1)  # of the solver, two passes of the network each
-    samples: StrictInt = Field(ge=2, multiple_of=2)  # a planet, whose moments are mu and sigma
-    seed: StrictInt = Field(ge=0)  # of the noise at prediction
 
 
 class Denoiser(nn.Module):

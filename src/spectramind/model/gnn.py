@@ -8,43 +8,18 @@ Of shape (W, W) it acts on all relations of a pair, of shape (R, W, W) on each r
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, StrictInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spectramind.model.graph import EdgeType
-from spectramind.settings import Settings
+from spectramind.model.settings import AirsEncoderConfig
 
 _FEED_FORWARD = 2  # inner width of a layer's feed-forward part over its width
 _CLOSED = 1e-6  # openness below which the split among relations fades
 
 Gate = Float[Tensor, "R W W"] | Float[Tensor, "W W"]
-
-
-class AirsEncoderConfig(Settings):
-    """Graph network over the 283 wavelengths."""
-
-    type: Literal["gnn"]  # kind of encoder
-    gnn_type: Literal["gat", "rgcn"]  # attention | convolution a relation
-    hidden: StrictInt = Field(ge=1)  # width of a node
-    layers: StrictInt = Field(ge=1)  # message-passing layers
-    heads: StrictInt = Field(ge=1)  # attention heads (gat) or diagonal blocks of a weight (rgcn)
-    dropout: float = Field(ge=0, lt=1)  # share of a layer's output that is dropped
-    edge_types: tuple[EdgeType, ...] = Field(min_length=1)  # relations besides the self loop
-    neighbours: StrictInt = Field(ge=1)  # reach of `adjacent` on each side [bins]
-    detector_block: StrictInt = Field(ge=1)  # width of a region of `detector` [columns]
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "AirsEncoderConfig":
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
-        if len(set(self.edge_types)) < len(self.edge_types):
-            raise ValueError(f"edge_types names a relation twice: {', '.join(self.edge_types)}")
-        return self
 
 
 class RelationalAttention(nn.Module):

@@ -7,15 +7,14 @@ boolean matrices; the first one is always the self loop. Two bins may share seve
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, assert_never
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Bool
 
 from spectramind.instrument import WAVELENGTHS, wavelength_um
+from spectramind.model.settings import EdgeType
 from spectramind.spectroscopy import GASES, bands_of
-
-EdgeType = Literal["adjacent", "molecule", "detector"]
 
 
 @dataclass(frozen=True, eq=False)

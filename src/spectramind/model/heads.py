@@ -1,58 +1,14 @@
 """The heads: small perceptrons a wavelength, silent until trained."""
 
 from itertools import pairwise
-from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, StrictInt, model_validator
 from torch import Tensor, nn
 
-from spectramind.model.diffusion import DiffusionConfig
-from spectramind.settings import Settings
-
-Width = Annotated[StrictInt, Field(ge=1)]
+from spectramind.model.settings import CovarianceHeadConfig
 
 _FIRST_LOADING = 0.01  # typical loading of an untrained network
-
-
-class MuHeadConfig(Settings):
-    """Head of the mean's correction."""
-
-    hidden: tuple[Width, ...] = Field(min_length=1)  # widths of the hidden layers
-
-
-class SigmaHeadConfig(Settings):
-    """Head of the error bar's correction."""
-
-    hidden: tuple[Width, ...] = Field(min_length=1)  # widths of the hidden layers
-    max_log_scale: float = Field(gt=0, le=10)  # bound of |ln(sigma / sigma_fit)|
-
-
-class CovarianceHeadConfig(Settings):
-    """Head of the correlations between wavelengths."""
-
-    rank: StrictInt = Field(ge=0, le=32)  # factors a planet; 0: independent wavelengths
-    hidden: tuple[Width, ...] = Field(min_length=1)  # widths of the hidden layers
-    weight: float = Field(gt=0)  # of the joint likelihood in the loss
-
-
-class DecodersConfig(Settings):
-    """From the fused state to the spectrum (`configs/decoders`)."""
-
-    mu: MuHeadConfig
-    sigma: SigmaHeadConfig
-    covariance: CovarianceHeadConfig
-    diffusion: DiffusionConfig | None  # None: the Gaussian heads alone
-
-    @model_validator(mode="after")
-    def _one_kind_of_correlation(self) -> "DecodersConfig":
-        if self.diffusion is not None and self.covariance.rank:
-            raise ValueError(
-                "the diffusion decoder has correlations of its own, so that covariance.rank "
-                "would be ignored; set model.decoders.covariance.rank=0 or use decoders=gaussian"
-            )
-        return self
 
 
 class Head(nn.Module):

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from spectramind.model.physics_priors import (
@@ -14,22 +13,8 @@ from spectramind.model.physics_priors import (
     negativity,
     roughness,
 )
+from spectramind.model.settings import LossConfig
 from spectramind.posterior import SpectrumPosterior
-from spectramind.settings import Settings
-
-
-class LossConfig(Settings):
-    """Weights of the loss and the constants of its terms; a weight of 0 switches a prior off."""
-
-    gll_weight: float = Field(gt=0)  # of the Gaussian likelihood
-    smooth_l2_weight: float = Field(ge=0)  # of the second difference of mu
-    fft_suppress_weight: float = Field(ge=0)  # of the high-frequency power of mu
-    asymmetry_weight: float = Field(ge=0)  # of what the correction draws from ingress - egress
-    negativity_weight: float = Field(ge=0)  # of depths below zero
-    coherence_weight: float = Field(ge=0)  # of what the correction varies inside a molecule band
-    fgs1_weight: float = Field(gt=0)  # of FGS1 in the likelihood, one AIRS bin counts 1
-    z_clip: float = Field(gt=0)  # |y - mu| / sigma beyond which a point counts less
-    fft_cutoff: float = Field(gt=0, lt=0.5)  # lowest frequency suppressed [cycles/bin]
 
 
 class LossTerms(NamedTuple):

@@ -5,33 +5,17 @@ width.
 """
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, StrictBool, StrictInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spectramind.model.scan import selective_scan
-from spectramind.settings import Settings
+from spectramind.model.settings import Fgs1EncoderConfig
 
 _DT_RANGE = (1e-3, 1e-1)  # initial step sizes, log-uniform (Mamba paper, section 3.6)
 _DT_RANK_DIVISOR = 16  # rank of the step size is D / 16 (same)
-
-
-class Fgs1EncoderConfig(Settings):
-    """Encoder of the FGS1 light curve."""
-
-    type: Literal["mamba"]  # kind of encoder
-    d_model: StrictInt = Field(ge=1)  # width of a token
-    n_layers: StrictInt = Field(ge=1)  # Mamba blocks
-    dropout: float = Field(ge=0, lt=1)  # share of a block's output that is dropped
-    d_state: StrictInt = Field(ge=1)  # states a channel
-    d_conv: StrictInt = Field(ge=1)  # length of the causal convolution [tokens]
-    expand: StrictInt = Field(ge=1)  # inner width over d_model
-    stride: StrictInt = Field(ge=1)  # time bins a token
-    bidirectional: StrictBool  # a second scan from the end of the visit to its start
 
 
 class SelectivePath(nn.Module):

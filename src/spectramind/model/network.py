@@ -14,30 +14,17 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from spectramind.model.diffusion import Denoiser, white_noise
-from spectramind.model.gnn import AirsEncoderConfig, Gate, GraphEncoder
+from spectramind.model.gnn import Gate, GraphEncoder
 from spectramind.model.graph import relations
-from spectramind.model.heads import CovarianceHead, DecodersConfig, Head, soft_bound
-from spectramind.model.likelihood import LossConfig, joint_nll, loss_terms
-from spectramind.model.mamba import Fgs1Encoder, Fgs1EncoderConfig
-from spectramind.model.readout import FusionConfig, Readout
+from spectramind.model.heads import CovarianceHead, Head, soft_bound
+from spectramind.model.likelihood import joint_nll, loss_terms
+from spectramind.model.mamba import Fgs1Encoder
+from spectramind.model.readout import Readout
+from spectramind.model.settings import (
+    LossConfig,
+    ModelConfig,
+)
 from spectramind.posterior import SpectrumPosterior
-from spectramind.settings import Settings
-
-
-class EncodersConfig(Settings):
-    """Both encoders."""
-
-    fgs1: Fgs1EncoderConfig
-    airs: AirsEncoderConfig
-
-
-class ModelConfig(Settings):
-    """The network and its loss (`configs/model`)."""
-
-    encoders: EncodersConfig
-    fusion: FusionConfig
-    decoders: DecodersConfig
-    loss: LossConfig
 
 
 @dataclass(frozen=True, eq=False)

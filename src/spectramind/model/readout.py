@@ -7,24 +7,11 @@ spectral patterns, which are learned like the principal components of a linear m
 Shapes: B planets, W wavelengths, D width of a node, C of what is common, K patterns.
 """
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
-from pydantic import Field, StrictInt
 from torch import Tensor, nn
 
-from spectramind.settings import Settings
-
-
-class FusionConfig(Settings):
-    """How the encoders' states meet."""
-
-    type: Literal["concat"]  # node states and features, FGS1 state, planet features, readout
-    channels: StrictInt = Field(ge=1)  # of each wavelength in the readout
-    width: StrictInt = Field(ge=1)  # of the readout
-    patterns: StrictInt = Field(ge=1)  # spectral patterns that the readout weighs
-    dropout: float = Field(ge=0, lt=1)  # share of the readout's state that is dropped
+from spectramind.model.settings import FusionConfig
 
 
 class Readout(nn.Module):

@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from spectramind.errors import ConfigError
-from spectramind.model.gnn import AirsEncoderConfig, GraphStack, initial_blocks
+from spectramind.model.gnn import GraphStack, initial_blocks
+from spectramind.model.settings import AirsEncoderConfig
 
 try:
     from torch_geometric.nn import MessagePassing

@@ -9,9 +9,9 @@ import polars as pl
 from jaxtyping import Float64
 
 from spectramind.errors import ArtefactError
+from spectramind.files import unwritable, write_atomic
 from spectramind.instrument import AIRS, FGS1, WAVELENGTHS, detector_wavelength_um, wavelength_um
 from spectramind.observation import Star
-from spectramind.provenance import unwritable, write_atomic
 from spectramind.simulate.population import SPLITS
 from spectramind.simulate.settings import SimulateConfig
 from spectramind.simulate.systems import System

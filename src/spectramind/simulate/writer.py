@@ -26,16 +26,10 @@ import torch
 
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import ArtefactError
+from spectramind.files import write_atomic, write_json
 from spectramind.instrument import AIRS, FGS1, Channel
 from spectramind.parallel import each
-from spectramind.provenance import (
-    Provenance,
-    code_hash,
-    digest,
-    write_atomic,
-    write_json,
-    write_sidecar,
-)
+from spectramind.provenance import Provenance, digest, write_sidecar
 from spectramind.simulate.curves import draw_curves
 from spectramind.simulate.detector import Pixels, converter, draw_pixels, foreground, raw_counts
 from spectramind.simulate.population import SPLITS, stream
@@ -85,7 +79,7 @@ def simulate_archive(
         ArtefactError: If `root` holds an archive of other settings or code, or cannot be written.
     """
     settings = config.model_dump(mode="json", exclude={"train_planets", "test_planets"})
-    code = code_hash("simulate", "spectroscopy.py", "instrument.py")
+    code = provenance.code_hash
     made_from = digest({"level": level, "code": code, **settings})
     _claim(root, made_from, code, config)
     with device:

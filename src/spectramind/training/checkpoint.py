@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from spectramind.errors import ArtefactError
-from spectramind.provenance import write_atomic
+from spectramind.files import write_atomic
 
 _SUFFIX = ".safetensors"
 _TREE, _HASH = "tree", "sha256"  # in the file's metadata

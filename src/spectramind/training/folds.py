@@ -11,7 +11,7 @@ from jaxtyping import Int, Int64
 from polars.exceptions import PolarsError
 
 from spectramind.errors import ArtefactError, DataError
-from spectramind.provenance import write_atomic
+from spectramind.files import write_atomic
 
 FOLDS = "folds.parquet"  # of a training run: the role of each planet
 CALIBRATION = -1  # fold number of a planet of the calibration set

@@ -16,20 +16,15 @@ from jaxtyping import Float64, Int64
 
 from spectramind.archive.submission import write_spectra
 from spectramind.errors import ArtefactError
+from spectramind.files import unwritable, write_atomic, write_json
 from spectramind.model.likelihood import robust_nll
-from spectramind.model.network import V50, ModelConfig
+from spectramind.model.network import V50
+from spectramind.model.settings import ModelConfig
 from spectramind.observation import Labels, Star, TransitFit
 from spectramind.parallel import each
 from spectramind.posterior import SpectrumPosterior
-from spectramind.provenance import (
-    Provenance,
-    code_hash,
-    digest,
-    unwritable,
-    write_atomic,
-    write_json,
-)
-from spectramind.training.beginnings import Beginnings, read_beginnings
+from spectramind.provenance import Provenance, digest
+from spectramind.training.augmentation import Donors, RenewedBatches
 from spectramind.training.data import (
     Batches,
     FeatureTable,
@@ -38,14 +33,13 @@ from spectramind.training.data import (
     feature_table,
     truth_of,
 )
+from spectramind.training.ddp import require_devices
 from spectramind.training.device import Precision, precision, resolve_device, seeded
 from spectramind.training.folds import FOLDS, Folds, assign_folds, write_folds
 from spectramind.training.loggers import require_logger
-from spectramind.training.memory import told
 from spectramind.training.module import Place, train_network
+from spectramind.training.out_of_memory import told
 from spectramind.training.predict import Epistemic, dropout_passes, predict
-from spectramind.training.ranks import require_devices
-from spectramind.training.reobservation import Donors, RenewedBatches
 from spectramind.training.settings import LoggerKind, TrainingConfig
 from spectramind.training.store import (
     SIZES,
@@ -56,6 +50,7 @@ from spectramind.training.store import (
     remove_others,
     write_member,
 )
+from spectramind.training.warm_start import Beginnings, read_beginnings
 
 Slot = tuple[int, int]  # fold and seed number of a member
 _UNFINISHED = "unfinished"  # folder of checkpoints of members in training
@@ -104,7 +99,8 @@ class _Run:
         """Hash of all that the weights of a member depend on."""
         settings = [part.model_dump(mode="json") for part in (self.model, self.training)]
         begun = [] if (first := self.begun(fold, seed)) is None else [first.key]
-        return digest([*settings, code_hash("model", "training"), self.data, begun, fold, seed])
+        code = self.provenance.code_hash
+        return digest([*settings, code, self.data, begun, fold, seed])
 
     def begun(self, fold: int, seed: int) -> Member | None:
         """The member of another run whose weights a member begins with, if there is one.

@@ -19,16 +19,17 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor, nn
 
 from spectramind.errors import DataError
-from spectramind.model.likelihood import LossConfig, loss_terms
+from spectramind.model.likelihood import loss_terms
 from spectramind.model.network import V50, Batch, FeatureSizes
+from spectramind.model.settings import LossConfig
 from spectramind.parallel import SILENCE_S
 from spectramind.training.checkpoint import SafetensorsIO, is_checkpoint
 from spectramind.training.curriculum import ContrastiveAlignment, MaskedAutoencoding
 from spectramind.training.data import Batches
+from spectramind.training.ddp import Share, of_all, rank, strategy
 from spectramind.training.device import Precision
 from spectramind.training.loggers import logger_of
-from spectramind.training.memory import told
-from spectramind.training.ranks import Share, of_all, rank, strategy
+from spectramind.training.out_of_memory import told
 from spectramind.training.settings import LoggerKind, Schedule, TrainingConfig
 from spectramind.training.store import Epoch, Trained, Weights
 

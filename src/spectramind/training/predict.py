@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Int64
 
 from spectramind.errors import ArtefactError, ConfigError
-from spectramind.model.network import ModelConfig
+from spectramind.model.settings import ModelConfig
 from spectramind.observation import Star, TransitFit
 from spectramind.posterior import SpectrumPosterior
 from spectramind.training.data import FeatureTable, feature_table
 from spectramind.training.device import resolve_device, seeded
-from spectramind.training.memory import is_out_of_memory
+from spectramind.training.out_of_memory import is_out_of_memory
 from spectramind.training.store import Member, member_names, read_member
 
 Epistemic = Literal["ensemble", "mc_dropout"]

@@ -17,8 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from spectramind.errors import ArtefactError
-from spectramind.model.network import V50, FeatureSizes, ModelConfig
-from spectramind.provenance import Provenance, write_atomic, write_json
+from spectramind.files import write_atomic, write_json
+from spectramind.model.network import V50, FeatureSizes
+from spectramind.model.settings import ModelConfig
+from spectramind.provenance import Provenance
 from spectramind.training.data import Scaling
 from spectramind.training.device import seeded
 from spectramind.training.features import NODE_FEATURES, PLANET_FEATURES, SERIES_FEATURES

@@ -15,8 +15,8 @@ from torch import Tensor
 from spectramind.transit.batch import Batch
 from spectramind.transit.linear import Curves, Linear, Normal
 from spectramind.transit.parameters import Layout
-from spectramind.transit.prior import Posterior, PriorOnDevice
 from spectramind.transit.settings import TransitConfig
+from spectramind.transit.spectrum_prior import Posterior, PriorOnDevice
 from spectramind.transit.white import SharedPrior, Solution, bounded, solve, steady
 
 _PARAMETERS_A_WAVELENGTH = 2  # star and depth, for the noise from residuals

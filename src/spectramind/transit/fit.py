@@ -15,13 +15,13 @@ from spectramind.transit.batch import Batch, make_batch, make_white_batch
 from spectramind.transit.binning import BinnedVisit, bin_visit
 from spectramind.transit.depths import SpectrumFit, fit_known, fit_spectrum
 from spectramind.transit.drift import chebyshev
-from spectramind.transit.learning import Lesson, Priors
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.linear import transit_columns
 from spectramind.transit.parameters import FIXED, Layout
-from spectramind.transit.population import Guess, guess_orbit, make_evidence
-from spectramind.transit.prior import PriorOnDevice, log_signal
+from spectramind.transit.priors import Lesson, Priors
 from spectramind.transit.settings import TransitConfig
+from spectramind.transit.shared_prior import Guess, guess_orbit, make_evidence
+from spectramind.transit.spectrum_prior import PriorOnDevice, log_signal
 from spectramind.transit.verdict import Findings, judge, lost
 from spectramind.transit.white import SharedPrior, Solution, fit_white, stack_priors
 

@@ -17,9 +17,9 @@ from jaxtyping import Float64
 from spectramind.errors import ArtefactError, SpectraMindError
 from spectramind.observation import LightCurves, Star, TransitFit
 from spectramind.parallel import each
-from spectramind.provenance import Provenance, code_hash, digest
+from spectramind.provenance import Provenance, digest
 from spectramind.transit.fit import Planet, fit_planets, learn_from, prepare
-from spectramind.transit.learning import (
+from spectramind.transit.priors import (
     Lesson,
     Priors,
     deal_folds,
@@ -278,7 +278,7 @@ def _origin(work: Work, task: _Task, planet_id: int, learned: str) -> str:
     return digest(
         {
             "config": work.provenance.config_hash,
-            "code": code_hash("transit"),
+            "code": work.provenance.code_hash,
             "priors": learned,
             "star": None if star is None else asdict(star),
             "visits": [visit.visit for visit in visits],

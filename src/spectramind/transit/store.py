@@ -12,9 +12,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from spectramind.archive.layout import SPLITS
 from spectramind.errors import ArtefactError
-from spectramind.observation import TransitFit, VisitFit
-from spectramind.provenance import unwritable, write_atomic
+from spectramind.files import unwritable, write_atomic
+from spectramind.observation import Spectra, TransitFit, VisitFit
 
 _SUFFIX = ".safetensors"
 _KEY = "spectramind"  # the one metadata key: several have no fixed order in the file
@@ -148,3 +149,21 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _damaged(path: Path, what: str) -> ArtefactError:
     return ArtefactError(f"{path}: {what}. Delete it and run `spectramind fit` again.")
+
+
+def spectra_of_fits(folder: Path, samples: int) -> Spectra:
+    """Spectra of all fits below the folder of the stage `fit`, with so many draws from each.
+
+    Raises:
+        ArtefactError: If there is none.
+    """
+    here = [split for split in SPLITS if any((folder / split).glob("*.safetensors"))]
+    fits = [fit for split in here or SPLITS[:1] for fit in read_fits(folder, split).values()]
+    return Spectra(
+        [fit.planet_id for fit in fits],
+        np.stack([fit.depth for fit in fits]),
+        np.stack([fit.sigma for fit in fits]),
+        np.stack([fit.covariance for fit in fits]),
+        np.stack([fit.samples(samples) for fit in fits]) if samples else None,
+        [fit.reasons for fit in fits],
+    )

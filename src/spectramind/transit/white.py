@@ -21,8 +21,8 @@ from spectramind.transit.drift import chebyshev
 from spectramind.transit.flux import covered_integrals, hidden_share, separation
 from spectramind.transit.linear import Curves, Linear, Normal
 from spectramind.transit.parameters import Layout
-from spectramind.transit.population import Guess
 from spectramind.transit.settings import TransitConfig
+from spectramind.transit.shared_prior import Guess
 
 _TYPICAL_DEPTH = 0.01  # of a start that no search has found [(Rp/Rs)^2]
 _STEPS = 40  # at most, of one fit

@@ -5,44 +5,19 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64
-from pydantic import Field, StrictBool, StrictInt, field_validator
 from torch import Tensor
 
 from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.posterior import SpectrumPosterior
 from spectramind.provenance import Provenance, write_sidecar
-from spectramind.settings import Settings
 from spectramind.uq.conformal import conformal_half_widths, planets_needed, too_few
 from spectramind.uq.temperature import fit_temperature, robust_temperature
 
-NOT_RELATIONAL = (
-    "uq.corel=true: the relational (graph) version is not built yet; the intervals are split "
-    "conformal, each wavelength for itself."
-)
-
 Interval = tuple[Float[Tensor, "B W"], Float[Tensor, "B W"]]
-
-
-class UQConfig(Settings):
-    """How uncertainty is estimated and corrected."""
-
-    epistemic: Literal["ensemble", "mc_dropout"]  # where the spread of the mean comes from
-    mc_samples: Annotated[StrictInt, Field(ge=2)]  # forward passes of mc_dropout
-    temp_scale: StrictBool  # multiply sigma by the temperature fitted out of fold
-    corel: StrictBool  # conformal intervals instead of Gaussian ones
-    levels: Annotated[tuple[float, ...], Field(min_length=1)]  # coverage of the intervals
-
-    @field_validator("levels")
-    @classmethod
-    def _increasing_inside_0_1(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        inside = all(0.0 < level < 1.0 for level in levels)
-        if not inside or list(levels) != sorted(set(levels)):
-            raise ValueError("wanted increasing numbers between 0 and 1, for example [0.68, 0.9]")
-        return levels
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Intervals and stand-in predictions on disk: what travels beside mu and sigma."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float, Int
 
 from spectramind.errors import ArtefactError
-from spectramind.observation import Labels
-from spectramind.posterior import SpectrumPosterior
-from spectramind.provenance import write_atomic
+from spectramind.files import write_atomic
 from spectramind.uq.calibration import Interval
 
 
@@ -60,27 +58,3 @@ def read_intervals(path: Path) -> dict[float, Interval]:
 def _ends(rows: pl.DataFrame, name: str, width: int) -> Float[torch.Tensor, "B W"]:
     columns = [f"{name}_{w + 1}" for w in range(width)]
     return torch.from_numpy(rows.select(columns).to_numpy(order="c").copy())
-
-
-def with_unmeasured(
-    planet_ids: Int[np.ndarray, " B"],
-    posterior: SpectrumPosterior,
-    unmeasured: Sequence[int],
-    labels: Labels,
-) -> tuple[Int[np.ndarray, " C"], SpectrumPosterior]:
-    """Add planets without any measurement: mean and spread of the training labels, by wavelength.
-
-    That is all that is known of them, and it scores about 0 where any other guess could cost
-    far more. Planets come out in increasing order.
-    """
-    count = len(unmeasured)
-    prior = SpectrumPosterior(
-        torch.from_numpy(labels.depth.mean(0)).expand(count, -1),
-        torch.from_numpy(labels.depth.std(0)).expand(count, -1),
-    )
-    everyone = np.concatenate([planet_ids, np.asarray(unmeasured, dtype=planet_ids.dtype)])
-    order = np.argsort(everyone, kind="stable")
-    index = torch.from_numpy(order)
-    mu = torch.cat([posterior.mu.double(), prior.mu])[index]
-    sigma = torch.cat([posterior.sigma.double(), prior.sigma])[index]
-    return everyone[order], SpectrumPosterior(mu, sigma)

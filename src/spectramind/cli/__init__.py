@@ -1,0 +1,1 @@
+"""The words that a user types, and how a command runs."""

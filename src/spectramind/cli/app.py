@@ -1,0 +1,320 @@
+"""Command line: `spectramind STAGE [KEY=VALUE ...]`.
+
+Values come from the configuration only; options say how to run. stdout carries the result,
+stderr the progress. Exit code 0: done; 1: data or run error; 2: usage or configuration.
+Heavy imports stay inside the commands, so that `--help` answers at once.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # both before torch loads: two OpenMP pools
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # spin, and large temporaries page-fault
+
+import typer
+
+from spectramind.cli.call import Call, Options, execute
+from spectramind.cli.config import config_app
+from spectramind.cli.words import (
+    FREE,
+    Debug,
+    DryRun,
+    Json,
+    Multirun,
+    Overrides,
+    Params,
+    Strict,
+    example_lines,
+)
+from spectramind.errors import DataError
+
+if TYPE_CHECKING:
+    from spectramind.stages.folders import Stage
+
+
+app = typer.Typer(
+    name="spectramind",
+    help="Raw Ariel detector frames in, transmission spectra with honest error bars out.",
+    epilog="Start with: spectramind run experiment=demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+diagnose_app = typer.Typer(no_args_is_help=True, help="Metrics, figures and the dashboard.")
+submission_app = typer.Typer(no_args_is_help=True, help="Work on submission files.")
+app.add_typer(diagnose_app, name="diagnose", rich_help_panel=None)
+app.add_typer(submission_app, name="submission")
+app.add_typer(config_app, name="config")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        from spectramind import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options of the program itself; its help text stands at `app`."""
+
+
+def _stage_command(
+    typer_app: typer.Typer, stage: "Stage", *, name: str, summary: str, examples: tuple[str, ...]
+) -> None:
+    """Register the command of one stage; all stages take the same options."""
+
+    @typer_app.command(name, help=summary, context_settings=FREE, epilog=example_lines(*examples))
+    def command(
+        overrides: Overrides = None,
+        params: Params = None,
+        multirun: Multirun = False,
+        as_json: Json = False,
+        dry_run: DryRun = False,
+        strict: Strict = False,
+        debug: Debug = False,
+    ) -> None:
+        from spectramind.cli.stage import run_stage_command
+
+        options = Options(params, multirun, as_json, dry_run, strict, debug)
+        run_stage_command(stage, overrides or [], options)
+
+
+_stage_command(
+    app,
+    "simulate",
+    name="simulate",
+    summary="Write a simulated archive in the challenge's on-disk layout, with its truth.",
+    examples=("spectramind simulate", "spectramind simulate simulate.train_planets=8"),
+)
+_stage_command(
+    app,
+    "calibrate",
+    name="calibrate",
+    summary="Turn raw frames into light curves, cached by settings and source files.",
+    examples=(
+        "spectramind calibrate data=kaggle data.root=DIR calibration.cache=true",
+        "spectramind calibrate runtime.workers=8 --strict",
+    ),
+)
+_stage_command(
+    app,
+    "fit",
+    name="fit",
+    summary="Fit the transit of each planet: the first estimate of its spectrum.",
+    examples=("spectramind fit", "spectramind fit transit.bin_s=240"),
+)
+_stage_command(
+    app,
+    "train",
+    name="train",
+    summary="Train the V50 network, in folds, on what the fit leaves.",
+    examples=(
+        "spectramind train model=v50 training=default",
+        "spectramind train -m training.lr=1e-4,2e-4 uq.epistemic=ensemble,mc_dropout",
+    ),
+)
+_stage_command(
+    app,
+    "calibrate-temp",
+    name="calibrate-temp",
+    summary="Fit the temperature out of fold, and conformal quantiles on untouched planets.",
+    examples=("spectramind calibrate-temp uq.temp_scale=true",),
+)
+_stage_command(
+    diagnose_app,
+    "diagnose",
+    name="dashboard",
+    summary="Write one offline HTML page: score, provenance, spectra and coverage.",
+    examples=("spectramind diagnose dashboard diagnostics=dashboard",),
+)
+
+
+@app.command(
+    context_settings=FREE,
+    epilog=example_lines("spectramind predict model=v50 uq.corel=true --out-csv submission.csv"),
+)
+def predict(
+    overrides: Overrides = None,
+    out_csv: Annotated[
+        Path | None, typer.Option("--out-csv", help="Also write the submission here.")
+    ] = None,
+    params: Params = None,
+    multirun: Multirun = False,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+    debug: Debug = False,
+) -> None:
+    """Predict the spectra of the test planets and write the submission."""
+    from spectramind.cli.stage import run_stage_command
+
+    options = Options(params, multirun, as_json, dry_run, strict, debug, out_csv=out_csv)
+    run_stage_command("predict", overrides or [], options)
+
+
+@app.command(
+    context_settings=FREE,
+    epilog=example_lines(
+        "spectramind run experiment=demo", "spectramind run data=kaggle data.root=DIR"
+    ),
+)
+def run(
+    overrides: Overrides = None,
+    params: Params = None,
+    as_json: Json = False,
+    strict: Strict = False,
+    debug: Debug = False,
+) -> None:
+    """Run all stages in order and print the score, the output paths and the time."""
+    from spectramind.cli.stage import run_all_command
+
+    run_all_command(overrides or [], Options(params, False, as_json, False, strict, debug))
+
+
+@app.command(
+    context_settings=FREE,
+    epilog=example_lines(
+        "spectramind score outputs/submission.csv", "spectramind score s.csv --year 2024"
+    ),
+)
+def score(
+    submission: Annotated[Path, typer.Argument(help="Submission file, 567 columns.")],
+    overrides: Overrides = None,
+    solution: Annotated[
+        Path | None, typer.Option(help="True spectra; default: truth/test.csv of data.root.")
+    ] = None,
+    year: Annotated[
+        int | None, typer.Option(help="Metric of 2024 or 2025; default: that of the archive.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score a submission with the challenge's metric."""
+
+    def body(call: Call) -> None:
+        from spectramind.cli.score import score_submission
+
+        config = call.load_config(overrides or [])
+        facts = score_submission(config, submission, solution=solution, year=year)
+        call.finish(facts["summary"], facts, as_json=as_json)
+
+    execute("score", body, debug=debug)
+
+
+@app.command(
+    context_settings=FREE,
+    epilog=example_lines(
+        "spectramind export --out spectra.nc --samples 100",
+        "spectramind export --out spectra --stage predict",
+    ),
+)
+def export(
+    overrides: Overrides = None,
+    out: Annotated[
+        Path, typer.Option(help="FILE.nc for all planets, or a folder for one ECSV a planet.")
+    ] = Path("outputs/spectra.nc"),
+    stage: Annotated[
+        Literal["fit", "predict"],
+        typer.Option(help="fit: the transit fit's, with covariance; predict: the network's."),
+    ] = "fit",
+    samples: Annotated[
+        int, typer.Option(min=0, help="Draws from each posterior, in netCDF files of the fits.")
+    ] = 0,
+    debug: Debug = False,
+) -> None:
+    """Write spectra for retrieval codes, as netCDF or ECSV."""
+
+    def body(call: Call) -> None:
+        from spectramind.cli.export import export_spectra
+
+        config = call.load_config(overrides or [])
+        call.outputs = export_spectra(config, out, stage=stage, samples=samples)
+        call.finish(f"{len(call.outputs)} files -> {out}", {"out": str(out)}, as_json=False)
+
+    execute("export", body, debug=debug)
+
+
+@app.command(
+    context_settings=FREE,
+    epilog=example_lines(
+        "spectramind inspect 1016721840", "spectramind inspect 1016721840 --json"
+    ),
+)
+def inspect(
+    planet_id: Annotated[int, typer.Argument(help="Planet of either split.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Figure to write: .png, .pdf or .svg.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show one planet's fit: parameters, noise, verdict, and a figure."""
+
+    def body(call: Call) -> None:
+        from spectramind.cli.inspect import inspect_planet
+
+        table, facts, figure = inspect_planet(call.load_config(overrides or []), planet_id, out)
+        call.outputs = (figure,)
+        call.finish(f"{table}\n{figure}", facts | {"figure": str(figure)}, as_json=as_json)
+
+    execute("inspect", body, debug=debug)
+
+
+@submission_app.command(
+    "validate",
+    epilog=example_lines(
+        "spectramind submission validate submission.csv --sample sample_submission.csv"
+    ),
+)
+def submission_validate(
+    submission: Annotated[Path, typer.Argument(help="Submission file.")],
+    sample: Annotated[
+        Path | None, typer.Option(help="The archive's sample_submission.csv, for its planets.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a submission file: columns, planets, signs, numbers."""
+
+    def body(call: Call) -> None:
+        from spectramind.archive.submission import validate_submission
+
+        problems = validate_submission(submission, sample)
+        if problems:
+            raise DataError("\n".join(problems))
+        facts = {"valid": True, "submission": str(submission)}
+        call.finish(f"{submission}: valid submission", facts, as_json=as_json)
+
+    execute("submission validate", body, debug=debug)
+
+
+@app.command(
+    context_settings=FREE, epilog=example_lines("spectramind doctor data=kaggle data.root=DIR")
+)
+def doctor(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Say what is installed, which device is used, and whether the archive is found."""
+
+    def body(call: Call) -> None:
+        from spectramind.cli.doctor import examine
+
+        findings = examine(call.load_config(overrides or []))
+        width = max(map(len, findings))
+        lines = "\n".join(f"{name:{width}s}  {value}" for name, value in findings.items())
+        call.finish(lines, findings, as_json=as_json)
+
+    execute("doctor", body, debug=debug)

@@ -1,0 +1,156 @@
+"""`spectramind config`: show, freeze, compare and check configurations."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spectramind.cli.call import Call, execute
+from spectramind.cli.words import FREE, Debug, Json, Overrides, Params, example_lines
+from spectramind.errors import ConfigError
+
+config_app = typer.Typer(no_args_is_help=True, help="Show, freeze and compare configurations.")
+
+Check = Annotated[bool, typer.Option("--check", help="Fail if the file is stale.")]
+
+
+def _write_or_check(call: Call, output: Path, text: str, *, check: bool) -> None:
+    """Write a file that follows from the configuration, or refuse one that does not."""
+    from spectramind.files import write_atomic
+
+    if check:
+        if not output.is_file() or output.read_text() != text:
+            raise ConfigError(
+                f"{output}: differs from the composed configuration. "
+                f"Write it anew with: spectramind {call.command} -o {output}"
+            )
+        call.finish(f"{output} is up to date", {"fresh": True}, as_json=False)
+        return
+    write_atomic(output, text.encode())
+    call.outputs = (output,)
+    call.finish(str(output), {}, as_json=False)
+
+
+@config_app.command(
+    "show", context_settings=FREE, epilog=example_lines("spectramind config show experiment=demo")
+)
+def config_show(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Print the composed, validated configuration."""
+
+    def body(call: Call) -> None:
+        from spectramind.config import dump
+
+        config = call.load_config(overrides or [])
+        call.finish(config.frozen().rstrip(), dump(config), as_json=as_json)
+
+    execute("config show", body, debug=debug)
+
+
+@config_app.command(
+    "freeze",
+    context_settings=FREE,
+    epilog=example_lines("spectramind config freeze experiment=demo -o params.yaml"),
+)
+def config_freeze(
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "params.yaml"
+    ),
+    check: Check = False,
+    debug: Debug = False,
+) -> None:
+    """Write the configuration that DVC stages read."""
+
+    def body(call: Call) -> None:
+        text = call.load_config(overrides or []).frozen()
+        _write_or_check(call, output, text, check=check)
+
+    execute("config freeze", body, debug=debug)
+
+
+@config_app.command(
+    "dvc",
+    context_settings=FREE,
+    epilog=example_lines("spectramind config dvc experiment=demo -o dvc.yaml"),
+)
+def config_dvc(
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "dvc.yaml"
+    ),
+    check: Check = False,
+    debug: Debug = False,
+) -> None:
+    """Write the stages as a DVC pipeline: what each runs, reads and writes."""
+
+    def body(call: Call) -> None:
+        from spectramind.stages.dvc import pipeline_text
+
+        text = pipeline_text(call.load_config(overrides or []))
+        _write_or_check(call, output, text, check=check)
+
+    execute("config dvc", body, debug=debug)
+
+
+@config_app.command(
+    "diff", context_settings=FREE, epilog=example_lines("spectramind config diff experiment=demo")
+)
+def config_diff(
+    overrides: Overrides = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Frozen file to compare with; default: the defaults.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print the keys in which a configuration differs from the defaults or from a file."""
+
+    def body(call: Call) -> None:
+        from spectramind.config import dump, flatten, load, load_params
+
+        mine = flatten(dump(call.load_config(overrides or [])))
+        other = flatten(dump(load([]) if against is None else load_params(against)))
+        changes = {
+            key: {"from": other.get(key), "to": mine.get(key)}
+            for key in sorted(mine.keys() | other.keys())
+            if mine.get(key) != other.get(key)
+        }
+        lines = [f"{key}: {change['from']} -> {change['to']}" for key, change in changes.items()]
+        call.finish("\n".join(lines) or "no difference", changes, as_json=as_json)
+
+    execute("config diff", body, debug=debug)
+
+
+@config_app.command(
+    "hash", context_settings=FREE, epilog=example_lines("spectramind config hash model=v50")
+)
+def config_hash(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Print the configuration hash of each stage."""
+
+    def body(call: Call) -> None:
+        from spectramind.stages.folders import STAGES
+        from spectramind.stages.freshness import stage_hash
+
+        config = call.load_config(overrides or [])
+        hashes: dict[str, Any] = {stage: stage_hash(config, stage) for stage in STAGES}
+        lines = "\n".join(f"{stage:15s} {value}" for stage, value in hashes.items())
+        call.finish(lines, hashes, as_json=as_json)
+
+    execute("config hash", body, debug=debug)
+
+
+@config_app.command(
+    "validate",
+    context_settings=FREE,
+    epilog=example_lines("spectramind config validate uq.corel=true"),
+)
+def config_validate(
+    overrides: Overrides = None, params: Params = None, debug: Debug = False
+) -> None:
+    """Check keys, types and ranges; all faults at once."""
+
+    def body(call: Call) -> None:
+        call.load_config(overrides or [], params)
+        call.finish("the configuration is valid", {"valid": True}, as_json=False)
+
+    execute("config validate", body, debug=debug)

@@ -1,0 +1,83 @@
+"""A sweep: one job for each combination of values, and the ranked table."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from spectramind.cli.call import Call, Options
+from spectramind.cli.progress import announced, bring_up_to_date, strict
+from spectramind.config import configs_folder, from_tree, load_sweep
+from spectramind.errors import ConfigError, DataError, SpectraMindError
+from spectramind.files import write_json
+from spectramind.provenance import utc_now
+from spectramind.stages.folders import Stage
+
+METRICS = "metrics.json"  # in the folder of each job of a sweep
+_HYDRA_LOG = tuple(  # Hydra reports its jobs on stdout otherwise, where our table goes
+    f"hydra.{logger}.handlers.console.stream=ext://sys.stderr"
+    for logger in ("hydra_logging", "job_logging")
+)
+
+
+def sweep(call: Call, stage: Stage, overrides: Sequence[str], options: Options) -> None:
+    """Hand the overrides to Hydra's own sweeper and rank what its jobs report."""
+    if options.params is not None:
+        raise ConfigError("--multirun sweeps over KEY=VALUE overrides; it cannot read --params.")
+    if options.dry_run or options.out_csv is not None:
+        raise ConfigError("--multirun cannot be combined with --dry-run or --out-csv.")
+    load_sweep(overrides)
+    folder = Path("multirun") / f"{stage}-{utc_now().replace(':', '').replace('+0000', '')}"
+    _hydra_jobs(call, stage, overrides, folder, options)
+    rows = [
+        {"job": path.parent.name, **json.loads(path.read_text())}
+        for path in sorted(folder.glob(f"*/{METRICS}"))
+    ]
+    rows.sort(key=lambda row: row.get("score", float("-inf")), reverse=True)
+    call.outputs = (folder,)
+    call.finish(_table(rows), {"jobs": rows, "folder": str(folder)}, as_json=options.as_json)
+    failed = [row for row in rows if "error" in row]
+    strict([failure for row in rows for failure in row.get("failures", ())], options)
+    if failed:
+        raise DataError(f"{len(failed)} of {len(rows)} jobs failed; see the table above.")
+
+
+def _hydra_jobs(
+    call: Call, stage: Stage, overrides: Sequence[str], folder: Path, options: Options
+) -> None:
+    @hydra.main(config_path=str(configs_folder()), config_name="config", version_base="1.3")
+    def job(tree: DictConfig) -> None:
+        runtime = HydraConfig.get()
+        here = Path(runtime.runtime.output_dir)
+        report: dict[str, Any] = {"overrides": list(runtime.overrides.task)}
+        try:
+            config = from_tree(tree)
+            earlier = bring_up_to_date(call, config, stage, options)
+            result = announced(call, config, stage, here / stage)
+            report |= {**result.facts, "failures": [*earlier, *result.failures]}
+        except SpectraMindError as error:
+            report["error"] = str(error)
+        write_json(here / METRICS, report)
+
+    arguments = sys.argv
+    sys.argv = [arguments[0], "--multirun", *overrides, f"hydra.sweep.dir={folder}", *_HYDRA_LOG]
+    try:
+        job()
+    finally:
+        sys.argv = arguments
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Jobs as lines, best first."""
+    lines = [f"{'rank':>4s}  {'job':>3s}  {'score':>8s}  overrides"]
+    for rank, row in enumerate(rows, start=1):
+        unscored = "  failed" if "error" in row else "       -"
+        value = f"{row['score']:8.4f}" if "score" in row else unscored
+        words = " ".join(row["overrides"]) + (f"  ({row['error']})" if "error" in row else "")
+        lines.append(f"{rank:4d}  {row['job']:>3s}  {value}  {words}")
+    return "\n".join(lines)

@@ -1,0 +1,28 @@
+"""The arguments and options that commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FREE = {"ignore_unknown_options": True, "allow_interspersed_args": True}
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Configuration, e.g. experiment=demo."),
+]
+Params = Annotated[
+    Path | None, typer.Option("--params", help="Frozen configuration in place of KEY=VALUE.")
+]
+Multirun = Annotated[
+    bool, typer.Option("--multirun", "-m", help="Sweep over comma-separated values.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if any planet failed.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def example_lines(*lines: str) -> str:
+    """The last line of a command's help."""
+    return "Examples:  " + "   |   ".join(lines)

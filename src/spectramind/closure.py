@@ -1,0 +1,101 @@
+"""What code a result depends on: the modules that a module imports, followed to the end.
+
+Nothing is listed by hand and nothing is imported: the files are read. An import counts wherever
+it stands, inside a function too; one under `TYPE_CHECKING` never runs and does not count.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+_NAME = PACKAGE.name
+
+
+def code_hash(*modules: str) -> str:
+    """Hash of all code that modules depend on, such as "spectramind.stages.fit".
+
+    Part of the origin of every result: other code, other result.
+    """
+    seen = hashlib.sha256()
+    for path in sorted({path for module in modules for path in closure(module)}):
+        seen.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
+        seen.update(path.read_bytes())
+    return seen.hexdigest()[:16]
+
+
+@cache
+def closure(module: str) -> frozenset[Path]:
+    """Files of a module and of all modules of this package that it imports, however far away.
+
+    A file that is no module (a template, a style sheet) belongs to the modules beside it that
+    name it.
+
+    Raises:
+        ModuleNotFoundError: If this package has no such module.
+    """
+    if _file(module) is None:
+        raise ModuleNotFoundError(f"{module}: there is no such module in {PACKAGE}")
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _imported(name)
+    return frozenset(path for name in found for path in _files(name))
+
+
+def _file(module: str) -> Path | None:
+    place = PACKAGE.parent.joinpath(*module.split("."))
+    for path in (place.with_suffix(".py"), place / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _files(module: str) -> tuple[Path, ...]:
+    path = _file(module)
+    assert path is not None
+    text = path.read_text()
+    beside = [
+        other for other in path.parent.iterdir() if other.is_file() and other.suffix != ".py"
+    ]
+    return (path, *(other for other in beside if f'"{other.name}"' in text))
+
+
+@cache
+def _imported(module: str) -> frozenset[str]:
+    """Modules of this package that a module imports itself, and the packages around them."""
+    path = _file(module)
+    assert path is not None
+    names = {name for node in _running(ast.parse(path.read_text())) for name in _names(node)}
+    own = {name for name in names if name.split(".")[0] == _NAME and _file(name) is not None}
+    around = {name.rpartition(".")[0] for name in own | {module}}
+    while around:
+        own |= around
+        around = {name.rpartition(".")[0] for name in around} - {""}
+    return frozenset(own - {""})
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those below `if TYPE_CHECKING:`."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            for other in child.orelse:
+                yield from _running(other)
+        else:
+            yield from _running(child)
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    """What an import statement may mean: the module, and each name as a module inside it."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    if isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -1,0 +1,47 @@
+"""Settings of the dashboard and constants of the score (`configs/diagnostics`)."""
+
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat, StrictBool, StrictInt, model_validator
+
+from spectramind.errors import ConfigError
+from spectramind.settings import Settings
+
+
+class MetricConfig(Settings):
+    """Constants of the 2025 metric."""
+
+    fgs_weight: PositiveFloat  # weight of the FGS1 point beside 1 for each AIRS-CH0 point
+    fgs1_sigma_true: PositiveFloat  # ideal error of FGS1 [(Rp/Rs)^2]
+    airs_sigma_true: PositiveFloat  # ideal error of AIRS-CH0 [(Rp/Rs)^2]
+
+    def sigma_true(self, wavelengths: int) -> Float[np.ndarray, " W"]:
+        """Ideal error at each wavelength."""
+        sigma = np.full(wavelengths, self.airs_sigma_true)
+        sigma[0] = self.fgs1_sigma_true
+        return sigma
+
+
+class DiagnosticsConfig(Settings):
+    """What the dashboard shows."""
+
+    metric: MetricConfig  # constants of the score
+    planets: Annotated[StrictInt, Field(ge=1, le=60)]  # spectra and light curves shown, at most
+    shap: StrictBool  # attribution to features; not part of this version
+    fft_residuals: StrictBool  # power spectrum of the residuals over wavelength
+    umap: StrictBool  # map of the latent space; not part of this version
+    gnn_explain: StrictBool  # attribution to graph edges; not part of this version
+    export_html: StrictBool  # write dashboard.html beside dashboard.json and spectra.png
+
+    @model_validator(mode="after")
+    def _refuse_what_is_not_built(self) -> "DiagnosticsConfig":
+        built_later = {"shap": self.shap, "umap": self.umap, "gnn_explain": self.gnn_explain}
+        for name, wanted in built_later.items():
+            if wanted:
+                raise ConfigError(
+                    f"diagnostics.{name}: true is not part of this version, wanted false. Set "
+                    f"diagnostics.{name}=false."
+                )
+        return self

@@ -1,0 +1,63 @@
+"""Stage `calibrate`: frames to light curves, in the content-addressed store."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectramind.archive.layout import SPLITS, open_archive
+from spectramind.calibrate.chain import calibrate_archive
+from spectramind.provenance import Provenance
+from spectramind.stages.folders import store_folder
+from spectramind.stages.light_curves import light_curve_store, open_source
+from spectramind.stages.result import Result
+
+if TYPE_CHECKING:
+    from spectramind.config import Config
+
+
+def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
+    """Turn frames into light curves in the content-addressed store."""
+    if config.data.name == "lightcurves":
+        source = open_source(config)
+        planets = sum(len(own) for own in source.visits.values())
+        return Result(
+            summary=f"data=lightcurves holds light curves of {planets} planets already",
+            outputs=(config.data.root,),
+            facts={"planets": planets},
+        )
+    archive = open_archive(config.data.root)
+    problems = tuple(text for split in SPLITS for text in archive.problems(split))
+    if config.data.level == "lightcurves":
+        store = light_curve_store(config)
+        planets = sum(len(store.planets(split)) for split in SPLITS)
+        folder.mkdir(parents=True, exist_ok=True)
+        return Result(
+            summary=f"the archive holds calibrated light curves of {planets} planets already",
+            outputs=(store.folder,),
+            facts={"planets": planets},
+            failures=problems,
+        )
+    report = calibrate_archive(
+        archive,
+        config.calibration,
+        store=store_folder(config),
+        splits=SPLITS,
+        workers=config.runtime.workers,
+        provenance=provenance,
+    )
+    lost = tuple(
+        f"{split} planet {planet}, visit {visit}: {why}"
+        for split, planet, visit, why in report.failures
+    )
+    return Result(
+        summary=(
+            f"calibrated {report.done} visits, {report.cached} from the cache -> "
+            f"{store_folder(config)}; {100 * report.masked_fraction:.2f} % pixels masked"
+        ),
+        outputs=(store_folder(config),),
+        facts={
+            "calibrated": report.done,
+            "cached": report.cached,
+            "masked_fraction": report.masked_fraction,
+        },
+        failures=problems + lost,
+    )

@@ -1,0 +1,52 @@
+"""Stage `calibrate-temp`: temperature out of fold, conformal quantiles on untouched planets."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from spectramind.archive.layout import open_archive
+from spectramind.archive.submission import read_spectra
+from spectramind.diagnose.scoring import depths_of
+from spectramind.provenance import Provenance
+from spectramind.stages.folders import (
+    CALIBRATION,
+    CALIBRATION_PLANETS,
+    OUT_OF_FOLD,
+    stage_folder,
+)
+from spectramind.stages.result import Result
+from spectramind.transit.store import read_fits
+from spectramind.uq.calibration import fit_calibration
+
+if TYPE_CHECKING:
+    from spectramind.config import Config
+
+
+def calibrate_temp(config: "Config", folder: Path, provenance: Provenance) -> Result:
+    """Fit the temperature out of fold and the conformal quantiles on untouched planets."""
+    labels = open_archive(config.data.root).labels("train")
+    trained = stage_folder(config, "train")
+    oof_ids, oof = read_spectra(trained / OUT_OF_FOLD)
+    fits = read_fits(stage_folder(config, "fit"), "train")
+    kept_ids, kept = read_spectra(trained / CALIBRATION_PLANETS)
+    calibration = fit_calibration(
+        oof,
+        torch.from_numpy(depths_of(labels, oof_ids)),
+        torch.tensor([not fits[planet].reasons for planet in oof_ids.tolist()]),
+        kept,
+        torch.from_numpy(depths_of(labels, kept_ids)),
+        temp_scale=config.uq.temp_scale,
+        levels=config.uq.levels,
+    )
+    path = folder / CALIBRATION
+    calibration.write(path, provenance)
+    return Result(
+        summary=(
+            f"temperature {calibration.temperature:.3f} from {calibration.temperature_planets} "
+            "planets out of fold with trusted fits, "
+            f"conformal quantiles from {len(kept_ids)} untouched planets -> {path}"
+        ),
+        outputs=(path,),
+        facts={"temperature": calibration.temperature, "planets": calibration.temperature_planets},
+    )

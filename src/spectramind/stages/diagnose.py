@@ -1,0 +1,121 @@
+"""Stage `diagnose`: what the stages left, scored and drawn as a dashboard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from spectramind.archive.layout import Archive, open_archive
+from spectramind.archive.submission import completed_fit, fit_posterior, read_spectra
+from spectramind.archive.tables import read_labels
+from spectramind.diagnose.evidence import Evidence
+from spectramind.diagnose.metrics import naive_statistics
+from spectramind.diagnose.report import write_dashboard
+from spectramind.diagnose.scoring import challenge_score, depths_of
+from spectramind.files import write_atomic
+from spectramind.observation import Labels
+from spectramind.provenance import Provenance
+from spectramind.stages.folders import (
+    CALIBRATION,
+    HIDDEN_LABELS,
+    INTERVALS,
+    OUT_OF_FOLD,
+    SPECTRA,
+    STAGES,
+    read_sidecar,
+    stage_folder,
+)
+from spectramind.stages.result import Result
+from spectramind.transit.store import read_fits
+from spectramind.uq.calibration import read_calibration
+from spectramind.uq.intervals import read_intervals
+
+if TYPE_CHECKING:
+    from spectramind.config import Config
+
+
+def diagnose(config: "Config", folder: Path, _provenance: Provenance) -> Result:
+    """Score what can be scored and write the dashboard."""
+    params = folder / "params.yaml"
+    write_atomic(params, config.frozen().encode())
+    evidence = gather_evidence(config, command=f"spectramind run --params {params}")
+    report = write_dashboard(evidence, config.diagnostics, folder)
+    facts = score_facts(config, evidence)
+    where = "held-out planets" if evidence.truth is not None else "training planets, out of fold"
+    return Result(
+        summary=(
+            f"score {facts['score']:.4f} ({facts['metric']} metric) on {facts['planets']} {where} "
+            f"(the fit alone "
+            f"{facts['fit_score']:.4f}) -> {report.html or report.json}"
+        ),
+        outputs=report.outputs,
+        facts=facts,
+    )
+
+
+_BULKY = ("config", "facts", "failures")  # parts of a sidecar that a table of provenance omits
+
+
+def gather_evidence(config: "Config", *, command: str) -> Evidence:
+    """Read back what the stages left, for the dashboard and for scores."""
+    archive = open_archive(config.data.root)
+    labels = archive.labels("train")
+    fits = read_fits(stage_folder(config, "fit"), "test")
+    predicted = stage_folder(config, "predict")
+    planets, posterior = read_spectra(predicted / SPECTRA)
+    oof_ids, oof = read_spectra(stage_folder(config, "train") / OUT_OF_FOLD)
+    calibration = read_calibration(stage_folder(config, "calibrate-temp") / CALIBRATION)
+    naive_mean, naive_sigma = naive_statistics(labels.depth)
+    sidecars = [made for stage in STAGES[:-1] if (made := read_sidecar(config, stage))]
+    return Evidence(
+        planet_ids=planets,
+        wavelength_um=archive.wavelength_um(),
+        predicted=posterior,
+        fit=completed_fit(fits, planets, labels),
+        intervals=read_intervals(predicted / INTERVALS),
+        calibration_planets=calibration.conformal_planets if config.uq.corel else None,
+        truth=hidden_truth(archive, planets),
+        naive_mean=naive_mean,
+        naive_sigma=naive_sigma,
+        oof=calibration.apply(oof),
+        oof_labels=Labels(oof_ids, depths_of(labels, oof_ids)),
+        provenance=[_without_bulk(made) for made in sidecars],
+        stage_seconds={made["stage"]: made["seconds"] for made in sidecars},
+        fits=[fits[int(planet)] for planet in planets if int(planet) in fits],
+        command=command,
+    )
+
+
+def hidden_truth(archive: Archive, planets: Int[np.ndarray, " B"]) -> Labels | None:
+    """True spectra of test planets, which only a simulated archive has."""
+    path = archive.root / HIDDEN_LABELS
+    return Labels(planets, depths_of(read_labels(path), planets)) if path.is_file() else None
+
+
+def score_facts(config: "Config", evidence: Evidence) -> dict[str, Any]:
+    """Score of V50 and of the fit alone on held-out planets, else of V50 out of fold."""
+    archive = open_archive(config.data.root)
+    if evidence.truth is None:
+        fits = read_fits(stage_folder(config, "fit"), "train")
+        known, network = evidence.oof_labels, evidence.oof
+        alone = fit_posterior(fits, known.planet_ids)
+    else:
+        known, network, alone = evidence.truth, evidence.predicted, evidence.fit
+    training = archive.labels("train")
+    metric = config.diagnostics.metric
+    scored = challenge_score(metric, archive.year, known.depth, network, training)
+    base = challenge_score(metric, archive.year, known.depth, alone, training)
+    return {
+        **scored,
+        "fit_score": base["score"],
+        "gain": scored["score"] - base["score"],
+        "metric": archive.year,
+        "planets": len(known.planet_ids),
+        "held_out": evidence.truth is not None,
+    }
+
+
+def _without_bulk(sidecar: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in sidecar.items() if key not in _BULKY}

@@ -1,0 +1,70 @@
+"""Stage `fit`: priors learned from labelled planets, then a spectrum for every planet."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectramind.archive.layout import SPLITS, Split
+from spectramind.provenance import Provenance
+from spectramind.stages.folders import PRETRAINED, SHIPPED
+from spectramind.stages.light_curves import open_source
+from spectramind.stages.result import Result
+from spectramind.training.device import resolve_device
+from spectramind.transit.priors import Priors, prior_path, read_priors
+from spectramind.transit.stage import Work, fit_split, learn_folds
+from spectramind.transit.store import spectra_of_fits
+
+if TYPE_CHECKING:
+    from spectramind.config import Config
+
+
+def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
+    """Learn priors from labelled planets, then fit every planet that has light curves."""
+    source = open_source(config)
+    device = resolve_device(config.runtime.device)
+    workers = 1 if device.type == "cuda" else config.runtime.workers
+
+    def work(split: Split) -> Work:
+        stars = source.stars[split]
+        return Work(source.read, stars, config.transit, folder, provenance, str(device))
+
+    everyone = prior_path(folder, None) if config.prior is None else prior_file(config.prior)
+    own: dict[int, Path] = {}
+    if config.prior is None:
+        own = learn_folds(work("train"), source.labels, source.visits["train"], workers=workers)
+    reports = [
+        fit_split(work(split), split, source.visits[split], own, everyone, workers=workers)
+        for split in SPLITS
+    ]
+    priors = read_priors(everyone)
+    done = sum(report.done + report.cached for report in reports)
+    flagged = sum(report.flagged for report in reports)
+    outputs = [folder]
+    if config.data.name == "lightcurves" and done:
+        from spectramind.archive.export import write_export  # xarray takes a second to import
+
+        path = folder / "spectra.nc"
+        outputs += write_export(spectra_of_fits(folder, 0), provenance, path)
+    return Result(
+        summary=(
+            f"fitted {done} planets -> {folder}; {flagged} flagged, their sigma inflated; "
+            f"{_prior_words(priors)}"
+        ),
+        outputs=tuple(outputs),
+        facts={"planets": done, "flagged": flagged, "labels": _labels_behind(priors)},
+        failures=(*source.problems, *[text for report in reports for text in report.failures]),
+    )
+
+
+def _labels_behind(priors: Priors) -> int:
+    return 0 if priors.spectrum is None else priors.spectrum.planets
+
+
+def _prior_words(priors: Priors) -> str:
+    if priors.spectrum is None:
+        return "too few labels for a prior over spectra, so each wavelength stands alone"
+    return f"prior over spectra from {priors.spectrum.planets} labels"
+
+
+def prior_file(named: Path) -> Path:
+    """The file that `prior` names; `pretrained` is what `make pretrained` has left."""
+    return prior_path(SHIPPED / "fit", None) if named == PRETRAINED else named

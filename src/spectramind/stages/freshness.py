@@ -1,0 +1,192 @@
+"""What the stages were made from, and whether what lies on disk is still that.
+
+A stage is fresh while its configuration, its code, its archive and what it borrows from other
+runs are those that it was made with. `STAGE_KEYS` is the one place that says which keys a
+stage's result depends on; what code it depends on is read from its imports.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from spectramind.archive.fingerprint import archive_hash
+from spectramind.archive.layout import open_archive
+from spectramind.closure import code_hash
+from spectramind.config import Config, dump
+from spectramind.errors import ArtefactError
+from spectramind.provenance import Provenance, describe, digest
+from spectramind.stages.folders import (
+    CALIBRATION,
+    STAGES,
+    Stage,
+    command_of,
+    module_of,
+    read_sidecar,
+    run_folder,
+    stage_folder,
+)
+
+# Keys that each stage adds to those of the stages before it; `simulate` stands alone, because
+# the stages after it know the archive by its data hash.
+STAGE_KEYS: dict[Stage, tuple[str, ...]] = {
+    "simulate": ("data.level", "simulate"),
+    "calibrate": ("calibration", "data.level"),
+    "fit": ("prior", "transit"),
+    "train": (
+        "diagnostics.metric",
+        "model",
+        "simulate.atmosphere",
+        "simulate.population",
+        "training",
+        "uq.epistemic",
+        "uq.mc_samples",
+    ),
+    "calibrate-temp": ("uq.levels", "uq.temp_scale"),
+    "predict": ("uq.corel", "weights"),
+    "diagnose": ("diagnostics",),
+}
+SCORED: tuple[Stage, ...] = ("train", "diagnose")  # stages whose facts are metrics
+_NOT_RESULT = {"calibration": ("cache",)}  # keys inside a section that change no result
+# Files of another run that say what a stage takes from it; a prior may be a file of its own.
+_BORROWED: dict[Stage, tuple[str, ...]] = {
+    "fit": ("fit/priors/all.safetensors",),
+    "train": ("train/members/*.json",),
+    "predict": ("train/members/*.json", f"calibrate-temp/{CALIBRATION}"),
+}
+
+
+def stage_values(config: Config, stage: Stage) -> dict[str, Any]:
+    """The values that the result of a stage depends on, those of earlier stages included."""
+    tree = dump(config)
+    for section, names in _NOT_RESULT.items():
+        for name in names:
+            del tree[section][name]
+    return {key: _at(tree, key) for name in _up_to(stage) for key in STAGE_KEYS[name]}
+
+
+def stage_hash(config: Config, stage: Stage) -> str:
+    """Configuration hash of a stage: no paths, workers, device or logger enter it."""
+    return digest(stage_values(config, stage))
+
+
+def stage_code(stage: Stage) -> str:
+    """Hash of all code that a stage's own work depends on: the import closure of its file."""
+    return code_hash(module_of(stage))
+
+
+def code_so_far(stage: Stage) -> str:
+    """Hash of the code of a stage and of the stages before it."""
+    return code_hash(*map(module_of, _up_to(stage)))
+
+
+def _up_to(stage: Stage) -> tuple[Stage, ...]:
+    """A stage and those before it, whose settings and code it inherits."""
+    return STAGES[0 if stage == "simulate" else 1 : STAGES.index(stage) + 1]
+
+
+def _at(tree: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - any JSON value
+    value: Any = tree
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def borrowed_hash(config: Config, stage: Stage) -> str:
+    """Hash of what a stage and those before it take from other runs; empty where they do not."""
+    named: dict[Stage, Path | None] = {
+        "fit": config.prior, "train": config.training.start, "predict": config.weights,
+    }  # fmt: skip
+    seen = hashlib.sha256()
+    before = STAGES[: STAGES.index(stage) + 1]
+    taken: dict[Stage, Path] = {
+        own: run_folder(run) for own, run in named.items() if run and own in before
+    }
+    for own, run in taken.items():
+        files = [path for pattern in _BORROWED[own] for path in sorted(run.glob(pattern))]
+        for path in files or [run]:
+            seen.update(path.read_bytes() if path.is_file() else b"not there")
+    return seen.hexdigest()[:16] if taken else ""
+
+
+@cache
+def _archive_hash(root: Path) -> str:
+    return archive_hash(root)
+
+
+def data_hash(config: Config) -> str:
+    """Hash of the archive at `data.root`; see `archive.fingerprint`.
+
+    Raises:
+        DataError: If there is no archive.
+    """
+    if config.data.name == "lightcurves":
+        from spectramind.archive.foreign import open_foreign  # xarray takes a second to import
+
+        open_foreign(config.data.root)
+    else:
+        open_archive(config.data.root)
+    return _archive_hash(config.data.root)
+
+
+def forget_data_hash() -> None:
+    """Hash the archive anew: it has been written."""
+    _archive_hash.cache_clear()
+
+
+def seed_of(config: Config, stage: Stage) -> int:
+    """The seed that a stage draws from."""
+    return config.simulate.seed if stage == "simulate" else config.training.seed
+
+
+def provenance_of(config: Config, stage: Stage) -> Provenance:
+    """Provenance of what a stage makes now."""
+    return describe(
+        stage=stage,
+        config_hash=stage_hash(config, stage),
+        code_hash=stage_code(stage),
+        data_hash="" if stage == "simulate" else data_hash(config),
+        seed=seed_of(config, stage),
+    )
+
+
+def up_to_date(config: Config, stage: Stage) -> bool:
+    """Whether this code made the stage's folder with this configuration from these data."""
+    made = read_sidecar(config, stage)
+    wanted = {
+        "config_hash": stage_hash(config, stage),
+        "code_so_far": code_so_far(stage),
+        "borrowed_hash": borrowed_hash(config, stage),
+    }
+    if made is None or any(made.get(key) != value for key, value in wanted.items()):
+        return False
+    return stage == "simulate" or made.get("data_hash") == data_hash(config)
+
+
+def stages_before(config: Config, stage: Stage) -> tuple[Stage, ...]:
+    """Stages to run first, in order, so that `stage` has what it reads; none when all is fresh.
+
+    The archive itself is never simulated on the way: a missing one is an error with advice.
+    """
+    if stage == "simulate":
+        return ()
+    needed: tuple[Stage, ...] = STAGES[1 : STAGES.index(stage)]
+    if stage == "predict" and config.weights is not None:
+        needed = tuple(name for name in needed if name not in ("train", "calibrate-temp"))
+    stale = [name for name in needed if not up_to_date(config, name)]
+    return needed[needed.index(stale[0]) :] if stale else ()
+
+
+def require_stages_before(config: Config, stage: Stage) -> None:
+    """Refuse to go on when an earlier stage is missing or stale.
+
+    Raises:
+        ArtefactError: Names the command to run first.
+    """
+    stale = stages_before(config, stage)
+    if stale:
+        raise ArtefactError(
+            f"{stage_folder(config, stale[0])}: missing, or made with another configuration or "
+            f"archive. Run `spectramind {command_of(stale[0])}` with the same settings first."
+        )

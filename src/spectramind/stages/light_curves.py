@@ -1,0 +1,88 @@
+"""Where the stage `fit` gets its light curves, stars and labels: an archive, or foreign files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64
+
+from spectramind.archive.layout import SPLITS, Split, open_archive, stars_of
+from spectramind.calibrate.cache import LightCurveStore
+from spectramind.observation import Labels, LightCurves, Star
+from spectramind.stages.folders import store_folder
+
+if TYPE_CHECKING:
+    from spectramind.archive.foreign import ForeignArchive
+    from spectramind.config import Config
+    from spectramind.transit.stage import Reader
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Light curves of planets by split, and what is known of them."""
+
+    visits: Mapping[Split, Mapping[int, int]]  # number of visits of each planet
+    read: "Reader"
+    stars: Mapping[Split, Mapping[int, Star | None]]
+    labels: Mapping[int, Float64[np.ndarray, " 283"]]  # of training planets with light curves
+    problems: tuple[str, ...]  # planets left out, each as a sentence
+
+
+def open_source(config: "Config") -> Source:
+    """The light curves that `data` names.
+
+    Raises:
+        DataError: If there are none at `data.root`.
+    """
+    if config.data.name == "lightcurves":
+        from spectramind.archive.foreign import open_foreign  # xarray takes a second to import
+
+        return _foreign(open_foreign(config.data.root))
+    archive, store = open_archive(config.data.root), light_curve_store(config)
+    visits, known, problems = {}, {}, []
+    for split in SPLITS:
+        here = sorted(set(archive.planets(split)) & set(store.planets(split)))
+        known[split], starless = stars_of(archive, split, here)
+        problems += starless
+        visits[split] = {planet: len(store.visits(split, planet)) for planet in known[split]}
+    labels = _labels(archive.labels("train"), visits["train"])
+    return Source(visits, partial(_stored, store), known, labels, tuple(problems))
+
+
+def _foreign(archive: "ForeignArchive") -> Source:
+    """Planets with a label are training planets, all others test planets."""
+    known = archive.labels()
+    counts = {planet: len(archive.visits(planet)) for planet in archive.planets()}
+    labels = {} if known is None else _labels(known, counts)
+    stars = archive.stars()
+    parts: dict[Split, list[int]] = {
+        "train": [planet for planet in counts if planet in labels],
+        "test": [planet for planet in counts if planet not in labels],
+    }
+    return Source(
+        visits={split: {planet: counts[planet] for planet in own} for split, own in parts.items()},
+        read=partial(_read_foreign, archive),
+        stars={split: {planet: stars[planet] for planet in own} for split, own in parts.items()},
+        labels=labels,
+        problems=(),
+    )
+
+
+def _labels(labels: Labels, wanted: Mapping[int, int]) -> dict[int, Float64[np.ndarray, " 283"]]:
+    pairs = zip(labels.planet_ids.tolist(), labels.depth, strict=True)
+    return {planet: depth for planet, depth in pairs if planet in wanted}
+
+
+def _stored(store: LightCurveStore, split: str, planet_id: int) -> list[LightCurves]:
+    return [store.read(split, planet_id, visit) for visit in store.visits(split, planet_id)]
+
+
+def _read_foreign(archive: "ForeignArchive", _split: str, planet_id: int) -> list[LightCurves]:
+    return [archive.light_curves(planet_id, visit) for visit in archive.visits(planet_id)]
+
+
+def light_curve_store(config: "Config") -> LightCurveStore:
+    """The store that `fit` reads."""
+    return LightCurveStore(store_folder(config))

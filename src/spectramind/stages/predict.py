@@ -1,0 +1,104 @@
+"""Stage `predict`: spectra of the test planets, their intervals and the submission."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectramind.archive.layout import Archive, open_archive, stars_of
+from spectramind.archive.submission import with_unmeasured, write_spectra, write_submission
+from spectramind.errors import ConfigError
+from spectramind.provenance import Provenance
+from spectramind.stages.folders import (
+    CALIBRATION,
+    INTERVALS,
+    SPECTRA,
+    SUBMISSION,
+    read_sidecar,
+    run_folder,
+    stage_folder,
+)
+from spectramind.stages.result import Result
+from spectramind.training.predict import predict_members
+from spectramind.transit.store import read_fits
+from spectramind.uq.calibration import read_calibration
+from spectramind.uq.intervals import write_intervals
+
+if TYPE_CHECKING:
+    from spectramind.config import Config
+
+
+def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
+    """Predict the test planets; a planet without a fit gets the spread of the training labels."""
+    archive = open_archive(config.data.root)
+    fits = read_fits(stage_folder(config, "fit"), "test")
+    stars, _ = stars_of(archive, "test", fits)
+    own = config.weights is None
+    run = config.runtime.out if config.weights is None else run_folder(config.weights)
+    if not own:
+        require_prior(config)
+        require_epistemic(config, run)
+    planets, posterior = predict_members(
+        run / "train",
+        fits,
+        stars,
+        model=config.model if own else None,
+        epistemic=config.uq.epistemic,
+        mc_samples=config.uq.mc_samples,
+        seed=config.training.seed,
+        device=config.runtime.device,
+    )
+    calibration = read_calibration(run / "calibrate-temp" / CALIBRATION)
+    missing = sorted(_expected(archive) - set(fits))
+    everyone, complete = with_unmeasured(
+        planets, calibration.apply(posterior), missing, archive.labels("train")
+    )
+    write_spectra(folder / SPECTRA, everyone, complete)
+    intervals = calibration.intervals(complete, corel=config.uq.corel)
+    write_intervals(folder / INTERVALS, everyone, intervals)
+    write_submission(folder / SUBMISSION, everyone, complete)
+    return Result(
+        summary=f"predicted {len(planets)} planets -> {folder / SUBMISSION}",
+        outputs=(folder / SUBMISSION, folder / SPECTRA, folder / INTERVALS),
+        facts={"planets": len(planets), "unmeasured": missing},
+        failures=tuple(
+            f"test planet {planet}: no fit, so the mean and spread of the training labels stand "
+            "in the submission; the `calibrate` and `fit` stages say why"
+            for planet in missing
+        ),
+    )
+
+
+def _expected(archive: Archive) -> set[int]:
+    """Test planets that a submission must hold: those of tables, folders and the sample."""
+    return {*archive.planets("test"), *archive.listed("test"), *archive.sample_planets()}
+
+
+def require_prior(config: "Config") -> None:
+    """Refuse fits without a prior over spectra, which no network of another run has seen.
+
+    Raises:
+        ConfigError: If the archive's own labels were too few to learn one.
+    """
+    made = read_sidecar(config, "fit")
+    if made is not None and made["facts"]["labels"] == 0:
+        raise ConfigError(
+            f"weights={config.weights}: the archive has too few labels to learn a prior over "
+            "spectra from, which the network's fits had. Fit it with prior=pretrained too."
+        )
+
+
+def require_epistemic(config: "Config", run: Path) -> None:
+    """Refuse another measure of the members' spread than the one their temperature is for.
+
+    Raises:
+        ConfigError: If it is so.
+    """
+    path = run / "train" / "train.json"
+    if not path.is_file():  # `predict` says what it misses
+        return
+    known = json.loads(path.read_text())["epistemic"]
+    if known != config.uq.epistemic:
+        raise ConfigError(
+            f"uq.epistemic={config.uq.epistemic}: the temperature of weights={config.weights} "
+            f"was fitted with {known}. Set uq.epistemic={known}, or train."
+        )

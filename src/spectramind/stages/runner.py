@@ -1,0 +1,126 @@
+"""How stages run: one alone or all in order, each sealed with `stage.json`, one at a time.
+
+A stage reads the artefacts of earlier stages under `runtime.out`, writes its own folder and,
+last of all, `stage.json` with its provenance.
+"""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from spectramind.config import Config, dump
+from spectramind.errors import ArtefactError
+from spectramind.files import unwritable
+from spectramind.provenance import Provenance, write_sidecar
+from spectramind.stages.folders import SIDECAR, STAGES, Stage, command_of, module_of, stage_folder
+from spectramind.stages.freshness import (
+    SCORED,
+    borrowed_hash,
+    code_so_far,
+    forget_data_hash,
+    provenance_of,
+)
+from spectramind.stages.result import Result
+
+StageFunction = Callable[[Config, Path, Provenance], Result]
+
+
+def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
+    """Run one stage into a folder and seal it with `stage.json`."""
+    start = time.monotonic()
+    with _alone(stage, folder):
+        _unseal(folder)
+        result = _function(stage)(config, folder, provenance_of(config, stage))
+        _seal(config, stage, folder, result, seconds=round(time.monotonic() - start, 3))
+    return result
+
+
+def run_all(
+    config: Config, announce: Callable[[Stage], None], conclude: Callable[[Stage, Result], None]
+) -> Result:
+    """All stages in order, the archive included where it is a simulated one.
+
+    Args:
+        config: The whole configuration.
+        announce: Called before each stage.
+        conclude: Called with the result of each stage.
+
+    Returns:
+        The result of the last stage.
+    """
+    stages = STAGES if config.data.name == "sim" else STAGES[1:]
+    for stage in stages:
+        announce(stage)
+        result = run_stage(config, stage, stage_folder(config, stage))
+        conclude(stage, result)
+    return result
+
+
+def _function(stage: Stage) -> StageFunction:
+    """The function of a stage; its file is loaded when it runs, for some take seconds to load."""
+    name = module_of(stage)
+    return getattr(import_module(name), name.rpartition(".")[2])
+
+
+def _seal(config: Config, stage: Stage, folder: Path, result: Result, *, seconds: float) -> None:
+    """Write what the stage leaves beside its products: metrics, then `stage.json`."""
+    if stage == "simulate":
+        forget_data_hash()
+    provenance = provenance_of(config, stage)
+    if stage in SCORED:
+        write_sidecar(folder.with_name(f"{stage}-metrics.json"), provenance, **result.facts)
+    write_sidecar(
+        folder / SIDECAR,
+        provenance,
+        code_so_far=code_so_far(stage),
+        borrowed_hash=borrowed_hash(config, stage),
+        command=command_of(stage),
+        device=config.runtime.device,
+        seconds=seconds,
+        outputs=[str(path) for path in result.outputs],
+        facts=dict(result.facts),
+        failures=list(result.failures),
+        state="done",
+        config=dump(config),
+    )
+
+
+@contextmanager
+def _alone(stage: Stage, folder: Path) -> Iterator[None]:
+    """Hold the stage's folder for this process; the lock vanishes with it.
+
+    `calibrate` needs none: its store locks single visits, so several processes may share it.
+
+    Raises:
+        ArtefactError: If another process is writing there.
+        WriteError: If the folder above cannot be written.
+    """
+    if stage == "calibrate":
+        yield
+        return
+    path = folder.with_name(f".{stage}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("w")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtefactError(
+                f"{folder}: another process is running `spectramind {command_of(stage)}` there. "
+                "Wait for it, or give this run its own runtime.out."
+            ) from error
+        yield
+
+
+def _unseal(folder: Path) -> None:
+    """Remove the mark of an earlier run, so that a run that fails leaves no stage called done."""
+    try:
+        (folder / SIDECAR).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(folder / SIDECAR, error) from error

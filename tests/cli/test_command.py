@@ -1,0 +1,227 @@
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from spectramind.cli.app import app
+from spectramind.cli.call import execute
+from spectramind.config import load
+from spectramind.errors import ConfigError, DataError
+from spectramind.stages.folders import STAGES
+from spectramind.stages.freshness import borrowed_hash, code_so_far, read_sidecar, stage_hash
+
+COMMANDS = [
+    "simulate",
+    "calibrate",
+    "fit",
+    "train",
+    "calibrate-temp",
+    "predict",
+    "diagnose dashboard",
+    "run",
+    "score",
+    "submission validate",
+    "config show",
+    "config freeze",
+    "config diff",
+    "config hash",
+    "config dvc",
+    "config validate",
+    "doctor",
+]
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    return lambda *words: runner.invoke(app, list(words))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_shows_an_example(invoke, command):
+    done = invoke(*command.split(), "--help")
+    assert done.exit_code == 0
+    assert f"spectramind {command}" in " ".join(done.output.split())
+
+
+def test_help_lists_every_command(invoke):
+    text = invoke("--help").output
+    for command in COMMANDS:
+        assert re.search(rf"^\W*{command.split()[0]}\b", text, re.MULTILINE), command
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv=['spectramind','--help']\n"
+        "from spectramind.cli.app import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch','numpy','hydra','polars','numba','lightning'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unknown_key_ends_with_usage_code_and_a_suggestion(invoke, tmp_path):
+    done = invoke("config", "validate", "training.lrr=1")
+    assert done.exit_code == 2
+    assert "error: training.lrr: no such key. Did you mean training.lr?" in done.stderr
+    (event,) = (tmp_path / "v50_debug_log.jsonl").read_text().splitlines()
+    assert json.loads(event)["state"].startswith("failed: training.lrr")
+
+
+def test_params_and_overrides_exclude_each_other(invoke):
+    done = invoke("fit", "--params", "params.yaml", "training.lr=1")
+    assert done.exit_code == 2
+    assert "cannot be combined with KEY=VALUE (training.lr=1). Give one of the two." in done.stderr
+
+
+def test_no_archive_names_what_is_expected(invoke):
+    done = invoke("calibrate", "data=kaggle", "data.root=nowhere")
+    assert done.exit_code == 1
+    assert "data=sim" in done.stderr
+
+
+def test_no_archive_after_an_earlier_run(invoke, tmp_path):
+    folder = tmp_path / "artefacts" / "calibrate"
+    folder.mkdir(parents=True)
+    config = load(["data=kaggle", "data.root=nowhere"])
+    sidecar = {
+        "config_hash": stage_hash(config, "calibrate"),
+        "code_so_far": code_so_far("calibrate"),
+        "borrowed_hash": "",
+        "data_hash": "x",
+    }
+    (folder / "stage.json").write_text(json.dumps(sidecar))
+    done = invoke("train", "data=kaggle", "data.root=nowhere", "--dry-run")
+    assert done.exit_code == 1
+    assert "data=sim" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "stage", "file"),
+    [
+        ("prior", "fit", "fit/priors/all.safetensors"),
+        ("training.start", "train", "train/members/fold0_seed0.json"),
+        ("weights", "predict", "calibrate-temp/calibration.json"),
+    ],
+)
+def test_what_is_borrowed_makes_a_stage_and_those_after_it_stale(tmp_path, key, stage, file):
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text("one")
+    config = load([f"{key}={tmp_path / file if key == 'prior' else tmp_path}"])
+    before = [borrowed_hash(config, own) for own in STAGES]
+    path.write_text("another")
+    after = [borrowed_hash(config, own) for own in STAGES]
+    changed = [own for own, old, new in zip(STAGES, before, after, strict=True) if old != new]
+    assert changed == list(STAGES[STAGES.index(stage) :])
+    assert set(before[: STAGES.index(stage)]) == {""}
+
+
+def test_damaged_sidecar_means_not_finished(tmp_path):
+    config = load([f"runtime.out={tmp_path}"])
+    (tmp_path / "fit").mkdir()
+    (tmp_path / "fit" / "stage.json").write_text("{")
+    assert read_sidecar(config, "fit") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["training.lr"], "Overrides read KEY=VALUE"),
+        (["training.lr=1e-4,"], "Overrides read KEY=VALUE"),
+        (["model=v50,nope"], "model=nope: no such choice"),
+        (["training.lr=1e-4,-1"], "training.lr: got -1"),
+        (["training.lr=1,2", "--dry-run"], "--multirun cannot be combined with --dry-run"),
+        (["--params", "p.yaml"], "it cannot read --params"),
+    ],
+)
+def test_sweeps_are_checked_before_the_first_job(invoke, tmp_path, words, sentence):
+    done = invoke("train", "-m", *words)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_simulate_never_writes_into_the_challenge_archive(invoke):
+    done = invoke("simulate", "data=kaggle", "data.root=real")
+    assert done.exit_code == 2
+    assert "`simulate` writes simulated archives only. Use data=sim." in done.stderr
+
+
+def test_log_that_cannot_be_written_is_an_error_in_words(invoke, tmp_path):
+    (tmp_path / "v50_debug_log.jsonl").mkdir()
+    done = invoke("config", "hash")
+    assert done.exit_code == 1
+    assert "error: v50_debug_log.jsonl: cannot be written (Is a directory)." in done.stderr
+
+
+def test_gpu_that_is_not_there(invoke, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = invoke("config", "show", "runtime.device=cuda")
+    assert done.exit_code == 2
+    assert "runtime.device=cuda: no CUDA device is seen on this machine. Use" in done.stderr
+
+
+def test_freeze_then_check_then_diff(invoke):
+    assert invoke("config", "freeze", "experiment=demo").exit_code == 0
+    assert invoke("config", "freeze", "experiment=demo", "--check").exit_code == 0
+    stale = invoke("config", "freeze", "--check")
+    assert stale.exit_code == 2
+    assert "differs from the composed configuration" in stale.stderr
+    changes = json.loads(invoke("config", "diff", "training.folds=7", "--json").stdout)
+    assert changes == {"training.folds": {"from": 5, "to": 7}}
+
+
+def test_config_show_as_json_and_yaml(invoke):
+    tree = json.loads(invoke("config", "show", "--json").stdout)
+    assert tree["model"]["encoders"]["fgs1"]["type"] == "mamba"
+    assert "encoders:" in invoke("config", "show").stdout
+
+
+def test_hash_lists_every_stage(invoke):
+    hashes = json.loads(invoke("config", "hash", "--json").stdout)
+    assert len(hashes) == 7
+    assert all(re.fullmatch("[0-9a-f]{16}", value) for value in hashes.values())
+
+
+def test_doctor_reports_device_disk_and_archive(invoke):
+    findings = json.loads(invoke("doctor", "--json").stdout)
+    assert {"torch", "device", "bf16", "disk", "archive"} <= set(findings)
+    assert findings["archive"].startswith("not found")
+
+
+@pytest.mark.parametrize(("error", "code"), [(DataError("x: y."), 1), (ConfigError("x: y."), 2)])
+def test_exit_codes_and_log_of_a_failing_command(tmp_path, monkeypatch, capsys, error, code):
+    monkeypatch.chdir(tmp_path)
+
+    def body(_call) -> None:
+        raise error
+
+    with pytest.raises(typer.Exit) as caught:
+        execute("fit", body, debug=False)
+    assert caught.value.exit_code == code
+    assert capsys.readouterr().err == "error: x: y.\n"
+    with pytest.raises(type(error)):
+        execute("fit", body, debug=True)
+    states = [
+        json.loads(line)["state"]
+        for line in (tmp_path / "v50_debug_log.jsonl").read_text().splitlines()
+    ]
+    assert states == ["failed: x: y."] * 2
+
+
+@pytest.mark.slow
+def test_help_answers_within_a_second():
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "spectramind", "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert time.perf_counter() - start < 1.0
