@@ -50,7 +50,7 @@ from spectramind.config import Config
 from spectramind.files import write_json
 from spectramind.parallel import each
 from spectramind.provenance import git_state, utc_now
-from spectramind.transit.priors import Lesson, deal_folds
+from spectramind.transit.priors import LabelledEvidence, deal_folds
 from spectramind.transit.settings import TransitConfig
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "accuracy.json"
@@ -187,10 +187,10 @@ def judge_set(plan: Plan, drift: DriftPrior, config: Config, workers: int) -> di
     }
 
 
-def taught(plan: Plan, config: TransitConfig, workers: int) -> list[Lesson]:
+def taught(plan: Plan, config: TransitConfig, workers: int) -> list[LabelledEvidence]:
     """Lessons of the teachers, by planet."""
-    tasks = batches(plan, plan.teachers, config.planets_a_batch)
-    lessons: list[Lesson] = []
+    tasks = batches(plan, plan.teachers, config.planets_per_batch)
+    lessons: list[LabelledEvidence] = []
     task = partial(teach, config=config)
     for outcome in each(task, tasks, workers=workers, label=f"{plan.year}: learn from labels"):
         if outcome.error is not None:
@@ -200,7 +200,7 @@ def taught(plan: Plan, config: TransitConfig, workers: int) -> list[Lesson]:
 
 
 def schooled(
-    plan: Plan, lessons: Sequence[Lesson], config: TransitConfig, workers: int
+    plan: Plan, lessons: Sequence[LabelledEvidence], config: TransitConfig, workers: int
 ) -> dict[int, Schooling]:
     """For each fold of judged planets the priors that never saw it."""
     folds = sorted({plan.fold[planet] for planet in plan.judged})
@@ -214,7 +214,7 @@ def schooled(
 
 
 def _school_without(
-    left_out: int, lessons: Sequence[Lesson], fold: dict[int, int], config: TransitConfig
+    left_out: int, lessons: Sequence[LabelledEvidence], fold: dict[int, int], config: TransitConfig
 ) -> Schooling:
     return school([own for own in lessons if fold[own.planet_id] != left_out], config)
 
@@ -227,7 +227,7 @@ def answered(
     workers: int,
 ) -> dict[int, dict[str, Answer]]:
     """What every estimator says of each judged planet."""
-    tasks = batches(plan, plan.judged, config.planets_a_batch)
+    tasks = batches(plan, plan.judged, config.planets_per_batch)
     items = [(batch, schools[plan.fold[batch[0].planet_id]]) for batch in tasks]
     found = {}
     task = partial(_answer_batch, drift=drift, config=config)

@@ -22,8 +22,8 @@ from scipy.optimize import least_squares
 from fit_chain import PRIORS, load, stored
 from spectramind import config as configuration
 from spectramind.instrument import wavelength_um
-from spectramind.transit.batch import Batch, make_white_batch
-from spectramind.transit.fit import Planet, prepare
+from spectramind.transit.columns import Columns, make_white_columns
+from spectramind.transit.fit import BinnedPlanet, prepare
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.parameters import Layout
 from spectramind.transit.priors import Priors, read_priors
@@ -39,11 +39,11 @@ _LARGEST_IMPACT = 1.2  # [stellar radii], as in the white fit
 class Problem:
     """White light of one planet, ready for either fit."""
 
-    planet: Planet
+    planet: BinnedPlanet
     guess: Guess
     layout: Layout
     prior: SharedPrior
-    batch: Batch
+    batch: Columns
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def main() -> None:
     }))  # fmt: skip
 
 
-def pose(planet: Planet, priors: Priors, config: TransitConfig) -> Problem:
+def pose(planet: BinnedPlanet, priors: Priors, config: TransitConfig) -> Problem:
     """The white fit of one planet, as `fit_planets` begins it."""
     guess = guess_orbit(planet.star, config)
     limb = quadratic_coefficients(guess.temperature_k, wavelength_um())[None]
@@ -81,7 +81,7 @@ def pose(planet: Planet, priors: Priors, config: TransitConfig) -> Problem:
     population = priors.known if guess.known else priors.unknown
     own = population.prior(guess, planet.middles_h, layout, config)
     prior = stack_priors([own], torch.device("cpu"))
-    batch = make_white_batch([planet.visits], limb, config)
+    batch = make_white_columns([planet.visits], limb, config)
     return Problem(planet, guess, layout, prior, batch)
 
 
@@ -120,7 +120,7 @@ class Residuals:
         self.law.ecc, self.law.w, self.law.limb_dark, self.law.t0 = 0.0, 90.0, "quadratic", 0.0
         self.times = problem.batch.time_h[0].numpy().mean(-1)
         self.models: dict[tuple[int, int], batman.TransitModel] = {}
-        self.samples = config.samples_a_bin
+        self.samples = config.samples_per_bin
 
     def __call__(self, x: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, " R"]:
         """Residuals at two depths and the shared parameters of the layout."""

@@ -15,12 +15,12 @@ from bounds import Spectrum, limit, perfect
 from sets import DriftPrior, World
 from spectramind.instrument import wavelength_um
 from spectramind.observation import TransitFit
-from spectramind.transit.batch import make_white_batch
+from spectramind.transit.columns import make_white_columns
 from spectramind.transit.depths import marginalise
-from spectramind.transit.fit import Planet, fit_planets, learn_from
+from spectramind.transit.fit import BinnedPlanet, fit_planets, learn_from
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.parameters import ORBIT, Layout
-from spectramind.transit.priors import Lesson, Priors, first_priors, learn_priors
+from spectramind.transit.priors import LabelledEvidence, Priors, first_priors, learn_priors
 from spectramind.transit.settings import FailureConfig, TransitConfig
 from spectramind.transit.shared_prior import Population, guess_orbit
 from spectramind.transit.spectrum_prior import SpectrumPrior, learn_spectrum_prior
@@ -50,14 +50,14 @@ class Answer:
     measured_sigma: Float64[np.ndarray, " 283"] | None = None  # by a wavelength alone
 
 
-def teach(worlds: Sequence[World], config: TransitConfig) -> list[Lesson]:
+def teach(worlds: Sequence[World], config: TransitConfig) -> list[LabelledEvidence]:
     """What planets with equally many visits teach to priors."""
     torch.set_num_threads(1)
     labels = {world.planet_id: world.label for world in worlds}
     return learn_from(_planets(worlds), labels, first_priors(config), config)
 
 
-def school(lessons: Sequence[Lesson], config: TransitConfig) -> Schooling:
+def school(lessons: Sequence[LabelledEvidence], config: TransitConfig) -> Schooling:
     """Priors of all rows from the same lessons.
 
     The rows without components or without the process learn the rest anew.
@@ -148,7 +148,7 @@ def fixed_limb(population: Population) -> Population:
 
 
 def white_light(
-    planets: Sequence[Planet], priors: Priors, config: TransitConfig
+    planets: Sequence[BinnedPlanet], priors: Priors, config: TransitConfig
 ) -> list[Spectrum]:
     """One depth and one sigma a planet: mean of the two white depths by their joint errors."""
     guesses = [guess_orbit(planet.star, config) for planet in planets]
@@ -164,7 +164,7 @@ def white_light(
         torch.device("cpu"),
     )
     visits = [planet.visits for planet in planets]
-    batch = make_white_batch(visits, limb, config)
+    batch = make_white_columns(visits, limb, config)
     white, _ = fit_white(batch, layout, prior, visits, guesses, config)
     information = marginalise(white.normal, prior, white.depth, white.shared).information
     total = information.sum((-1, -2))
@@ -204,5 +204,5 @@ def measured_sigma(answer: Answer) -> Float64[np.ndarray, " 283"]:
     return answer.measured_sigma
 
 
-def _planets(worlds: Sequence[World]) -> list[Planet]:
-    return [Planet(world.planet_id, world.star, world.visits) for world in worlds]
+def _planets(worlds: Sequence[World]) -> list[BinnedPlanet]:
+    return [BinnedPlanet(world.planet_id, world.star, world.visits) for world in worlds]

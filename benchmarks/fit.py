@@ -94,7 +94,7 @@ def learn(folder: Path, worlds: list[World], config: Config) -> None:
     lessons = []
     for count in sorted({len(world.visits) for world in worlds}):
         own = [world for world in worlds if len(world.visits) == count]
-        size = config.transit.planets_a_batch
+        size = config.transit.planets_per_batch
         for first in range(0, len(own), size):
             lessons += teach(own[first : first + size], config.transit)
     write_priors(folder / PRIORS, learn_priors(lessons, config.transit), {})

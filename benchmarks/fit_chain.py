@@ -35,7 +35,7 @@ def store(folder: Path, star: Star, curves: Sequence[LightCurves]) -> None:
 
 def stored(folder: Path) -> list[list[Path]]:
     """Folders of planets, those with equally many visits together, in batches of the settings."""
-    size = configuration.load([]).transit.planets_a_batch
+    size = configuration.load([]).transit.planets_per_batch
     groups: dict[int, list[Path]] = {}
     for place in sorted((folder / "planets").iterdir()):
         groups.setdefault(len(list(place.glob("visit*.npz"))), []).append(place)

@@ -20,7 +20,7 @@ from spectramind.files import write_atomic, write_json
 from spectramind.observation import Labels, Star, TransitFit
 from spectramind.parallel import each
 from spectramind.provenance import digest
-from spectramind.transit.fit import Planet, fit_planets
+from spectramind.transit.fit import BinnedPlanet, fit_planets
 from spectramind.transit.priors import Priors, learn_priors, read_priors, write_priors
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.store import fit_path, read_fits, write_fit
@@ -101,7 +101,7 @@ def _fit(
     item: tuple[list[World], Priors], folder: Path, teachers: frozenset[int], config: TransitConfig
 ) -> None:
     worlds, priors = item
-    planets = [Planet(world.planet_id, world.star, world.visits) for world in worlds]
+    planets = [BinnedPlanet(world.planet_id, world.star, world.visits) for world in worlds]
     for fit in fit_planets(planets, priors, config):
         write_fit(fit_path(folder, _SPLIT[fit.planet_id in teachers], fit.planet_id), fit, {})
 

@@ -109,6 +109,22 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread inside, so that results to the bit depend on no setting.
+
+    Worker processes have one thread anyway; this is for work that runs in the calling process.
+    """
+    import torch  # takes seconds to import, and only some work needs it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class _progress:
     """A bar on a terminal, a line now and then elsewhere; both on stderr."""
 

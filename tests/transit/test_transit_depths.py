@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transit_batches import own_light_curves, small_batch, truth, wide_prior, with_flux
+from transit_columns import own_light_curves, small_batch, truth, wide_prior, with_flux
 from transit_world import default_config
 
 from spectramind.transit.depths import (

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transit_batches import own_light_curves, reference_curves, small_batch, truth, with_flux
+from transit_columns import own_light_curves, reference_curves, small_batch, truth, with_flux
 
 from spectramind.transit.linear import Linear
 from spectramind.transit.parameters import Layout

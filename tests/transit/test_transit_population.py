@@ -6,10 +6,10 @@ from transit_world import default_config
 
 from spectramind.observation import Star
 from spectramind.transit.parameters import FIXED, Layout
-from spectramind.transit.priors import Lesson, first_priors, learn_priors
+from spectramind.transit.priors import LabelledEvidence, first_priors, learn_priors
 from spectramind.transit.shared_prior import (
-    Evidence,
     Guess,
+    OrbitEvidence,
     Population,
     _log_evidence,
     first_population,
@@ -68,7 +68,7 @@ def _draw(rng, population, visits, noise):
     root = rng.normal(size=(x.size, 2 * x.size)) / np.sqrt(2 * x.size)
     information = root @ root.T / np.outer(error, error)
     vector = information @ x + np.linalg.cholesky(information) @ rng.normal(size=x.size)
-    return Evidence(layout, information, vector)
+    return OrbitEvidence(layout, information, vector)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_evidence_is_the_marginal_likelihood_of_the_data(rng):
 def test_planets_that_say_nothing_leave_the_start():
     start = first_population(CONFIG, known=True)
     size = Layout(2, 2, 3).size - 2
-    silent = [Evidence(Layout(2, 2, 3), np.zeros((size, size)), np.zeros(size))] * 3
+    silent = [OrbitEvidence(Layout(2, 2, 3), np.zeros((size, size)), np.zeros(size))] * 3
     found = learn_population(start, silent)
     for name in ("covariance", "drift_fgs1", "drift_time", "drift_wavelength"):
         expected = getattr(start, name)
@@ -172,7 +172,7 @@ def test_an_order_of_the_drift_that_is_not_there_loses_its_scatter(rng):
         x = error * rng.normal(size=error.size)
         x[12] += 0.002 * rng.normal()  # first order of FGS1 and of AIRS-CH0, and no second
         x[14:17] += 0.003 * rng.normal(size=3)
-        planets.append(Evidence(layout, np.diag(error**-2.0), x / error**2))
+        planets.append(OrbitEvidence(layout, np.diag(error**-2.0), x / error**2))
     start = first_population(CONFIG, known=True)
     found = learn_population(start, planets)
     assert np.sqrt(found.drift_fgs1[0, 0]) == pytest.approx(0.002, rel=0.4)
@@ -184,7 +184,7 @@ def test_an_order_of_the_drift_that_is_not_there_loses_its_scatter(rng):
 
 
 def _lesson(number, known, evidence):
-    return Lesson(number, np.full(283, 0.01), 0.0, known, evidence)
+    return LabelledEvidence(number, np.full(283, 0.01), 0.0, known, evidence)
 
 
 def test_too_few_planets_of_a_kind_leave_the_settings(rng):
@@ -306,7 +306,7 @@ def test_a_planet_beyond_belief_teaches_nothing():
     lost = _draw(rng, true, 1, 0.1)
     shift = np.zeros(lost.vector.size)
     shift[1] = 40.0 * np.sqrt(start.covariance[1, 1])
-    lost = Evidence(lost.layout, lost.information, lost.vector + lost.information @ shift)
+    lost = OrbitEvidence(lost.layout, lost.information, lost.vector + lost.information @ shift)
     alone, together = (learn_population(start, own) for own in (planets, [*planets, lost]))
     assert together.planets == alone.planets == 40
     np.testing.assert_array_equal(together.covariance, alone.covariance)

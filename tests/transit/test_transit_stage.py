@@ -1,5 +1,6 @@
 """The stage `fit`: priors out of fold, resumption, and planets that cannot be fitted."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,8 +23,15 @@ from spectramind.transit.priors import (
     read_priors,
     write_priors,
 )
-from spectramind.transit.stage import FitReport, Work, fit_split, learn_folds
-from spectramind.transit.store import fit_path, read_facts, read_fit, read_fits
+from spectramind.transit.stage import FitReport, LearnedPriors, Work, fit_split, learn_folds
+from spectramind.transit.store import (
+    fit_path,
+    read_facts,
+    read_fit,
+    read_fits,
+    read_header,
+    read_index,
+)
 
 LABELLED = tuple(range(1001, 1021))
 
@@ -34,12 +42,19 @@ class Planets:
 
     worlds: dict[int, World]
     visits: dict[int, list] = field(default_factory=dict)
+    read: list[int] = field(default_factory=list)  # planets whose curves were asked for
 
-    def read(self, split, planet_id):
+    def curves(self, split, planet_id):
         assert split in ("train", "test")
+        self.read.append(planet_id)
         if not self.visits[planet_id]:
             raise DataError(f"planet {planet_id}: its file is torn. Fetch it again.")
         return self.visits[planet_id]
+
+    def origin(self, split, planet_id):
+        assert split in ("train", "test")
+        arrays = [own for visit in self.visits[planet_id] for own in (visit.airs_e, visit.fgs1_e)]
+        return hashlib.sha256(b"".join(own.tobytes() for own in arrays)).hexdigest()
 
     @property
     def stars(self) -> dict[int, Star | None]:
@@ -74,7 +89,7 @@ def work_of(planets, config, out, *, stars=None, config_hash="one", code_hash="k
         stage="fit", config_hash=config_hash, code_hash=code_hash, data_hash="", seed=None
     )
     stars = planets.stars if stars is None else stars
-    return Work(planets.read, stars, config, out, provenance, "cpu")
+    return Work(planets, stars, config, out, provenance, "cpu")
 
 
 def learn(planets, config, out, labels):
@@ -92,7 +107,7 @@ def learned(planets, config, tmp_path_factory):
 def test_each_fold_learns_from_the_labels_of_the_others(planets, config, learned):
     out, own = learned
     folds = deal_folds(LABELLED, 2, config.spectrum.seed)
-    assert own == {planet: prior_path(out, fold) for planet, fold in folds.items()}
+    assert own.own == {planet: prior_path(out, fold) for planet, fold in folds.items()}
     assert sorted(folds.values()) == [0] * 10 + [1] * 10
     assert read_priors(prior_path(out, None)).spectrum.planets == 20
     assert read_priors(prior_path(out, None)).known.planets == 20
@@ -117,13 +132,13 @@ def test_a_planet_never_sees_its_own_label(planets, config, learned, tmp_path):
     mate = next(p for p in LABELLED if folds[p] == folds[changed] and p != changed)
     _, own = learned
     again = learn(planets, config, tmp_path, _wrong(planets, changed))
-    assert priors_hash(again[changed]) == priors_hash(own[changed])
-    assert priors_hash(again[other]) != priors_hash(own[other])
+    assert priors_hash(again.own[changed]) == priors_hash(own.own[changed])
+    assert priors_hash(again.own[other]) != priors_hash(own.own[other])
     fits = {}
-    for name, paths in (("true", own), ("changed", again)):
+    for name, learned_priors in (("true", own), ("changed", again)):
         work = work_of(planets, config, tmp_path / name)
         visits = planets.numbers(changed, other, mate)
-        report = fit_split(work, "train", visits, paths, paths[changed], workers=1)
+        report = fit_split(work, "train", visits, learned_priors, workers=1)
         assert (report.done, report.failures) == (3, ())
         fits[name] = read_fits(tmp_path / name, "train")
     for planet in (changed, mate):
@@ -132,13 +147,64 @@ def test_a_planet_never_sees_its_own_label(planets, config, learned, tmp_path):
     assert np.abs(fits["true"][other].depth - fits["changed"][other].depth).max() > 1e-7
 
 
-def test_a_second_run_that_learns_again_reuses_every_fit(planets, config, tmp_path):
+def test_curves_are_read_once_and_in_a_second_run_never(planets, config, tmp_path):
+    watched = Planets(planets.worlds, planets.visits)
     few = {planet: planets.labels[planet] for planet in LABELLED[:2]}
-    for expected in (FitReport(2, 0, 0, ()), FitReport(0, 2, 0, ())):
-        own = learn(planets, config, tmp_path, few)
-        work, fallback = work_of(planets, config, tmp_path), prior_path(tmp_path, None)
-        visits = planets.numbers(*few)
-        assert fit_split(work, "train", visits, own, fallback, workers=1) == expected
+    visits = planets.numbers(*few, LABELLED[2])
+    for expected, read in (
+        (FitReport(3, 0, 0, ()), [1001, 1002, 1003]),
+        (FitReport(0, 3, 0, ()), []),
+    ):
+        watched.read.clear()
+        own = learn(watched, config, tmp_path, few)
+        work = work_of(watched, config, tmp_path)
+        assert fit_split(work, "train", visits, own, workers=1) == expected
+        assert sorted(watched.read) == read
+
+
+def test_priors_are_learned_anew_where_anything_that_taught_them_changes(
+    planets, config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(stage, "learn_from", lambda *_: [])
+    few = {planet: planets.labels[planet] for planet in LABELLED[:3]}
+
+    def learned(planets=planets, labels=few, **changes):
+        work = work_of(planets, config, tmp_path, **changes)
+        found = learn_folds(work, labels, planets.numbers(*labels), workers=1)
+        return bool(found.binned)
+
+    assert learned()
+    assert not learned()
+    assert learned(labels=few | {1001: 1.01 * few[1001]})
+    assert learned(labels={planet: few[planet] for planet in LABELLED[:2]})
+    assert learned()
+    brighter = [replace(planets.visits[1001][0], fgs1_e=2.0 * planets.visits[1001][0].fgs1_e)]
+    assert learned(planets=Planets(planets.worlds, planets.visits | {1001: brighter}))
+    assert learned(code_hash="changed")
+    assert learned(config_hash="two")
+    assert learned()
+    star = planets.worlds[1001].table
+    assert learned(stars=planets.stars | {1001: replace(star, period_d=1.001 * star.period_d)})
+    assert learned()
+    prior_path(tmp_path, 0).write_bytes(b"torn")
+    assert learned()
+    prior_path(tmp_path, None).unlink()
+    assert learned()
+    assert not learned()
+
+
+def test_the_index_says_what_the_fits_say(planets, config, learned, tmp_path):
+    _, own = learned
+    fit_split(
+        work_of(planets, config, tmp_path), "train", planets.numbers(1001, 1002), own, workers=1
+    )
+    index = read_index(tmp_path, "train")
+    assert list(index) == [1001, 1002]
+    for planet, row in index.items():
+        path = fit_path(tmp_path, "train", planet)
+        assert row == read_header(path)
+        assert row.reasons == read_fit(path).reasons
+        assert row.priors == str(own.own[planet])
 
 
 def test_priors_that_say_something_else_under_the_same_name_are_read_again(
@@ -156,8 +222,8 @@ def test_priors_that_say_something_else_under_the_same_name_are_read_again(
 def test_too_few_labels_leave_the_settings_priors(planets, config, tmp_path):
     few = {planet: planets.labels[planet] for planet in LABELLED[:2]}
     own = learn(planets, config, tmp_path, few)
-    assert set(own) == set(few)
-    for path in {*own.values(), prior_path(tmp_path, None)}:
+    assert set(own.own) == set(few)
+    for path in {*own.own.values(), own.everyone}:
         priors = read_priors(path)
         assert priors.spectrum is None
         assert priors.known.planets == 0
@@ -169,7 +235,7 @@ def test_too_few_labels_leave_the_settings_priors(planets, config, tmp_path):
 def test_a_labelled_planet_that_cannot_be_read_teaches_nothing(planets, config, tmp_path):
     torn = Planets(planets.worlds, planets.visits | {1002: []})
     few = {planet: planets.labels[planet] for planet in (1001, 1002, 1003)}
-    assert set(learn(torn, config, tmp_path, few)) == {1001, 1003}
+    assert set(learn(torn, config, tmp_path, few).binned) == {1001, 1003}
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +248,7 @@ def plain(config, tmp_path_factory):
 
 def run(planets, config, out, plain, *numbers, **changes):
     work = work_of(planets, config, out, **changes)
-    return fit_split(work, "train", planets.numbers(*numbers), {}, plain, workers=1)
+    return fit_split(work, "train", planets.numbers(*numbers), LearnedPriors(plain), workers=1)
 
 
 def test_one_bad_planet_does_not_stop_the_others_and_a_second_run_reuses(
@@ -274,7 +340,8 @@ def test_a_planet_whose_lesson_cannot_be_solved_teaches_nothing(
 
     monkeypatch.setattr(stage, "learn_from", refuse)
     few = {planet: planets.labels[planet] for planet in (1001, 1002, 1003)}
-    assert set(learn(planets, config, tmp_path, few)) == {1001, 1003}
+    learn(planets, config, tmp_path, few)
+    assert read_priors(prior_path(tmp_path, None)).known.planets == 0
 
 
 def test_planets_of_one_and_of_two_visits_are_fitted(planets, config, plain, tmp_path):
@@ -298,7 +365,7 @@ def test_only_fits_of_this_run_remain(planets, config, plain, tmp_path):
     torn = Planets(planets.worlds, planets.visits | {1005: []})
     report = run(torn, config, tmp_path, plain, 1001, 1005)
     assert (report.done, report.cached, len(report.failures)) == (0, 1, 1)
-    assert list(made.parent.iterdir()) == [made]
+    assert sorted(made.parent.iterdir()) == [made, made.with_name("index.parquet")]
     assert other.exists()
 
 

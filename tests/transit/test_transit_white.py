@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transit_batches import own_light_curves, small_batch, truth, wide_prior, with_flux
+from transit_columns import own_light_curves, small_batch, truth, wide_prior, with_flux
 from transit_world import default_config
 
-from spectramind.transit.batch import make_white_batch
 from spectramind.transit.binning import BinnedVisit
+from spectramind.transit.columns import make_white_columns
 from spectramind.transit.flux import separation, transit_flux
 from spectramind.transit.linear import Linear
 from spectramind.transit.parameters import Layout
@@ -66,7 +66,7 @@ def _fit(planets, guess):
     own = population.prior(guess, [3.75] * visits, layout, CONFIG)
     prior = stack_priors([own] * len(planets), torch.device("cpu"))
     limb = np.broadcast_to(LIMB, (len(planets), 283, 2)).copy()
-    batch = make_white_batch(planets, limb, CONFIG)
+    batch = make_white_columns(planets, limb, CONFIG)
     solution, linear = fit_white(batch, layout, prior, planets, [guess] * len(planets), CONFIG)
     return layout, prior, solution, linear
 

@@ -1,5 +1,8 @@
 """What data a result was made from, without reading 250 GB.
 
+One archive has one hash, however it is reached: paths count from its root, links are followed,
+and neither the age of a file nor who else keeps track of the archive plays a part.
+
 Files below 5 MiB (maps, tables, time axes), texts and netCDF files are read whole: every change
 is seen. Of a larger parquet file, a signal, only the footer is. It lists offset and size of every
 column, and the least and largest value where the writer stored statistics: the files of the
@@ -11,11 +14,8 @@ of the whole.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from spectramind.errors import DataError
 
@@ -24,6 +24,7 @@ _TRAILER = 8  # bytes: length of the footer (4, little endian), then the magic
 _WHOLE = (".csv", ".json", ".nc", ".yaml", ".txt")  # hashed from the first byte to the last
 _SMALL = 5 * 2**20  # bytes: smaller files are hashed whole; the axis table has 4.3 MB
 _TAIL = 65536  # bytes of any other file, and of a parquet file without a valid trailer
+_TABLES = (".csv", ".nc", ".parquet")
 _SUBFOLDERS = ("train", "test", "lightcurves")
 
 
@@ -66,75 +67,29 @@ def _content(path: Path, size: int) -> bytes:
 
 
 def archive_hash(root: Path) -> str:
-    """Data hash of an archive: DVC's md5 where DVC tracks it, a manifest hash elsewhere.
+    """Data hash of an archive: `fingerprint` of all files that its planets are made from.
 
-    "md5-<hash>": a `dvc.lock` in the current folder or above it, or `<root>.dvc`, lists the
-    archive as an output; its number of files and their total size are those recorded; no file
-    is newer than the record. "manifest-<hash>": `fingerprint` of the tables and netCDF
-    files in `root` and of all files in its train, test and lightcurves folders (hidden ones,
-    which are unfinished, and the truth folder and notes of the simulator are left out).
+    These are the tables and netCDF files in `root` and all files in its train, test and
+    lightcurves folders. Left out are hidden files, which are unfinished, and the truth folder
+    and notes of the simulator.
     """
-    md5 = _tracked_md5(root.resolve())
-    if md5 is not None:
-        return f"md5-{md5}"
-    tables = [path for path in root.iterdir() if path.suffix in (".csv", ".nc", ".parquet")]
+    tables = [path for path in root.iterdir() if path.suffix in _TABLES and not _hidden(path.name)]
     nested = [path for name in _SUBFOLDERS for path in _files(root / name)]
-    return f"manifest-{fingerprint([*tables, *nested], root)}"
+    return fingerprint([*tables, *nested], root)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden; faster than a recursive glob."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            if not name.startswith("."):
-                yield Path(parent) / name
+    """All files below a folder that are not hidden, each once, behind links too."""
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        place = Path(parent).stat()
+        if (place.st_dev, place.st_ino) in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        folders[:] = [name for name in folders if not _hidden(name)]
+        yield from (Path(parent) / name for name in names if not _hidden(name))
 
 
-def _tracked_md5(root: Path) -> str | None:
-    """DVC's md5 of a folder, if a record of it is there and still agrees with the folder."""
-    current = Path.cwd().resolve()
-    records = [folder / "dvc.lock" for folder in (current, *current.parents)]
-    for record in (root.with_name(f"{root.name}.dvc"), *records):
-        for out in _outs(record):
-            if _place(record, out) == root and _agrees(root, record, out):
-                return str(out["md5"])
-    return None
-
-
-def _place(record: Path, out: dict[str, Any]) -> Path:
-    return (record.parent / out["path"]).resolve()
-
-
-def _outs(record: Path) -> Iterable[dict[str, Any]]:
-    """Outputs that a dvc.lock or a .dvc file lists with path and md5.
-
-    Raises:
-        DataError: If the record is not what DVC writes.
-    """
-    if not record.is_file():
-        return []
-    try:
-        content = yaml.safe_load(record.read_text())
-        stages = [content] if "outs" in content else list(content.get("stages", {}).values())
-        return [out for stage in stages for out in stage.get("outs", []) if "md5" in out]
-    except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{record}: is not a record that DVC writes ({type(error).__name__}). "
-            "Restore it from git or delete it."
-        ) from error
-
-
-def _agrees(root: Path, record: Path, out: dict[str, Any]) -> bool:
-    """Whether number, total size and age of the files are those of the record."""
-    written_ns = record.stat().st_mtime_ns
-    count = size = 0
-    for parent, _, names in os.walk(root):
-        for name in names:
-            try:
-                status = (Path(parent) / name).stat()
-            except FileNotFoundError:  # another process is writing into the archive
-                return False
-            if status.st_mtime_ns > written_ns:
-                return False
-            count, size = count + 1, size + status.st_size
-    return (count, size) == (out.get("nfiles"), out.get("size"))
+def _hidden(name: str) -> bool:
+    return name.startswith(".")

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float32, Float64, Int64
 
-from spectramind.archive.fingerprint import archive_hash
+from spectramind.archive.fingerprint import archive_hash, fingerprint
 from spectramind.archive.tables import planet_ids, read_labels, read_star, read_table
 from spectramind.errors import DataError
 from spectramind.instrument import (
@@ -104,6 +104,10 @@ class ForeignArchive:
             raise DataError(
                 f"{error} Give a planet without a known spectrum no row in {_LABELS}."
             ) from error
+
+    def content_hash(self, planet_id: int) -> str:
+        """Hash of the files of a planet, of their names and of all bytes."""
+        return fingerprint([self.files[planet_id, v] for v in self.visits(planet_id)], self.root)
 
     def data_hash(self) -> str:
         """Hash of all light curves and tables; see `archive.fingerprint`."""

@@ -24,6 +24,7 @@ import polars as pl
 from spectramind.errors import ArtefactError
 from spectramind.files import unwritable, write_atomic, write_json
 from spectramind.observation import LightCurves
+from spectramind.provenance import digest
 
 _KEYS = {
     "split", "planet_id", "visit", "origin", "airs_shape", "fgs1_shape", "airs_time", "fgs1_time",
@@ -136,6 +137,17 @@ class LightCurveStore:
         """Visits of a planet that are whole, ascending."""
         marks = (self.folder / split / str(planet_id)).glob("visit_*.json")
         return sorted(int(mark.stem.removeprefix("visit_")) for mark in marks)
+
+    def content_hash(self, split: str, planet_id: int) -> str:
+        """Hash of all light curves of a planet, from the hashes that their marks hold.
+
+        Raises:
+            ArtefactError: If a mark is damaged.
+        """
+        named = ("visit", "airs_sha256", "fgs1_sha256", "airs_time", "fgs1_time")
+        visits = self.visits(split, planet_id)
+        marks = [self._mark(split, planet_id, visit) for visit in visits]
+        return digest([[mark[name] for name in named] for mark in marks])
 
     def planets(self, split: str) -> list[int]:
         """Planets of a split with at least one whole visit, ascending."""

@@ -16,7 +16,7 @@ from spectramind.stages.folders import (
     stage_folder,
 )
 from spectramind.stages.result import Result
-from spectramind.transit.store import read_fits
+from spectramind.transit.store import read_index
 from spectramind.uq.calibration import fit_calibration
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def calibrate_temp(config: "Config", folder: Path, provenance: Provenance) -> Re
     labels = open_archive(config.data.root).labels("train")
     trained = stage_folder(config, "train")
     oof_ids, oof = read_spectra(trained / OUT_OF_FOLD)
-    fits = read_fits(stage_folder(config, "fit"), "train")
+    fits = read_index(stage_folder(config, "fit"), "train")
     kept_ids, kept = read_spectra(trained / CALIBRATION_PLANETS)
     calibration = fit_calibration(
         oof,

@@ -10,7 +10,7 @@ from spectramind.stages.light_curves import open_source
 from spectramind.stages.result import Result
 from spectramind.training.device import resolve_device
 from spectramind.transit.priors import Priors, prior_path, read_priors
-from spectramind.transit.stage import Work, fit_split, learn_folds
+from spectramind.transit.stage import LearnedPriors, Work, fit_split, learn_folds
 from spectramind.transit.store import spectra_of_fits
 
 if TYPE_CHECKING:
@@ -25,17 +25,18 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
 
     def work(split: Split) -> Work:
         stars = source.stars[split]
-        return Work(source.read, stars, config.transit, folder, provenance, str(device))
+        return Work(source.curves, stars, config.transit, folder, provenance, str(device))
 
-    everyone = prior_path(folder, None) if config.prior is None else prior_file(config.prior)
-    own: dict[int, Path] = {}
     if config.prior is None:
-        own = learn_folds(work("train"), source.labels, source.visits["train"], workers=workers)
+        visits = source.visits["train"]
+        learned = learn_folds(work("train"), source.labels, visits, workers=workers)
+    else:
+        learned = LearnedPriors(prior_file(config.prior))
     reports = [
-        fit_split(work(split), split, source.visits[split], own, everyone, workers=workers)
+        fit_split(work(split), split, source.visits[split], learned, workers=workers)
         for split in SPLITS
     ]
-    priors = read_priors(everyone)
+    priors = read_priors(learned.everyone)
     done = sum(report.done + report.cached for report in reports)
     flagged = sum(report.flagged for report in reports)
     outputs = [folder]

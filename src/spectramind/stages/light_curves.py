@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,39 @@ from spectramind.stages.folders import store_folder
 if TYPE_CHECKING:
     from spectramind.archive.foreign import ForeignArchive
     from spectramind.config import Config
-    from spectramind.transit.stage import Reader
+    from spectramind.transit.stage import LightCurveSource
+
+
+@dataclass(frozen=True)
+class StoredCurves:
+    """Light curves that the stage `calibrate` made, or a simulator."""
+
+    store: LightCurveStore
+
+    def curves(self, split: str, planet_id: int) -> list[LightCurves]:
+        """Light curves of the visits of a planet."""
+        visits = self.store.visits(split, planet_id)
+        return [self.store.read(split, planet_id, visit) for visit in visits]
+
+    def origin(self, split: str, planet_id: int) -> str:
+        """Hash of what the light curves of a planet are, from the hashes in the store's marks."""
+        return self.store.content_hash(split, planet_id)
+
+
+@dataclass(frozen=True)
+class ForeignCurves:
+    """Light curves of another pipeline, which know no splits."""
+
+    archive: "ForeignArchive"
+
+    def curves(self, _split: str, planet_id: int) -> list[LightCurves]:
+        """Light curves of the visits of a planet."""
+        visits = self.archive.visits(planet_id)
+        return [self.archive.light_curves(planet_id, visit) for visit in visits]
+
+    def origin(self, _split: str, planet_id: int) -> str:
+        """Hash of the files of a planet."""
+        return self.archive.content_hash(planet_id)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +55,7 @@ class Source:
     """Light curves of planets by split, and what is known of them."""
 
     visits: Mapping[Split, Mapping[int, int]]  # number of visits of each planet
-    read: "Reader"
+    curves: "LightCurveSource"
     stars: Mapping[Split, Mapping[int, Star | None]]
     labels: Mapping[int, Float64[np.ndarray, " 283"]]  # of training planets with light curves
     problems: tuple[str, ...]  # planets left out, each as a sentence
@@ -48,7 +79,7 @@ def open_source(config: "Config") -> Source:
         problems += starless
         visits[split] = {planet: len(store.visits(split, planet)) for planet in known[split]}
     labels = _labels(archive.labels("train"), visits["train"])
-    return Source(visits, partial(_stored, store), known, labels, tuple(problems))
+    return Source(visits, StoredCurves(store), known, labels, tuple(problems))
 
 
 def _foreign(archive: "ForeignArchive") -> Source:
@@ -63,7 +94,7 @@ def _foreign(archive: "ForeignArchive") -> Source:
     }
     return Source(
         visits={split: {planet: counts[planet] for planet in own} for split, own in parts.items()},
-        read=partial(_read_foreign, archive),
+        curves=ForeignCurves(archive),
         stars={split: {planet: stars[planet] for planet in own} for split, own in parts.items()},
         labels=labels,
         problems=(),
@@ -73,14 +104,6 @@ def _foreign(archive: "ForeignArchive") -> Source:
 def _labels(labels: Labels, wanted: Mapping[int, int]) -> dict[int, Float64[np.ndarray, " 283"]]:
     pairs = zip(labels.planet_ids.tolist(), labels.depth, strict=True)
     return {planet: depth for planet, depth in pairs if planet in wanted}
-
-
-def _stored(store: LightCurveStore, split: str, planet_id: int) -> list[LightCurves]:
-    return [store.read(split, planet_id, visit) for visit in store.visits(split, planet_id)]
-
-
-def _read_foreign(archive: "ForeignArchive", _split: str, planet_id: int) -> list[LightCurves]:
-    return [archive.light_curves(planet_id, visit) for visit in archive.visits(planet_id)]
 
 
 def light_curve_store(config: "Config") -> LightCurveStore:

@@ -13,7 +13,7 @@ from spectramind.stages.folders import OUT_OF_FOLD, run_folder, stage_folder
 from spectramind.stages.result import Result
 from spectramind.training.augmentation import Atmospheres, Donors, find_donors
 from spectramind.training.members import train_members
-from spectramind.transit.store import fit_path, read_facts, read_fits
+from spectramind.transit.store import fit_path, read_fits, read_index
 
 if TYPE_CHECKING:
     from spectramind.config import Config
@@ -81,10 +81,10 @@ def donors_of(
     if count == 0:
         return None
     folder = stage_folder(config, "fit")
-    paths = {planet: fit_path(folder, "train", planet) for planet in fits}
+    index = read_index(folder, "train")
     return find_donors(
         fits,
         stars,
-        {planet: (path, Path(read_facts(path)["priors"])) for planet, path in paths.items()},
+        {p: (fit_path(folder, "train", p), Path(index[p].priors)) for p in fits},
         Atmospheres(count, simulate.population, simulate.atmosphere, config.training.seed),
     )

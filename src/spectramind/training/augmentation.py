@@ -8,8 +8,7 @@ other spectra and other noise, so that no network can learn them by heart.
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from jaxtyping import Float32, Float64, Int, Int64
 
 from spectramind.errors import ConfigError
 from spectramind.observation import Star, TransitFit
-from spectramind.parallel import each
+from spectramind.parallel import each, one_thread
 from spectramind.provenance import digest
 from spectramind.simulate.alternatives import alternative_spectra
 from spectramind.simulate.settings import AtmosphereConfig, PopulationConfig
@@ -213,7 +212,7 @@ def _observe(atmospheres: Atmospheres, epoch: int, donor: Donor) -> Reobservatio
         read_fit(donor.fit),
         np.random.default_rng([atmospheres.seed, donor.planet_id, epoch]),
     )
-    with _one_thread():
+    with one_thread():
         measurement, visits = Measurement(fit.information, prior), visit_features(fit)
         families = -(-atmospheres.count // _FAMILY)
         return joined(
@@ -265,17 +264,6 @@ def joined(parts: Sequence[Reobservations]) -> Reobservations:
     return Reobservations(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Results to the bit do not depend on the number of threads around them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @cache

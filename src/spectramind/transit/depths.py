@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from spectramind.transit.batch import Batch
+from spectramind.transit.columns import Columns
 from spectramind.transit.linear import Curves, Linear, Normal
 from spectramind.transit.parameters import Layout
 from spectramind.transit.settings import TransitConfig
@@ -75,7 +75,7 @@ def marginalise(
 
 
 def fit_known(
-    batch: Batch,
+    batch: Columns,
     layout: Layout,
     prior: SharedPrior,
     depth: Float64[Tensor, "B 283"],
@@ -90,7 +90,7 @@ def fit_known(
 
 
 def fit_spectrum(
-    batch: Batch,
+    batch: Columns,
     layout: Layout,
     prior: SharedPrior,
     spectra: PriorOnDevice | None,
@@ -204,7 +204,7 @@ def _cleaned(
     depth: Float64[Tensor, "B W"],
     shared: Float64[Tensor, "B N"],
     config: TransitConfig,
-) -> Batch:
+) -> Columns:
     """Without outliers, and with the noise that the residuals of each wavelength show."""
     curves = linear.curves(depth, shared)
     batch = linear.batch.keep(steady(linear, curves, config.outlier_sigma))

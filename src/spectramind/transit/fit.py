@@ -11,14 +11,14 @@ from torch import Tensor
 from spectramind.errors import DataError
 from spectramind.instrument import wavelength_um
 from spectramind.observation import LightCurves, Star, TransitFit, VisitFit
-from spectramind.transit.batch import Batch, make_batch, make_white_batch
 from spectramind.transit.binning import BinnedVisit, bin_visit
+from spectramind.transit.columns import Columns, make_columns, make_white_columns
 from spectramind.transit.depths import SpectrumFit, fit_known, fit_spectrum
 from spectramind.transit.drift import chebyshev
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.linear import transit_columns
 from spectramind.transit.parameters import FIXED, Layout
-from spectramind.transit.priors import Lesson, Priors
+from spectramind.transit.priors import LabelledEvidence, Priors
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import Guess, guess_orbit, make_evidence
 from spectramind.transit.spectrum_prior import PriorOnDevice, log_signal
@@ -34,7 +34,7 @@ _LOOSE = 1e-2  # scatter of a visit's depth when its disagreement is measured [(
 
 
 @dataclass(frozen=True, eq=False)
-class Planet:
+class BinnedPlanet:
     """A planet with its visits in time bins."""
 
     planet_id: int
@@ -47,7 +47,9 @@ class Planet:
         return [float(np.mean(visit.airs_time_h[[0, -1]])) for visit in self.visits]
 
 
-def prepare(curves: Sequence[LightCurves], star: Star | None, config: TransitConfig) -> Planet:
+def prepare(
+    curves: Sequence[LightCurves], star: Star | None, config: TransitConfig
+) -> BinnedPlanet:
     """Bin the visits of a planet.
 
     Raises:
@@ -56,7 +58,7 @@ def prepare(curves: Sequence[LightCurves], star: Star | None, config: TransitCon
     if not curves:
         raise DataError("The planet has no visit with light curves. Calibrate it first.")
     binned = tuple(bin_visit(visit, config) for visit in curves)
-    return Planet(curves[0].planet_id, star, binned)
+    return BinnedPlanet(curves[0].planet_id, star, binned)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ class _Start:
 
 
 def _begin(
-    planets: Sequence[Planet], priors: Priors, config: TransitConfig, device: torch.device
+    planets: Sequence[BinnedPlanet], priors: Priors, config: TransitConfig, device: torch.device
 ) -> _Start:
     guesses = [guess_orbit(planet.star, config) for planet in planets]
     limb = np.stack([quadratic_coefficients(g.temperature_k, wavelength_um()) for g in guesses])
@@ -90,7 +92,7 @@ def _begin(
         return stack_priors(parts, device)
 
     visits = [planet.visits for planet in planets]
-    batch = make_white_batch(visits, limb, config).to(device)
+    batch = make_white_columns(visits, limb, config).to(device)
     white, linear = fit_white(batch, narrow, prior(narrow), visits, guesses, config)
     full = prior(layout)
     shared = _widened(white.shared, narrow, layout)
@@ -99,10 +101,10 @@ def _begin(
 
 
 def _all_columns(
-    planets: Sequence[Planet], start: _Start, config: TransitConfig, device: torch.device
-) -> Batch:
+    planets: Sequence[BinnedPlanet], start: _Start, config: TransitConfig, device: torch.device
+) -> Columns:
     """Every wavelength, without the bins that stand out in white light."""
-    batch = make_batch([planet.visits for planet in planets], start.limb, config).to(device)
+    batch = make_columns([planet.visits for planet in planets], start.limb, config).to(device)
     fgs1, airs = start.used.split(1, dim=2)
     return batch.keep(torch.cat([fgs1, airs.expand(-1, -1, batch.depths - 1, -1)], dim=2))
 
@@ -125,12 +127,12 @@ def _widened(
 
 
 def learn_from(
-    planets: Sequence[Planet],
+    planets: Sequence[BinnedPlanet],
     labels: Mapping[int, Float64[np.ndarray, " 283"]],
     priors: Priors,
     config: TransitConfig,
     device: torch.device = _CPU,
-) -> list[Lesson]:
+) -> list[LabelledEvidence]:
     """What labelled planets with equally many visits teach, their depths held at the labels."""
     start = _begin(planets, priors, config, device)
     batch = _all_columns(planets, start, config, device)
@@ -147,12 +149,12 @@ def learn_from(
         )
         evidence = make_evidence(guess, around, information, pull, start.layout, config)
         scale = log_signal(planet.star, float(label[1:].mean()))
-        lessons.append(Lesson(planet.planet_id, label, scale, guess.known, evidence))
+        lessons.append(LabelledEvidence(planet.planet_id, label, scale, guess.known, evidence))
     return lessons
 
 
 def fit_planets(
-    planets: Sequence[Planet],
+    planets: Sequence[BinnedPlanet],
     priors: Priors,
     config: TransitConfig,
     device: torch.device = _CPU,
@@ -244,7 +246,7 @@ def _disagreement(fit: SpectrumFit, start: _Start) -> Float64[Tensor, "B V 2"]:
 
 
 def _product(
-    planet: Planet, row: int, fit: SpectrumFit, start: _Start, found: Findings,
+    planet: BinnedPlanet, row: int, fit: SpectrumFit, start: _Start, found: Findings,
     config: TransitConfig,
 ) -> TransitFit:  # fmt: skip
     reasons = judge(
@@ -282,7 +284,7 @@ def _product(
 
 
 def _parameters(
-    planet: Planet, row: int, fit: SpectrumFit, start: _Start
+    planet: BinnedPlanet, row: int, fit: SpectrumFit, start: _Start
 ) -> tuple[tuple[str, ...], Float64[np.ndarray, " K"], Float64[np.ndarray, "K K"]]:
     """Shared parameters in physical terms: P, a, b, limb darkening and times of each visit."""
     shared, prior = fit.shared[row].cpu().numpy(), fit.shared_covariance[row].cpu().numpy()

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from spectramind.transit.batch import Batch
+from spectramind.transit.columns import Columns
 from spectramind.transit.drift import chebyshev, chebyshev_slopes, log_gain
 from spectramind.transit.flux import covered_gradients, covered_integrals
 from spectramind.transit.parameters import Layout
@@ -50,7 +50,7 @@ class Curves:
 class Linear:
     """Light curves of a batch as a function of depths (B, W) and shared parameters (B, N)."""
 
-    def __init__(self, batch: Batch, layout: Layout) -> None:
+    def __init__(self, batch: Columns, layout: Layout) -> None:
         self.batch, self.layout = batch, layout
         self.design = layout.design(batch.place)
         self.time = chebyshev(batch.tau, layout.time_order)[..., 1:]

@@ -17,7 +17,7 @@ from spectramind.files import write_atomic
 from spectramind.provenance import digest
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import (
-    Evidence,
+    OrbitEvidence,
     Population,
     first_population,
     learn_population,
@@ -38,14 +38,14 @@ class Priors:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class LabelledEvidence:
     """What one labelled planet teaches."""
 
     planet_id: int
     label: Float64[np.ndarray, " 283"]
     log_scale: float
     known: bool  # its star is in the table
-    evidence: Evidence
+    evidence: OrbitEvidence
 
 
 def first_priors(config: TransitConfig) -> Priors:
@@ -54,7 +54,7 @@ def first_priors(config: TransitConfig) -> Priors:
     return Priors(known, unknown, spectrum=None)
 
 
-def learn_priors(lessons: Sequence[Lesson], config: TransitConfig) -> Priors:
+def learn_priors(lessons: Sequence[LabelledEvidence], config: TransitConfig) -> Priors:
     """Priors from labelled planets; too few of a kind leave that part as the settings have it."""
     start = first_priors(config)
     fewest = config.spectrum.fewest_labels
@@ -129,6 +129,15 @@ def read_priors(path: Path) -> Priors:
         return Priors(**parts)
     except (KeyError, TypeError) as error:
         raise _no_priors(path, error) from error
+
+
+def read_prior_facts(path: Path) -> dict[str, str]:
+    """Facts that were stored with priors.
+
+    Raises:
+        ArtefactError: If the file is missing, damaged or holds no priors.
+    """
+    return _read(path)[0]["facts"]
 
 
 def priors_hash(path: Path) -> str:

@@ -76,10 +76,10 @@ class TransitConfig(Settings):
     """Section `transit`."""
 
     bin_s: float = Field(gt=0.0)  # time bins [s]
-    planets_a_batch: int = Field(ge=1)  # fitted side by side
+    planets_per_batch: int = Field(ge=1)  # fitted side by side
     passes: int = Field(ge=2, le=50)  # linearisations of the whole spectrum
     settled_ppm: float = Field(gt=0.0)  # change of the spectrum in the last pass [ppm]
-    samples_a_bin: int = Field(ge=1, le=15)  # times at which the model of a bin is averaged
+    samples_per_bin: int = Field(ge=1, le=15)  # times at which the model of a bin is averaged
     fgs1_bins: int = Field(ge=16)  # finer FGS1 series for the network, at most
     edge_exposures: int = Field(ge=0)  # dropped at either end of a visit
     outlier_sigma: float = Field(gt=2.0)  # [sigma]

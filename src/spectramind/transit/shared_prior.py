@@ -129,7 +129,7 @@ def first_population(config: TransitConfig, *, known: bool) -> Population:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class OrbitEvidence:
     """What one planet's light curves say of its shared parameters, the depths being known.
 
     The likelihood is exp(-x A x / 2 + b x) with x the parameters minus the guess, b^2 in units
@@ -148,7 +148,7 @@ def make_evidence(
     pull: Float64[np.ndarray, " N"],
     layout: Layout,
     config: TransitConfig,
-) -> Evidence:
+) -> OrbitEvidence:
     """Likelihood of the shared parameters from normal equations at `shared`."""
     centre = np.zeros(layout.size)
     centre[:ORBIT] = guess.centre()
@@ -160,14 +160,14 @@ def make_evidence(
     rest = np.setdiff1d(np.arange(layout.size), mid)
     cross = information[np.ix_(rest, mid)]
     solved = np.linalg.solve(information[np.ix_(mid, mid)], np.c_[cross.T, vector[mid]])
-    return Evidence(
+    return OrbitEvidence(
         layout,
         information[np.ix_(rest, rest)] - cross @ solved[:, :-1],
         vector[rest] - cross @ solved[:, -1],
     )
 
 
-def learn_population(start: Population, planets: Sequence[Evidence]) -> Population:
+def learn_population(start: Population, planets: Sequence[OrbitEvidence]) -> Population:
     """Population that makes the planets most likely, from `start` on.
 
     Args:
@@ -189,7 +189,7 @@ def learn_population(start: Population, planets: Sequence[Evidence]) -> Populati
     return replace(population, planets=len(planets))
 
 
-def _plausible(start: Population, planet: Evidence) -> bool:
+def _plausible(start: Population, planet: OrbitEvidence) -> bool:
     """Whether a planet's parameters lie where the first guess can believe them at all.
 
     A lost transit or a star that is not the table's would teach all others its fault.
@@ -201,7 +201,9 @@ def _plausible(start: Population, planet: Evidence) -> bool:
     return bool(max(*fixed, *clocks) < _FARTHEST)
 
 
-def _improve(population: Population, start: Population, planets: Sequence[Evidence]) -> Population:
+def _improve(
+    population: Population, start: Population, planets: Sequence[OrbitEvidence]
+) -> Population:
     """One round: posterior of each planet, then the moments of them all."""
     fixed = [np.zeros(FIXED), np.zeros((FIXED, FIXED))]
     clock, fgs1 = 0.0, np.zeros_like(population.drift_fgs1)
@@ -274,7 +276,7 @@ def _blocks(layout: Layout) -> list[_Block]:
 
 
 def _posterior(
-    population: Population, planet: Evidence
+    population: Population, planet: OrbitEvidence
 ) -> tuple[Float64[np.ndarray, " M"], Float64[np.ndarray, "M M"], float]:
     """Mean and covariance of a planet's parameters, and ln of the prior's determinant."""
     size = len(planet.vector)
@@ -296,7 +298,7 @@ def _posterior(
     return posterior, covariance, -float(np.linalg.slogdet(precision)[1])
 
 
-def _log_evidence(population: Population, planet: Evidence) -> float:
+def _log_evidence(population: Population, planet: OrbitEvidence) -> float:
     """Log likelihood of a population from one planet, up to a constant of the offsets."""
     mean, covariance, log_prior = _posterior(population, planet)
     own = np.concatenate([population.mean, np.zeros(len(mean) - FIXED)])

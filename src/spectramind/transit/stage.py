@@ -1,14 +1,16 @@
-"""The stage `fit`: priors learned from labelled planets, then every planet's spectrum.
+"""All planets of an archive: priors learned from the labelled ones, then everyone's spectrum.
 
 A labelled planet is judged by priors learned from the other folds, so that its fit never saw
 its label; test planets and planets without a label by priors from every labelled planet.
+Nothing is computed twice: priors and fits carry the hash of all that they depend on.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,25 +18,45 @@ from jaxtyping import Float64
 
 from spectramind.errors import ArtefactError, SpectraMindError
 from spectramind.observation import LightCurves, Star, TransitFit
-from spectramind.parallel import each
+from spectramind.parallel import each, one_thread
 from spectramind.provenance import Provenance, digest
-from spectramind.transit.fit import Planet, fit_planets, learn_from, prepare
+from spectramind.transit.fit import BinnedPlanet, fit_planets, learn_from, prepare
 from spectramind.transit.priors import (
-    Lesson,
+    LabelledEvidence,
     Priors,
     deal_folds,
     first_priors,
     learn_priors,
     prior_path,
     priors_hash,
+    read_prior_facts,
     read_priors,
     write_priors,
 )
 from spectramind.transit.settings import TransitConfig
-from spectramind.transit.store import fit_path, read_facts, read_fit, remove_others, write_fit
+from spectramind.transit.store import (
+    IndexRow,
+    fit_path,
+    read_header,
+    remove_others,
+    write_fit,
+    write_index,
+)
 
 _UNSOLVABLE = (np.linalg.LinAlgError, torch.linalg.LinAlgError)  # pyright: ignore[reportPrivateImportUsage]
-Reader = Callable[[str, int], list[LightCurves]]  # split and planet to the curves of its visits
+Labels = Mapping[int, Float64[np.ndarray, " 283"]]
+
+
+class LightCurveSource(Protocol):
+    """Where light curves come from; goes to the workers."""
+
+    def curves(self, split: str, planet_id: int) -> list[LightCurves]:
+        """Light curves of the visits of a planet."""
+        ...
+
+    def origin(self, split: str, planet_id: int) -> str:
+        """Hash of what the light curves of a planet are, without reading them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +73,7 @@ class FitReport:
 class Work:
     """What every task of the stage needs to know; goes to the workers."""
 
-    read: Reader
+    source: LightCurveSource
     stars: Mapping[int, Star | None]
     config: TransitConfig
     out: Path
@@ -59,107 +81,120 @@ class Work:
     device: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class LearnedPriors:
+    """Priors on disk, and the planets that were read and binned to learn them."""
+
+    everyone: Path  # file of the priors that all labelled planets taught
+    own: Mapping[int, Path] = field(default_factory=dict)  # of each labelled planet
+    binned: Mapping[int, BinnedPlanet] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class _Task:
     """Planets fitted side by side: equally many visits, the same priors."""
 
     split: str
     planets: tuple[int, ...]
     priors: Path
+    binned: Mapping[int, BinnedPlanet]  # those that have been read already
 
 
 @dataclass(frozen=True)
-class _Fate:
+class PlanetOutcome:
     """What became of one planet."""
 
     planet_id: int
-    cached: bool
-    flagged: bool
-    failure: str | None
+    cached: bool = False
+    row: IndexRow | None = None  # of a planet with a fit
+    failure: str | None = None  # of a planet without one, as a sentence
 
 
 def learn_folds(
-    work: Work,
-    labels: Mapping[int, Float64[np.ndarray, " 283"]],
-    visits: Mapping[int, int],
-    *,
-    workers: int,
-) -> dict[int, Path]:
+    work: Work, labels: Labels, visits: Mapping[int, int], *, workers: int
+) -> LearnedPriors:
     """Learn the priors of each fold and of all, and write them to `OUT/priors`.
 
+    Priors that are there already, learned from the same, are kept; then nothing is read.
+
     Args:
-        work: Readers, settings and place.
+        work: Source, settings and place.
         labels: Spectra of the training planets that have light curves.
         visits: Number of visits of each.
         workers: Processes.
-
-    Returns:
-        For each labelled planet the file of the priors that never saw its label.
     """
-    task = partial(_teach, work, dict(labels))
-    tasks = _batches(sorted(labels), visits, work.config.planets_a_batch)
-    lessons: list[Lesson] = []
-    for outcome in each(task, tasks, workers=workers, label="learn from labels"):
-        lessons += outcome.value or []  # a planet that cannot be read fails again, by name, in fit
-    lessons.sort(key=lambda lesson: lesson.planet_id)
     spectrum = work.config.spectrum
-    folds = deal_folds([lesson.planet_id for lesson in lessons], spectrum.folds, spectrum.seed)
-    everyone: list[int | None] = [None, *range(work.config.spectrum.folds)]
-    learn = partial(_learn_fold, work, lessons, folds)
-    for outcome in each(learn, everyone, workers=workers, label="learn priors"):
+    folds = deal_folds(sorted(labels), spectrum.folds, spectrum.seed)
+    own = {planet: prior_path(work.out, fold) for planet, fold in folds.items()}
+    everyone = prior_path(work.out, None)
+    planets = {planet: _taught_by(work, labels, planet) for planet in folds}
+    origins = {
+        fold: _prior_origin(work, [planets[p] for p in folds if fold is None or folds[p] != fold])
+        for fold in (None, *range(spectrum.folds))
+    }
+    if all(_is_prior_of(prior_path(work.out, fold), own) for fold, own in origins.items()):
+        return LearnedPriors(everyone, own)
+    task = partial(_fit_labelled, work, dict(labels))
+    tasks = _batches(sorted(labels), visits, work.config.planets_per_batch)
+    evidence: list[LabelledEvidence] = []
+    binned: dict[int, BinnedPlanet] = {}
+    for outcome in each(task, tasks, workers=workers, label="learn from labels"):
+        learned, prepared = outcome.value or ([], [])
+        evidence += learned  # a planet that cannot be read fails again, by name, in fit
+        binned |= {planet.planet_id: planet for planet in prepared}
+    evidence.sort(key=lambda planet: planet.planet_id)
+    learn = partial(_learn_fold, work, evidence, folds, origins)
+    for outcome in each(learn, list(origins), workers=workers, label="learn priors"):
         if outcome.error is not None:
             raise outcome.error
-    return {planet: prior_path(work.out, fold) for planet, fold in folds.items()}
+    return LearnedPriors(everyone, own, binned)
 
 
-def _teach(
-    work: Work, labels: Mapping[int, Float64[np.ndarray, " 283"]], planets: tuple[int, ...]
-) -> list[Lesson]:
+def _fit_labelled(
+    work: Work, labels: Labels, planets: tuple[int, ...]
+) -> tuple[list[LabelledEvidence], list[BinnedPlanet]]:
+    """What labelled planets teach, and the planets themselves in time bins."""
     prepared, _ = _prepared(work, "train", planets)
-    if not prepared:
-        return []
-    torch.set_num_threads(1)
-    return _lessons(work, labels, prepared)
+    with one_thread():
+        return (_evidence(work, labels, prepared) if prepared else []), prepared
 
 
-def _lessons(
-    work: Work, labels: Mapping[int, Float64[np.ndarray, " 283"]], planets: Sequence[Planet]
-) -> list[Lesson]:
+def _evidence(
+    work: Work, labels: Labels, planets: Sequence[BinnedPlanet]
+) -> list[LabelledEvidence]:
     device = torch.device(work.device)
     try:
         return learn_from(planets, labels, first_priors(work.config), work.config, device)
     except _UNSOLVABLE:  # one of them; it fails again, by name, in fit
         alone = [[planet] for planet in planets if len(planets) > 1]
-    return [lesson for planet in alone for lesson in _lessons(work, labels, planet)]
+    return [own for planet in alone for own in _evidence(work, labels, planet)]
 
 
 def _learn_fold(
-    work: Work, lessons: Sequence[Lesson], folds: Mapping[int, int], fold: int | None
+    work: Work,
+    evidence: Sequence[LabelledEvidence],
+    folds: Mapping[int, int],
+    origins: Mapping[int | None, str],
+    fold: int | None,
 ) -> None:
-    seen = [lesson for lesson in lessons if fold is None or folds[lesson.planet_id] != fold]
-    priors = learn_priors(seen, work.config)
-    write_priors(prior_path(work.out, fold), priors, _facts(work.provenance))
+    seen = [own for own in evidence if fold is None or folds[own.planet_id] != fold]
+    facts = _facts(work.provenance) | {"origin": origins[fold]}
+    write_priors(prior_path(work.out, fold), learn_priors(seen, work.config), facts)
 
 
 def fit_split(
-    work: Work,
-    split: str,
-    visits: Mapping[int, int],
-    priors: Mapping[int, Path],
-    fallback: Path,
-    *,
-    workers: int,
+    work: Work, split: str, visits: Mapping[int, int], learned: LearnedPriors, *, workers: int
 ) -> FitReport:
     """Fit every planet of a split; one that fails does not stop the others.
 
-    At the end `OUT/SPLIT` holds the fits that this run made or found, and no others.
+    At the end `OUT/SPLIT` holds the fits that this run made or found, an index of them, and no
+    others.
 
     Args:
-        work: Readers, settings and place.
+        work: Source, settings and place.
         split: "train" or "test".
         visits: Planets and their number of visits.
-        priors: File of the priors of each labelled planet.
-        fallback: File of the priors of all others.
+        learned: The priors of each planet.
         workers: Processes.
 
     Raises:
@@ -167,25 +202,27 @@ def fit_split(
     """
     groups: dict[Path, list[int]] = {}
     for planet in sorted(visits):
-        groups.setdefault(priors.get(planet, fallback), []).append(planet)
+        groups.setdefault(learned.own.get(planet, learned.everyone), []).append(planet)
     tasks = [
-        _Task(split, batch, path)
+        _Task(split, batch, path, {p: learned.binned[p] for p in batch if p in learned.binned})
         for path, planets in groups.items()
-        for batch in _batches(planets, visits, work.config.planets_a_batch)
+        for batch in _batches(planets, visits, work.config.planets_per_batch)
     ]
-    fates: list[_Fate] = []
+    outcomes: list[PlanetOutcome] = []
     for outcome in each(partial(_fit_batch, work), tasks, workers=workers, label=f"fit {split}"):
         if outcome.error is not None:
             raise outcome.error
-        fates += outcome.value or []
-    failed = [fate for fate in fates if fate.failure is not None]
-    kept = {fate.planet_id for fate in fates} - {fate.planet_id for fate in failed}
-    remove_others(work.out, split, kept)
+        outcomes += outcome.value or []
+    outcomes.sort(key=lambda outcome: outcome.planet_id)
+    rows = [outcome.row for outcome in outcomes if outcome.row is not None]
+    remove_others(work.out, split, {row.planet_id for row in rows})
+    write_index(work.out, split, rows)
+    cached = sum(outcome.cached for outcome in outcomes)
     return FitReport(
-        done=sum(not fate.cached for fate in fates) - len(failed),
-        cached=sum(fate.cached for fate in fates),
-        flagged=sum(fate.flagged for fate in fates),
-        failures=tuple(str(f.failure) for f in sorted(failed, key=lambda fate: fate.planet_id)),
+        done=len(rows) - cached,
+        cached=cached,
+        flagged=sum(bool(row.reasons) for row in rows),
+        failures=tuple(outcome.failure for outcome in outcomes if outcome.failure is not None),
     )
 
 
@@ -200,45 +237,46 @@ def _batches(
     return batches
 
 
-def _prepared(work: Work, split: str, planets: Sequence[int]) -> tuple[list[Planet], list[_Fate]]:
-    """Planets in time bins, and the fates of those that cannot be."""
-    ready, fates = [], []
+def _prepared(
+    work: Work, split: str, planets: Iterable[int]
+) -> tuple[list[BinnedPlanet], list[PlanetOutcome]]:
+    """Planets in time bins, and what became of those that cannot be."""
+    ready, failed = [], []
     for planet_id in planets:
         try:
-            curves = work.read(split, planet_id)
+            curves = work.source.curves(split, planet_id)
             ready.append(prepare(curves, work.stars[planet_id], work.config))
         except SpectraMindError as error:
-            fates.append(_Fate(planet_id, cached=False, flagged=False, failure=str(error)))
-    return ready, fates
+            failed.append(PlanetOutcome(planet_id, failure=str(error)))
+    return ready, failed
 
 
-def _fit_batch(work: Work, task: _Task) -> list[_Fate]:
+def _fit_batch(work: Work, task: _Task) -> list[PlanetOutcome]:
     """Fit the planets of a batch whose files are not up to date."""
-    fates, missing, origins = [], [], {}
     learned = priors_hash(task.priors)
-    for planet_id in task.planets:
-        path = fit_path(work.out, task.split, planet_id)
-        origins[planet_id] = _origin(work, task, planet_id, learned)
-        if path.exists() and _holds(path, origins[planet_id]):
-            flagged = bool(read_fit(path).reasons)
-            fates.append(_Fate(planet_id, cached=True, flagged=flagged, failure=None))
-        else:
-            missing.append(planet_id)
-    ready, failed = _prepared(work, task.split, missing)
-    torch.set_num_threads(1)
-    priors = _priors(task.priors, learned)
-    fits, unsolved = _fitted(work, ready, priors) if ready else ([], [])
+    origins = {planet: _fit_origin(work, task.split, planet, learned) for planet in task.planets}
+    kept = {planet: _kept(work, task.split, planet, origins[planet]) for planet in task.planets}
+    outcomes = [PlanetOutcome(row.planet_id, cached=True, row=row) for row in kept.values() if row]
+    missing = [planet for planet in task.planets if kept[planet] is None]
+    read, failed = _prepared(work, task.split, [p for p in missing if p not in task.binned])
+    ready = sorted(
+        [*read, *(task.binned[planet] for planet in missing if planet in task.binned)],
+        key=lambda planet: planet.planet_id,
+    )
+    with one_thread():
+        priors = _priors(task.priors, learned)
+        fits, unsolved = _fitted(work, ready, priors) if ready else ([], [])
     for fit in fits:
-        facts = _facts(work.provenance) | {"origin": origins[fit.planet_id]}
-        facts |= {"priors": str(task.priors)}
+        row = IndexRow(fit.planet_id, fit.reasons, str(task.priors), origins[fit.planet_id])
+        facts = _facts(work.provenance) | {"origin": row.origin, "priors": row.priors}
         write_fit(fit_path(work.out, task.split, fit.planet_id), fit, facts)
-        fates.append(_Fate(fit.planet_id, False, bool(fit.reasons), None))
-    return fates + failed + unsolved
+        outcomes.append(PlanetOutcome(fit.planet_id, row=row))
+    return outcomes + failed + unsolved
 
 
 def _fitted(
-    work: Work, planets: Sequence[Planet], priors: Priors
-) -> tuple[list[TransitFit], list[_Fate]]:
+    work: Work, planets: Sequence[BinnedPlanet], priors: Priors
+) -> tuple[list[TransitFit], list[PlanetOutcome]]:
     """Fits of a batch; where its equations have no solution, of one planet after the other."""
     try:
         return fit_planets(planets, priors, work.config, torch.device(work.device)), []
@@ -248,9 +286,9 @@ def _fitted(
                 f"planet {planets[0].planet_id}: the equations of its fit have no solution "
                 f"({error}). Look at its light curves, or leave it out."
             )
-            return [], [_Fate(planets[0].planet_id, False, False, failure)]
+            return [], [PlanetOutcome(planets[0].planet_id, failure=failure)]
     parts = [_fitted(work, [planet], priors) for planet in planets]
-    return [fit for fits, _ in parts for fit in fits], [f for _, fates in parts for f in fates]
+    return [fit for fits, _ in parts for fit in fits], [own for _, lost in parts for own in lost]
 
 
 @cache
@@ -263,32 +301,57 @@ def _facts(provenance: Provenance) -> dict[str, str]:
     return {key: str(value) for key, value in asdict(provenance).items()}
 
 
-def _origin(work: Work, task: _Task, planet_id: int, learned: str) -> str:
-    """Hash of all that a fit depends on: settings, code, priors, star and light curves."""
-    try:
-        visits = work.read(task.split, planet_id)
-    except SpectraMindError:
-        return ""  # it fails again, by name, when it is prepared
-    curves = hashlib.sha256()
-    for visit in visits:
-        for array in (visit.airs_time_h, visit.airs_e, visit.fgs1_time_h, visit.fgs1_e,
-                      visit.fgs1_centroid):  # fmt: skip
-            curves.update(np.ascontiguousarray(array).tobytes())
+def _planet_origin(work: Work, split: str, planet_id: int) -> dict[str, object]:
+    """What is known of a planet before its light curves are read: star and hash of the curves.
+
+    Raises:
+        SpectraMindError: If the planet has no usable light curves.
+    """
     star = work.stars[planet_id]
-    return digest(
-        {
-            "config": work.provenance.config_hash,
-            "code": work.provenance.code_hash,
-            "priors": learned,
-            "star": None if star is None else asdict(star),
-            "visits": [visit.visit for visit in visits],
-            "light_curves": curves.hexdigest(),
-        }
-    )
+    return {
+        "planet": planet_id,
+        "star": None if star is None else asdict(star),
+        "light_curves": work.source.origin(split, planet_id),
+    }
 
 
-def _holds(path: Path, origin: str) -> bool:
+def _taught_by(work: Work, labels: Labels, planet_id: int) -> dict[str, object] | None:
+    """What one labelled planet adds to priors; None if it cannot be read."""
     try:
-        return read_facts(path).get("origin") == origin
+        planet = _planet_origin(work, "train", planet_id)
+    except SpectraMindError:
+        return None  # it fails again, by name, when it is prepared
+    return planet | {"label": hashlib.sha256(labels[planet_id].tobytes()).hexdigest()}
+
+
+def _prior_origin(work: Work, planets: Sequence[dict[str, object] | None]) -> str:
+    """Hash of all that priors depend on: settings, code, and what each labelled planet adds."""
+    made_by = work.provenance
+    return digest([made_by.config_hash, made_by.code_hash, planets])
+
+
+def _is_prior_of(path: Path, origin: str) -> bool:
+    try:
+        return path.exists() and read_prior_facts(path).get("origin") == origin
     except ArtefactError:  # a damaged file is made anew
         return False
+
+
+def _fit_origin(work: Work, split: str, planet_id: int, learned: str) -> str:
+    """Hash of all that a fit depends on: settings, code, priors, star and light curves."""
+    try:
+        planet = _planet_origin(work, split, planet_id)
+    except SpectraMindError:
+        return ""  # it fails again, by name, when it is prepared
+    made_by = work.provenance
+    return digest([made_by.config_hash, made_by.code_hash, learned, planet])
+
+
+def _kept(work: Work, split: str, planet_id: int, origin: str) -> IndexRow | None:
+    """The fit that is there already, if it is of this origin."""
+    path = fit_path(work.out, split, planet_id)
+    try:
+        row = read_header(path) if path.exists() else None
+    except ArtefactError:  # a damaged file is made anew
+        return None
+    return row if row is not None and row.origin == origin else None

@@ -3,12 +3,15 @@
 The arrays are tensors; names, reasons and provenance are one JSON text in the metadata.
 """
 
+import io
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -18,6 +21,11 @@ from spectramind.files import unwritable, write_atomic
 from spectramind.observation import Spectra, TransitFit, VisitFit
 
 _SUFFIX = ".safetensors"
+_INDEX_FILE = "index.parquet"  # of each split, written last
+_INDEX = {
+    "planet_id": pl.Int64, "reasons": pl.List(pl.String), "priors": pl.String,
+    "origin": pl.String,
+}  # fmt: skip
 _KEY = "spectramind"  # the one metadata key: several have no fixed order in the file
 _FIT_ARRAYS = (
     "depth", "sigma", "covariance", "information", "measured_sigma", "parameters",
@@ -27,6 +35,16 @@ _VISIT_ARRAYS = (
     "time_h", "flux", "model", "electrons", "fgs1_time_h", "fgs1_flux", "fgs1_model",
     "fgs1_centroid",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """What is known of a fit without opening it."""
+
+    planet_id: int
+    reasons: tuple[str, ...]  # not to trust it; empty for a trusted fit
+    priors: str  # file that it was made with
+    origin: str  # hash of all that it depends on
 
 
 def fit_path(folder: Path, split: str, planet_id: int) -> Path:
@@ -97,16 +115,62 @@ def read_fit(path: Path) -> TransitFit:
 
 
 def read_facts(path: Path) -> dict[str, str]:
-    """Facts that were stored with a fit.
+    """Facts that were stored with a fit; no array is read.
 
     Raises:
         ArtefactError: If the file is missing, damaged or not a transit fit.
     """
-    described, _ = _read(path)
+    described, _ = _read(path, arrays=False)
     try:
         return described["facts"]
     except KeyError as error:
         raise _damaged(path, f"holds no {error}") from error
+
+
+def read_header(path: Path) -> IndexRow:
+    """What the index says of a fit, from its file; no array is read.
+
+    Raises:
+        ArtefactError: If the file is missing, damaged or not a transit fit.
+    """
+    described, _ = _read(path, arrays=False)
+    try:
+        facts = described["facts"]
+        reasons = tuple(described["reasons"])
+        return IndexRow(described["planet_id"], reasons, facts["priors"], facts["origin"])
+    except KeyError as error:
+        raise _damaged(path, f"holds no {error}") from error
+
+
+def write_index(folder: Path, split: str, rows: Sequence[IndexRow]) -> None:
+    """Write the index of a split, atomically.
+
+    Raises:
+        WriteError: If the file cannot be written.
+    """
+    columns = list(zip(*map(astuple, rows), strict=True)) or [()] * len(_INDEX)
+    named = dict(zip(_INDEX, map(list, columns), strict=True))
+    buffer = io.BytesIO()
+    pl.DataFrame(named, schema=_INDEX).write_parquet(buffer)
+    write_atomic(folder / split / _INDEX_FILE, buffer.getvalue())
+
+
+def read_index(folder: Path, split: str) -> dict[int, IndexRow]:
+    """The index of a split by planet number, in increasing order.
+
+    Raises:
+        ArtefactError: If it is missing or damaged.
+    """
+    path = folder / split / _INDEX_FILE
+    try:
+        rows = pl.read_parquet(path, columns=list(_INDEX)).rows()
+    except FileNotFoundError as error:
+        raise ArtefactError(
+            f"{path}: no index of transit fits there. Run `spectramind fit` first."
+        ) from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _damaged(path, f"is no index of transit fits ({error})") from error
+    return {row[0]: IndexRow(row[0], tuple(row[1]), *row[2:]) for row in rows}
 
 
 def read_fits(folder: Path, split: str) -> dict[int, TransitFit]:
@@ -131,13 +195,14 @@ def _fits(folder: Path, split: str) -> list[Path]:
     return sorted(paths, key=lambda path: int(path.stem))
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not path.is_file():
         raise ArtefactError(f"{path}: no transit fit there. Run `spectramind fit` first.")
     try:
         with safe_open(path, framework="numpy") as handle:
             metadata = handle.metadata() or {}
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            names = handle.keys() if arrays else ()
+            tensors = {name: handle.get_tensor(name) for name in names}
             return json.loads(metadata[_KEY]), tensors
     except SafetensorError as error:
         raise _damaged(path, f"is no safetensors file ({error})") from error

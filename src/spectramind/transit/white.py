@@ -15,8 +15,8 @@ from scipy.ndimage import median_filter
 from torch import Tensor
 
 from spectramind.calibrate.cosmic import MAD_TO_SIGMA
-from spectramind.transit.batch import Batch
 from spectramind.transit.binning import BinnedVisit
+from spectramind.transit.columns import Columns
 from spectramind.transit.drift import chebyshev
 from spectramind.transit.flux import covered_integrals, hidden_share, separation
 from spectramind.transit.linear import Curves, Linear, Normal
@@ -155,7 +155,7 @@ def _chosen_normal(better: Tensor, new: Normal, old: Normal) -> Normal:
 
 
 def fit_white(
-    batch: Batch,
+    batch: Columns,
     layout: Layout,
     prior: SharedPrior,
     planets: Sequence[Sequence[BinnedVisit]],
@@ -206,8 +206,8 @@ def steady(linear: Linear, curves: Curves, limit: float) -> Bool[Tensor, "B V W 
     return measured & (residual.abs() <= limit * torch.maximum(usual, noise))
 
 
-def _rows(batch: Batch, rows: Tensor) -> Batch:
-    return Batch(
+def _rows(batch: Columns, rows: Tensor) -> Columns:
+    return Columns(
         batch.time_h[rows], batch.tau[rows], batch.log_flux[rows], batch.weight[rows],
         batch.place, batch.limb[rows],
     )  # fmt: skip

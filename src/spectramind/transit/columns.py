@@ -15,7 +15,7 @@ _QUIETEST = 1e-8  # noise of a bin where the flux has none, relative
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class Columns:
     """B planets of V visits in T bins (M samples each); W columns, column 0 is FGS1."""
 
     time_h: Float64[Tensor, "B V 2 T M"]  # at FGS1 and at AIRS-CH0 [h]
@@ -30,31 +30,31 @@ class Batch:
         """Number of columns W."""
         return self.log_flux.shape[2]
 
-    def keep(self, used: Bool[Tensor, "B V W T"]) -> "Batch":
+    def keep(self, used: Bool[Tensor, "B V W T"]) -> "Columns":
         """The same batch without the values that are not used."""
         return replace(self, weight=torch.where(used, self.weight, 0.0))
 
-    def every(self, step: int) -> "Batch":
+    def every(self, step: int) -> "Columns":
         """The same batch with every so many time bins only."""
         return replace(
             self, time_h=self.time_h[..., ::step, :], tau=self.tau[..., ::step],
             log_flux=self.log_flux[..., ::step], weight=self.weight[..., ::step],
         )  # fmt: skip
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "Columns":
         """The same batch on another device."""
-        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+        return Columns(**{name: value.to(device) for name, value in vars(self).items()})
 
-    def scaled(self, variance: Float64[Tensor, "B V W"]) -> "Batch":
+    def scaled(self, variance: Float64[Tensor, "B V W"]) -> "Columns":
         """The same batch with the noise variance of each column multiplied."""
         return replace(self, weight=self.weight / variance[..., None])
 
 
-def make_batch(
+def make_columns(
     planets: Sequence[Sequence[BinnedVisit]],
     limb: Float64[np.ndarray, "B 283 2"],
     config: TransitConfig,
-) -> Batch:
+) -> Columns:
     """Planets with equally many visits, every wavelength a column.
 
     Args:
@@ -68,11 +68,11 @@ def make_batch(
     return _padded(planets, spectra, lit, place, limb, config)
 
 
-def make_white_batch(
+def make_white_columns(
     planets: Sequence[Sequence[BinnedVisit]],
     limb: Float64[np.ndarray, "B 283 2"],
     config: TransitConfig,
-) -> Batch:
+) -> Columns:
     """Planets with equally many visits, two columns: FGS1 and the sum over AIRS-CH0."""
     spectra = [[np.column_stack([v.fgs1, v.airs_white]) for v in visits] for visits in planets]
     share = np.stack([np.mean([v.white_share for v in visits], axis=0) for visits in planets])
@@ -88,14 +88,14 @@ def _padded(
     place: Float64[np.ndarray, " W"],
     limb: Float64[np.ndarray, "B W 2"],
     config: TransitConfig,
-) -> Batch:
+) -> Columns:
     planet_count, visits = len(planets), len(planets[0])
     bins = max(visit.airs_time_h.size for own in planets for visit in own)
-    time = np.zeros((planet_count, visits, 2, bins, config.samples_a_bin))
+    time = np.zeros((planet_count, visits, 2, bins, config.samples_per_bin))
     tau = np.zeros((planet_count, visits, 2, bins))
     flux = np.zeros((planet_count, visits, place.size, bins))
     weight = np.zeros_like(flux)
-    within = (np.arange(config.samples_a_bin) + 0.5) / config.samples_a_bin - 0.5
+    within = (np.arange(config.samples_per_bin) + 0.5) / config.samples_per_bin - 0.5
     for b, own in enumerate(planets):
         for v, visit in enumerate(own):
             count = visit.airs_time_h.size
@@ -108,4 +108,4 @@ def _padded(
                 time[b, v, channel, count:] = middle[-1]
                 tau[b, v, channel, :count] = visit.scaled(middle)
     arrays = (time, tau, flux, weight, place, limb)
-    return Batch(*(torch.tensor(array, dtype=torch.float64) for array in arrays))
+    return Columns(*(torch.tensor(array, dtype=torch.float64) for array in arrays))

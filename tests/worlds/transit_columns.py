@@ -5,7 +5,7 @@ import torch
 from numpy.polynomial.chebyshev import chebvander
 from torch import Tensor
 
-from spectramind.transit.batch import Batch
+from spectramind.transit.columns import Columns
 from spectramind.transit.flux import transit_flux
 from spectramind.transit.linear import Linear
 from spectramind.transit.parameters import Layout
@@ -14,7 +14,7 @@ from spectramind.transit.white import SharedPrior
 WINDOW_H = 7.5
 
 
-def small_batch(rng, *, planets=2, visits=2, columns=5, bins=40, samples=3, noise=1e-4) -> Batch:
+def small_batch(rng, *, planets=2, visits=2, columns=5, bins=40, samples=3, noise=1e-4) -> Columns:
     """Times, weights and limb darkening; `log_flux` is zero."""
     middle = (np.arange(bins) + 0.5) / bins * WINDOW_H
     within = ((np.arange(samples) + 0.5) / samples - 0.5) * WINDOW_H / bins
@@ -28,7 +28,7 @@ def small_batch(rng, *, planets=2, visits=2, columns=5, bins=40, samples=3, nois
         size=(planets, columns, 2)
     )
     arrays = (time, tau, np.zeros_like(weight), weight, place, limb)
-    return Batch(*(torch.tensor(array) for array in arrays))
+    return Columns(*(torch.tensor(array) for array in arrays))
 
 
 def truth(rng, layout: Layout, *, planets=2, columns=5, drift=0.0):
@@ -48,7 +48,7 @@ def truth(rng, layout: Layout, *, planets=2, columns=5, drift=0.0):
     return torch.tensor(depth), torch.tensor(shared)
 
 
-def reference_curves(batch: Batch, layout: Layout, depth, shared):
+def reference_curves(batch: Columns, layout: Layout, depth, shared):
     """log(transit) + log(drift), written out parameter by parameter, without any table.
 
     The depth offset of a visit enters the depth itself.
@@ -85,13 +85,13 @@ def reference_curves(batch: Batch, layout: Layout, depth, shared):
     return result
 
 
-def with_flux(batch: Batch, log_flux) -> Batch:
-    return Batch(batch.time_h, batch.tau, log_flux, batch.weight, batch.place, batch.limb)
+def with_flux(batch: Columns, log_flux) -> Columns:
+    return Columns(batch.time_h, batch.tau, log_flux, batch.weight, batch.place, batch.limb)
 
 
 def own_light_curves(
-    batch: Batch, layout: Layout, depth, shared, *, star: Tensor | float = 0.0
-) -> Batch:
+    batch: Columns, layout: Layout, depth, shared, *, star: Tensor | float = 0.0
+) -> Columns:
     """The batch with noise-free light curves of `Linear`'s own model, with levels of the star."""
     curves = Linear(batch, layout).curves(depth, shared)
     return with_flux(batch, curves.log_transit + curves.log_gain + star)
