@@ -64,6 +64,22 @@ def test_fresh_stages_are_not_run_again(copy):
     assert "calibrate: missing" not in stale.stderr
 
 
+def test_a_second_run_computes_nothing(copy):
+    def ages():
+        files = (path for path in (copy / "artefacts").rglob("*") if path.is_file())
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = ages()
+    done = spectramind(copy, "run", *TINY)
+    assert done.stderr.count(": up to date, ") == len(STAGES)
+    assert ages() == before
+    assert "score " in done.stdout
+    (copy / "artefacts" / "simulate" / "train.csv").touch()
+    assert spectramind(copy, "run", *TINY).stderr.count(": up to date, ") == len(STAGES)
+    changed = spectramind(copy, "run", *TINY, "uq.levels=[0.6]")
+    assert changed.stderr.count(": up to date, ") == 4  # those before calibrate-temp
+
+
 def test_the_network_of_another_run_predicts_without_training(copy, tmp_path):
     """Its calibration comes along; training settings of this run no longer matter."""
     bare = spectramind(copy, "predict", *TINY, "weights=artefacts", check=False)

@@ -52,7 +52,8 @@ def run_all_command(overrides: Sequence[str], options: Options) -> None:
 
         def conclude(stage: Stage, result: Result) -> None:
             call.data_hash = data_hash(config)
-            call.say(f"{stage}: {result.summary}; {call.seconds():.0f} s so far")
+            kept = "up to date, " if result.kept else ""
+            call.say(f"{stage}: {kept}{result.summary}; {call.seconds():.0f} s so far")
             report_failures(call, result.failures)
             failures.extend(result.failures)
             outputs.extend(result.outputs)

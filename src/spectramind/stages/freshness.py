@@ -152,7 +152,7 @@ def provenance_of(config: Config, stage: Stage) -> Provenance:
 
 
 def up_to_date(config: Config, stage: Stage) -> bool:
-    """Whether this code made the stage's folder with this configuration from these data."""
+    """Whether this code made what the stage left with this configuration from these data."""
     made = read_sidecar(config, stage)
     wanted = {
         "config_hash": stage_hash(config, stage),
@@ -161,7 +161,9 @@ def up_to_date(config: Config, stage: Stage) -> bool:
     }
     if made is None or any(made.get(key) != value for key, value in wanted.items()):
         return False
-    return stage == "simulate" or made.get("data_hash") == data_hash(config)
+    if stage == "simulate":
+        return config.data.root.is_dir()
+    return made.get("data_hash") == data_hash(config)
 
 
 def stages_before(config: Config, stage: Stage) -> tuple[Stage, ...]:

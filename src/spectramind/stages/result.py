@@ -14,3 +14,4 @@ class Result:
     outputs: tuple[Path, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     failures: tuple[str, ...] = ()  # planets left out, each as a sentence
+    kept: bool = False  # an earlier run did it, from the same

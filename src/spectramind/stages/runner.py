@@ -15,13 +15,22 @@ from spectramind.config import Config, dump
 from spectramind.errors import ArtefactError
 from spectramind.files import unwritable
 from spectramind.provenance import Provenance, write_sidecar
-from spectramind.stages.folders import SIDECAR, STAGES, Stage, command_of, module_of, stage_folder
+from spectramind.stages.folders import (
+    SIDECAR,
+    STAGES,
+    Stage,
+    command_of,
+    module_of,
+    read_sidecar,
+    stage_folder,
+)
 from spectramind.stages.freshness import (
     SCORED,
     borrowed_hash,
     code_so_far,
     forget_data_hash,
     provenance_of,
+    up_to_date,
 )
 from spectramind.stages.result import Result
 
@@ -41,22 +50,35 @@ def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
 def run_all(
     config: Config, announce: Callable[[Stage], None], conclude: Callable[[Stage, Result], None]
 ) -> Result:
-    """All stages in order, the archive included where it is a simulated one.
+    """All stages in order, the archive included where it is a simulated one; fresh ones are kept.
 
     Args:
         config: The whole configuration.
-        announce: Called before each stage.
+        announce: Called before each stage that runs.
         conclude: Called with the result of each stage.
 
     Returns:
         The result of the last stage.
     """
     stages = STAGES if config.data.name == "sim" else STAGES[1:]
+    fresh = True
     for stage in stages:
-        announce(stage)
-        result = run_stage(config, stage, stage_folder(config, stage))
+        fresh = fresh and up_to_date(config, stage)
+        if fresh:
+            result = _kept(config, stage)
+        else:
+            announce(stage)
+            result = run_stage(config, stage, stage_folder(config, stage))
         conclude(stage, result)
     return result
+
+
+def _kept(config: Config, stage: Stage) -> Result:
+    """What an earlier run of a fresh stage did."""
+    made = read_sidecar(config, stage)
+    assert made is not None  # it is fresh
+    outputs = tuple(Path(path) for path in made["outputs"])
+    return Result(made["summary"], outputs, made["facts"], tuple(made["failures"]), kept=True)
 
 
 def _function(stage: Stage) -> StageFunction:
@@ -81,6 +103,7 @@ def _seal(config: Config, stage: Stage, folder: Path, result: Result, *, seconds
         device=config.runtime.device,
         seconds=seconds,
         outputs=[str(path) for path in result.outputs],
+        summary=result.summary,
         facts=dict(result.facts),
         failures=list(result.failures),
         state="done",
