@@ -42,6 +42,7 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/codespell src tests benchmarks docs configs README.md CONTRIBUTING.md CHANGELOG.md
 	$(BIN)/python -m spectramind config freeze experiment=demo -o params.yaml --check
+	$(BIN)/python -m spectramind config dvc experiment=demo -o dvc.yaml --check
 
 format: install
 	$(BIN)/ruff check --fix .

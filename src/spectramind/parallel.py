@@ -44,13 +44,13 @@ def each(
 
     Args:
         function: Picklable when `workers` is above 1; it may raise `SpectraMindError`.
-        items: Work, one entry a task.
+        items: Work, one entry per task.
         workers: Processes; 1 runs in this one.
         label: Word for the progress display, for example "calibrate".
         shown: Whether progress is displayed.
 
     Yields:
-        One `Outcome` an item. `WriteError` and errors of other kinds end the run.
+        One `Outcome` per item. `WriteError` and errors of other kinds end the run.
 
     Raises:
         ArtefactError: If a worker process is killed.

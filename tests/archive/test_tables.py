@@ -47,7 +47,7 @@ def test_planet_ids_written_as_floats_are_exact(tmp_path):
         ("planet\n1\n", "has no column 'planet_id'"),
         ("planet_id\n1.5\n", "planet_id holds values that are not whole numbers"),
         ("planet_id\nWASP\n", "planet_id holds values that are not whole numbers"),
-        ("planet_id\n1\n1\n", "planet_id lists a planet twice. Keep one row a planet."),
+        ("planet_id\n1\n1\n", "planet_id lists a planet twice. Keep one row per planet."),
     ],
 )
 def test_bad_planet_ids(tmp_path, text, sentence):

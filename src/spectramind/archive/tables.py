@@ -62,7 +62,7 @@ def planet_ids(table: pl.DataFrame, path: Path) -> Int64[np.ndarray, " B"]:
             f"{path}: planet_id holds values that are not whole numbers. Fetch the file again."
         )
     if len(np.unique(value)) < len(value):
-        raise DataError(f"{path}: planet_id lists a planet twice. Keep one row a planet.")
+        raise DataError(f"{path}: planet_id lists a planet twice. Keep one row per planet.")
     return value.astype(np.int64)
 
 

@@ -5,7 +5,7 @@ FOLDER/time/<hash>.npy                      time axis [h], float64, one file a d
 FOLDER/<split>/<planet>/visit_<v>.airs.npy  (T, 283) float32: 282 fluxes, mean row
 FOLDER/<split>/<planet>/visit_<v>.fgs1.npy  (S, 3) float32: flux, row and column of the star
 FOLDER/<split>/<planet>/visit_<v>.json      written last: the visit exists when this does
-FOLDER/index.parquet                        one row a visit
+FOLDER/index.parquet                        one row per visit
 ```
 """
 
@@ -159,7 +159,7 @@ class LightCurveStore:
         return sum(path.stat().st_size for path in self.folder.rglob("visit_*.npy"))
 
     def write_index(self) -> None:
-        """Write `index.parquet`: one row a visit with its shapes and hashes."""
+        """Write `index.parquet`: one row per visit with its shapes and hashes."""
         rows = [
             {
                 "split": split,

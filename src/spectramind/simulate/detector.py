@@ -181,7 +181,7 @@ def raw_counts(
     scene: ChannelScene, pixels: Pixels, sky: Float64[np.ndarray, " X"],
     readout: Converter, rng: np.random.Generator, config: DetectorConfig,
 ) -> tuple[UInt16[np.ndarray, "P R"], int]:  # fmt: skip
-    """Raw counts of one channel and visit, one row a pixel, and the cosmic-ray hits."""
+    """Raw counts of one channel and visit, one row per pixel, and the cosmic-ray hits."""
     channel = scene.channel
     weights = image_weights(channel, config) * pixels.flat
     column = np.broadcast_to(np.arange(channel.columns), channel.shape)

@@ -167,7 +167,7 @@ def expose(
     pixels: PixelPhysics,
     converter: Converter,
 ) -> tuple[UInt16[np.ndarray, "P R"], int]:
-    """Raw counts of a visit, one row a pixel, and the number of cosmic-ray hits.
+    """Raw counts of a visit, one row per pixel, and the number of cosmic-ray hits.
 
     Args:
         star_e_s: Star in each column at each read pair, drift included [e-/s].

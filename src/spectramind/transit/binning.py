@@ -13,7 +13,7 @@ from spectramind.transit.settings import TransitConfig
 
 MINIMUM_BINS = 20
 _MISSING = 0.1  # share of missing exposures from which a wavelength counts as dark
-_CROWD = 5  # exposures a bin from which spikes can be told from the transit
+_CROWD = 5  # exposures per bin from which spikes can be told from the transit
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ _PAIR = (("FGS1", _FGS1), ("AIRS-CH0 white light", _AIRS))
 
 
 def plot_fit(fit: TransitFit) -> Figure:
-    """Draw one planet's fit: a column a visit on the left, spectrum and Allan deviation right.
+    """Draw one planet's fit: one column per visit on the left, spectrum and Allan deviation right.
 
     Light curves are divided by star and drift. White light of AIRS-CH0 is the mean over
     wavelengths weighted by the inverse variance of their residuals. The figure is 1,600 pixels

@@ -220,7 +220,7 @@ class PriorOnDevice:
         The level is eliminated first; then one eigendecomposition serves all amplitudes.
 
         Args:
-            information: A; one for all, or one a planet.
+            information: A; one for all, or one per planet.
             vector: b.
             log_scale: `log_signal` of each planet.
         """

@@ -1,4 +1,4 @@
-"""Transit fits on disk: one safetensors file a planet, `FOLDER/SPLIT/PLANET.safetensors`.
+"""Transit fits on disk: one safetensors file per planet, `FOLDER/SPLIT/PLANET.safetensors`.
 
 The arrays are tensors; names, reasons and provenance are one JSON text in the metadata.
 """
