@@ -43,6 +43,7 @@ check: install
 	$(BIN)/codespell src tests benchmarks docs configs README.md CONTRIBUTING.md CHANGELOG.md
 	$(BIN)/python -m spectramind config freeze experiment=demo -o params.yaml --check
 	$(BIN)/python -m spectramind config dvc experiment=demo -o dvc.yaml --check
+	$(BIN)/python benchmarks/tables.py --check
 
 format: install
 	$(BIN)/ruff check --fix .

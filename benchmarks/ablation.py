@@ -26,7 +26,6 @@ variants in turn, the median over rounds. The last line is JSON.
 
 import argparse
 import json
-import math
 import os
 import tempfile
 import time
@@ -46,6 +45,8 @@ import fitless
 import parts
 from fitless import fitless_table
 from grading import scores_by_planet
+from quiet import Machine
+from reports.ablation import OWN, WHOLE, table
 from spectramind import config as configuration
 from spectramind.archive.layout import open_archive, stars_of
 from spectramind.closure import code_hash
@@ -56,7 +57,7 @@ from spectramind.instrument import WAVELENGTHS
 from spectramind.model.network import V50, Batch, FeatureSizes
 from spectramind.model.settings import LossConfig, ModelConfig
 from spectramind.parallel import each
-from spectramind.provenance import digest, git_state, utc_now
+from spectramind.provenance import digest
 from spectramind.stages.folders import stage_folder
 from spectramind.stages.train import donors_of
 from spectramind.training.augmentation import Donors, RenewedBatches, Reobservations
@@ -95,7 +96,6 @@ class Variant:
     beside: str = "all parts"  # what it is held against
 
 
-WHOLE, OWN = "all parts", "own observations alone"
 ALONE = ("training.reobserved=0", "training.epochs=30", "training.early_stop_patience=6")
 VARIANTS = {
     WHOLE: Variant(),
@@ -183,18 +183,20 @@ def main() -> None:
     if arguments.stored:
         result = stored
     elif arguments.steps:
-        result = stored | {"steps": measure_steps(TIMED)}
+        state = Machine.now()
+        result = stored | {"steps": measure_steps(TIMED) | state.stored()}
     else:
-        result = stored | measure(names, seeds)
+        state = Machine.now()
+        result = stored | measure(names, seeds) | state.stored()
     if not arguments.stored and arguments.only is None and seeds == SEEDS:
         write_json(RESULT, result)
-    print_table(result)
+    print(table(result))
     print(json.dumps(result))
 
 
 def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
     """Train and judge every variant, each on one core."""
-    config, (sha, dirty) = configuration.load(["experiment=ablation"]), git_state()
+    config = configuration.load(["experiment=ablation"])
     school = open_school(config)
     done = stage_folder(config, "train").parent / "ablation"
     found: dict[tuple[str, int], Judgement] = {}
@@ -212,16 +214,13 @@ def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
         "teachers": len(school.teach),
         "atmospheres": config.training.reobserved,
         "seeds": list(seeds),
-        "date": utc_now(),
-        "git_sha": sha,
-        "git_dirty": dirty,
     }
 
 
 def measure_steps(names: tuple[str, ...], rounds: int = 40, size: int = 32) -> dict[str, Any]:
     """Milliseconds of a step of each variant, median over rounds in which each has its turn."""
     torch.set_num_threads(1)
-    (sha, dirty), tasks = git_state(), {}
+    tasks = {}
     for name in names:
         config = configuration.load(["experiment=ablation", *VARIANTS[name].overrides])
         with seeded(SEEDS[0], CPU):
@@ -239,9 +238,6 @@ def measure_steps(names: tuple[str, ...], rounds: int = 40, size: int = 32) -> d
         "planets": size,
         "rounds": rounds,
         "seed": SEEDS[0],
-        "date": utc_now(),
-        "git_sha": sha,
-        "git_dirty": dirty,
     }
 
 
@@ -397,37 +393,6 @@ def scores(
     """2025 score of each planet, the naive guess that of the teachers."""
     naive = naive_statistics(school.of(school.teach)[1])
     return scores_by_planet(mu, sigma, truth, naive, config.diagnostics.metric)
-
-
-def scatter(rows: dict[str, dict[str, Any]]) -> float:
-    """Standard deviation of the difference of two variants from one seed to another.
-
-    Pooled over variants; each mean is over as many trainings as there are seeds.
-    """
-    variances = [np.var(row["gains"], ddof=1) / len(row["gains"]) for row in rows.values()]
-    return math.sqrt(2.0 * float(np.mean(variances))) if variances else math.nan
-
-
-def print_table(result: dict[str, Any]) -> None:
-    """Gain over the fit of each variant, what it differs by from the network beside, its steps."""
-    print(
-        f"{result['planets']} planets judged, {result['teachers']} teach; fit {result['fit']:.4f}"
-    )
-    steps = result.get("steps", {}).get("ms", {})
-    print(f"{'':30s}{'gain':>9s}{'error':>8s}{'apart':>9s}{'error':>8s}{'step ms':>9s}")
-    for name, row in result["rows"].items():
-        apart, error = row.get("apart", math.nan), row.get("apart_error", math.nan)
-        print(
-            f"{name:30s}{row['gain']:+9.4f}{row['error']:8.4f}{apart:+9.4f}{error:8.4f}"
-            f"{steps.get(name, math.nan):9.1f}"
-        )
-    for beside in (WHOLE, OWN):
-        rows = {
-            name: row for name, row in result["rows"].items()
-            if row.get("beside") == beside and VARIANTS[name].fit
-        }  # fmt: skip
-        print(f"beside {beside!r}, training itself moves `apart` by {scatter(rows):.5f}")
-    print(f"measured {result['date']} at {result['git_sha']}, dirty {result['git_dirty']}")
 
 
 if __name__ == "__main__":

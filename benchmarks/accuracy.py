@@ -36,6 +36,8 @@ from estimators import (
     teach,
 )
 from grading import Panel, Row, grade, projected, train_mean
+from quiet import Machine
+from reports.accuracy import table
 from sets import (
     LABELS_2024,
     SEED_2024,
@@ -49,7 +51,6 @@ from spectramind import config as configuration
 from spectramind.config import Config
 from spectramind.files import write_json
 from spectramind.parallel import each
-from spectramind.provenance import git_state, utc_now
 from spectramind.transit.priors import LabelledEvidence, deal_folds
 from spectramind.transit.settings import TransitConfig
 
@@ -104,23 +105,23 @@ def main() -> None:
     if arguments.stored:
         result = stored
     else:
-        names = SETS if arguments.set is None else (arguments.set,)
+        state, names = Machine.now().stored(), SETS if arguments.set is None else (arguments.set,)
         size = SMALL if arguments.quick else FULL
         seeds = range(DRIFT_SEED, DRIFT_SEED + size.drift_draws)
         drift = drift_moments(DRIFTS, seeds, os.cpu_count() or 1)
-        result = {name: measure(name, size, drift) for name in names}
+        result = {name: measure(name, size, drift) | state for name in names}
         if not arguments.quick:
             result = stored | result
             write_json(RESULT, result)
     for name, own in result.items():
-        print_table(name, own)
+        print(f"{name}\n\n{table(own)}\n")
     print(json.dumps(result))
 
 
 def measure(name: str, size: Size, drift: DriftPrior) -> dict[str, Any]:
     """Draw, fit and grade one set."""
     config, workers = configuration.load([]), os.cpu_count() or 1
-    start, sha_dirty = time.monotonic(), git_state()
+    start = time.monotonic()
     if name == "sim2025":
         worlds = sim2025(size.train, size.test, truth=True, workers=workers)
         plan = plan_2025(worlds, config.transit)
@@ -134,10 +135,6 @@ def measure(name: str, size: Size, drift: DriftPrior) -> dict[str, Any]:
         "winner_2024_real_archive": WINNER_2024 if name == "inject2024" else None,
         "seeds": {name: SEEDS[name], "drift": DRIFT_SEED},
         "minutes": round((time.monotonic() - start) / 60.0, 1),
-        "cores": os.cpu_count(),
-        "date": utc_now(),
-        "git_sha": sha_dirty[0],
-        "git_dirty": sha_dirty[1],
     }
 
 
@@ -304,41 +301,6 @@ def _row(own: Sequence[Answer]) -> Row:
         np.stack([answer.sigma for answer in own]),
         np.array([not answer.reasons for answer in own]),
     )
-
-
-def print_table(name: str, own: dict[str, Any]) -> None:
-    """The rows of one set; z^2 and rms are FGS1 / AIRS-CH0, z^2 of trusted planets."""
-    if "skipped" in own:
-        print(f"{name} left out. {own['skipped']}\n")
-        return
-    print(f"{name}: {own['planets']} planets judged, {own['teachers']} teach")
-    print(
-        f"{'':26s}{'2025':>8s}{'2024':>8s}{'without':>9s}{'z^2':>13s}{'rms [ppm]':>13s}"
-        f"{'flagged':>9s}{'> 8 sigma':>11s}"
-    )
-    for row in ORDER:
-        one = own["rows"][row]
-        cost = f"{-own['worth'][row]:+9.4f}" if row in own["worth"] else " " * 9
-        print(
-            f"{row:26s}{one['score_2025']:8.4f}{one['score_2024']:8.4f}{cost}"
-            f"{one['z2_fgs1']:7.2f}{one['z2_airs']:6.2f}"
-            f"{one['rms_fgs1_ppm']:7.0f}{one['rms_airs_ppm']:6.0f}"
-            f"{one['flagged']:9d}{one['far_unflagged']:11d}"
-        )
-    fit, (best, simpler) = own["rows"]["full fit"], own["best_simpler"]
-    print(f"fit / limit          {own['fit_over_limit']:8.4f}  >= 0.97 ({own['metric']} metric)")
-    print(f"best simpler row     {simpler:8.4f}  {best}; the full fit {own['fit']:.4f}")
-    for channel in ("fgs1", "airs"):
-        print(
-            f"mean z^2, {channel}       {fit[f'z2_{channel}']:8.3f}  0.9..1.1"
-            f" (+- {fit[f'z2_{channel}_error']:.3f})"
-        )
-    print(f"> 8 sigma, unflagged {fit['far_unflagged']:8d}  0")
-    if own["winner_2024_real_archive"] is not None:
-        print(f"winner of 2024       {own['winner_2024_real_archive']:8.3f}  on the real archive")
-    seeds = ", ".join(f"{source} {seed}" for source, seed in own["seeds"].items())
-    print(f"seeds {seeds}; {own['minutes']} min on {own['cores']} cores")
-    print(f"measured {own['date']} at {own['git_sha']}, dirty {own['git_dirty']}\n")
 
 
 if __name__ == "__main__":

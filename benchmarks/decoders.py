@@ -36,6 +36,8 @@ from torch import Tensor, nn
 from ablation import answer, open_school, taught
 from grading import scores_by_planet
 from observed import Observed, observe
+from quiet import Machine
+from reports.decoders import table
 from spectramind import config as configuration
 from spectramind.diagnose.metrics import energy_score, naive_statistics
 from spectramind.files import write_json
@@ -43,7 +45,6 @@ from spectramind.model.diffusion import Denoiser, white_noise
 from spectramind.model.heads import Head, soft_bound
 from spectramind.model.likelihood import robust_nll
 from spectramind.posterior import SpectrumPosterior
-from spectramind.provenance import git_state, utc_now
 from spectramind.training.data import feature_table, truth_of
 from v50 import FULL
 
@@ -78,16 +79,17 @@ def main() -> None:
     stored = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     if arguments.stored:
         result = stored
-    elif arguments.sim2025:
-        result = stored | {"sim2025": measure_sim2025()}
-    elif arguments.quick:
-        result = {"toy": measure(seeds=1, steps=200)}
     else:
-        result = stored | {"toy": measure(seeds=4, steps=1000)}
-    if not (arguments.stored or arguments.quick):
-        write_json(RESULT, result)
-    for own in result.values():
-        print_table(own)
+        state = Machine.now().stored()
+        if arguments.sim2025:
+            result = stored | {"sim2025": measure_sim2025() | state}
+        elif arguments.quick:
+            result = {"toy": measure(seeds=1, steps=200) | state}
+        else:
+            result = stored | {"toy": measure(seeds=4, steps=1000) | state}
+        if not arguments.quick:
+            write_json(RESULT, result)
+    print(table(result))
     print(json.dumps(result))
 
 
@@ -100,7 +102,6 @@ def measure(*, seeds: int, steps: int) -> dict[str, object]:
         f"gain_over_{kind}": np.concatenate([own[kind] - own["diffusion"] for own in points])
         for kind in ("gaussian", "gaussian_limit")
     }
-    sha, dirty = git_state()
     return {
         "energy_score": {
             kind: [round(float(own[kind].mean()), 4) for own in points] for kind in points[0]
@@ -112,10 +113,6 @@ def measure(*, seeds: int, steps: int) -> dict[str, object]:
         "samples": SAMPLES,
         "seeds": list(range(seeds)),
         "seconds": round(seconds, 1),
-        "cores": os.cpu_count(),
-        "date": utc_now(),
-        "git_sha": sha,
-        "git_dirty": dirty,
     }
 
 
@@ -188,11 +185,7 @@ def judge(decoder: Decoder, seed: int) -> dict[str, Float64[np.ndarray, " B"]]:
 
 def measure_sim2025() -> dict[str, object]:
     """Train a network a decoder, and judge all on the test planets of sim2025."""
-    config, start, (sha, dirty) = (
-        configuration.load(["experiment=ablation"]),
-        time.monotonic(),
-        git_state(),
-    )
+    config, start = configuration.load(["experiment=ablation"]), time.monotonic()
     data, school = observe("sim2025", FULL, os.cpu_count() or 1), open_school(config)
     planets = sorted(data.test)
     truth = data.labels.depth[np.searchsorted(data.labels.planet_ids, planets)]
@@ -224,10 +217,6 @@ def measure_sim2025() -> dict[str, object]:
         "samples": SAMPLES,
         "seeds": [SEED],
         "seconds": round(time.monotonic() - start, 1),
-        "cores": os.cpu_count(),
-        "date": utc_now(),
-        "git_sha": sha,
-        "git_dirty": dirty,
     }
 
 
@@ -239,19 +228,6 @@ def low95(gains: Float64[np.ndarray, " N"]) -> float:
     """Lower end of the 95 % interval of the mean."""
     draws = np.random.default_rng(0).integers(len(gains), size=(2000, len(gains)))
     return float(np.quantile(gains[draws].mean(1), 0.025))
-
-
-def print_table(result: dict) -> None:
-    """Scores of all decoders, and when and from which code they were measured."""
-    scores = result.get("score", {})
-    print(f"{'decoder':16s}{'energy score':>14s}{'2025':>9s}")
-    for kind, energy in result["energy_score"].items():
-        print(f"{kind:16s}{np.mean(energy):>14.4f}{scores.get(kind, float('nan')):>9.4f}")
-    for kind in ("gaussian", "gaussian_limit"):
-        if f"gain_over_{kind}" in result:
-            gain, low = result[f"gain_over_{kind}"], result[f"gain_over_{kind}_low95"]
-            print(f"gain of diffusion over {kind}: {gain}, low end of 95 % {low}; wanted >= 0")
-    print(f"measured {result['date']} at {result['git_sha']}, dirty {result['git_dirty']}\n")
 
 
 if __name__ == "__main__":

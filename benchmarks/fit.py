@@ -23,11 +23,12 @@ import torch
 
 from estimators import teach
 from fit_chain import PRIORS, store
+from quiet import Machine
+from reports.fit import table
 from sets import World, sim2025
 from spectramind import config as configuration
 from spectramind.config import Config
 from spectramind.files import write_json
-from spectramind.provenance import git_state, utc_now
 from spectramind.simulate.curves import draw_curves
 from spectramind.simulate.systems import draw_systems
 from spectramind.simulate.visit import draw_visit
@@ -49,10 +50,11 @@ def main() -> None:
     if arguments.stored:
         result = json.loads(RESULT.read_text())
     else:
-        result = measure(planets=2 if arguments.quick else PLANETS)
+        state = Machine.now()
+        result = measure(planets=2 if arguments.quick else PLANETS) | state.stored()
         if not arguments.quick:
             write_json(RESULT, result)
-    print_table(result)
+    print(table(result))
     print(json.dumps(result))
 
 
@@ -69,7 +71,6 @@ def measure(*, planets: int) -> dict[str, object]:
         visits = draw(folder, config)
         fit, loop = (run(script, folder) for script in ("fit_chain.py", "batman_loop.py"))
     seconds = fit["seconds"] / planets
-    sha, dirty = git_state()
     return {
         "s_per_planet": round(seconds, 3),
         "speedup_vs_batman_scipy": round(loop["seconds"] / fit["seconds"], 2),
@@ -82,10 +83,6 @@ def measure(*, planets: int) -> dict[str, object]:
         "planets": planets,
         "visits": visits,
         "seed": SEED,
-        "cores": os.cpu_count(),
-        "date": utc_now(),
-        "git_sha": sha,
-        "git_dirty": dirty,
     }
 
 
@@ -142,24 +139,6 @@ def flux_error() -> float:
             flux = transit_flux(torch.tensor(z), torch.tensor(k, dtype=torch.float64), *law)
             worst = max(worst, float(np.abs(flux.numpy() - expected).max()))
     return worst
-
-
-def print_table(result: dict[str, object]) -> None:
-    """Figures, targets, and when and from which code they were measured."""
-    rows = [
-        ("whole fit of a planet", "s_per_planet", "s", "<= 1.0"),
-        ("batman + scipy, its white light alone", "batman_white_s_per_planet", "s", ""),
-        ("  over the whole fit", "speedup_vs_batman_scipy", "", ""),
-        ("white light alone", "white_s_per_planet", "s", ""),
-        ("  batman + scipy over it", "speedup_white", "", ""),
-        ("  largest distance of the two", "white_distance_sigma", "sigma", ""),
-        ("largest error of the flux", "max_flux_error_vs_batman", "", "<= 1e-6"),
-        ("peak memory of the process", "peak_gb", "GB", "<= 1.5"),
-    ]
-    print(f"{result['planets']} planets, {result['visits']} visits at full cadence, one thread")
-    for label, key, unit, target in rows:
-        print(f"{label:42s}{result[key]:>10} {unit:6s}{target}")
-    print(f"measured {result['date']} at {result['git_sha']}, dirty {result['git_dirty']}")
 
 
 if __name__ == "__main__":

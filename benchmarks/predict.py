@@ -15,7 +15,6 @@ line is JSON.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,10 +25,11 @@ from pathlib import Path
 import polars as pl
 import torch
 
+from quiet import Machine
+from reports.predict import table
 from spectramind import config as configuration
 from spectramind.config import Config
 from spectramind.files import write_json
-from spectramind.provenance import git_state, utc_now
 from spectramind.stages.folders import SUBMISSION, Stage, stage_folder
 from spectramind.stages.freshness import forget_data_hash, provenance_of
 from spectramind.stages.runner import run_stage
@@ -39,7 +39,6 @@ from spectramind.transit.store import fit_path, read_facts, read_fit, write_fit
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "predict.json"
 PLANETS, QUICK_PLANETS = 1100, 44
 SIMULATED = 2  # test planets that are simulated and fitted
-TARGET_MIN = 10.0
 SEED = 50
 LEAST_AIRS_BINS, FGS1_BINS = 220, 1024  # of a fit at full cadence
 OVERRIDES = (
@@ -100,11 +99,13 @@ def main() -> None:
     if arguments.stored:
         result = json.loads(RESULT.read_text())
     else:
+        state = Machine.now()
         with tempfile.TemporaryDirectory() as folder:
-            result = measure(Path(folder), QUICK_PLANETS if arguments.quick else PLANETS)
+            found = measure(Path(folder), QUICK_PLANETS if arguments.quick else PLANETS)
+        result = found | state.stored()
         if not arguments.quick:
             write_json(RESULT, result)
-    print_table(result)
+    print(table(result))
     print(json.dumps(result))
 
 
@@ -118,7 +119,6 @@ def measure(folder: Path, planets: int) -> dict[str, object]:
     written = pl.read_csv(stage_folder(config, "predict") / SUBMISSION)
     if written["planet_id"].sort().to_list() != numbers:
         raise SystemExit("predict: the submission does not hold the planets of the archive.")
-    sha, dirty = git_state()
     return {
         "planets": planets,
         "members": members,
@@ -126,11 +126,6 @@ def measure(folder: Path, planets: int) -> dict[str, object]:
         "s_per_planet": round(seconds / planets, 4),
         "parts_s": parts,
         "seed": SEED,
-        "cores": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 1),
-        "date": utc_now(),
-        "git_sha": sha,
-        "git_dirty": dirty,
     }
 
 
@@ -218,20 +213,6 @@ def clocked(out: Path, overrides: list[str], folder: Path) -> tuple[float, dict[
     parts["network heads"] = network - parts["network FGS1"] - parts["network AIRS"]
     parts["start, hashes, intervals"] = seconds - sum(parts.values())
     return seconds, {name: round(value, 2) for name, value in parts.items()}
-
-
-def print_table(result: dict[str, object]) -> None:
-    """Figures, target, and when and from which code they were measured."""
-    minutes, parts = result["minutes"], result["parts_s"]
-    assert isinstance(minutes, float)
-    assert isinstance(parts, dict)
-    planets, members = result["planets"], result["members"]
-    target = f"<= {TARGET_MIN:g}" if planets == PLANETS else f"(<= {TARGET_MIN:g} for {PLANETS})"
-    print(f"{f'predict, {planets} planets, {members} members':42s}{minutes:10.2f} min  {target}")
-    print(f"{'a planet':42s}{result['s_per_planet']:10.3f} s")
-    for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
-        print(f"  {name:40s}{seconds:10.1f} s  {seconds / (0.6 * minutes):5.1f} %")
-    print(f"measured {result['date']} at {result['git_sha']}, dirty {result['git_dirty']}")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from quiet import Machine
+from reports.simulate import table
 from spectramind import config as configuration
 from spectramind.files import write_json
 from spectramind.instrument import AIRS
-from spectramind.provenance import git_state, utc_now
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "simulate.json"
 SIMULATE = """
@@ -58,12 +59,12 @@ def main() -> None:
         result = json.loads(RESULT.read_text())
     else:
         quick = {"cadence_factor": 5, "repeats": 1}
-        result = measure(**quick) if arguments.quick else measure(cadence_factor=1, repeats=3)
+        full = {"cadence_factor": 1, "repeats": 3}
+        state = Machine.now()
+        result = measure(**(quick if arguments.quick else full)) | state.stored()
         if not arguments.quick:
             write_json(RESULT, result)
-    print(f"simulate one visit {result['s_per_visit']:>10} s   <= 40")
-    print(f"peak memory        {result['peak_gb']:>10} GB  <= 2")
-    print(f"measured {result['date']} at {result['git_sha']}, dirty {result['git_dirty']}")
+    print(table(result))
     print(json.dumps(result))
 
 
@@ -76,17 +77,12 @@ def measure(*, cadence_factor: int, repeats: int) -> dict[str, object]:
     small = settings.simulate.model_copy(update={"cadence_factor": AIRS.pairs // 5})
     sections = [part.model_dump_json() for part in (small, settings.simulate)]
     runs = [run(["-c", SIMULATE, *sections]) for _ in range(repeats)]
-    sha, dirty = git_state()
     return {
         "s_per_visit": round(statistics.median(one["seconds"] for one in runs), 2),
         "peak_gb": round(max(one["peak_gb"] for one in runs), 3),
         "cadence_factor": cadence_factor,
         "repeats": repeats,
         "seed": settings.simulate.seed,
-        "cores": os.cpu_count(),
-        "date": utc_now(),
-        "git_sha": sha,
-        "git_dirty": dirty,
     }
 
 

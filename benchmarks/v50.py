@@ -29,6 +29,8 @@ from jaxtyping import Float64, Int64
 
 from grading import scores_by_planet
 from observed import Observed, observe
+from quiet import Machine
+from reports.v50 import SETS, table
 from spectramind import config as configuration
 from spectramind.archive.submission import read_spectra
 from spectramind.closure import code_hash
@@ -36,14 +38,13 @@ from spectramind.config import Config
 from spectramind.diagnose.metrics import naive_statistics
 from spectramind.files import write_json
 from spectramind.observation import TransitFit
-from spectramind.provenance import describe, git_state, utc_now
+from spectramind.provenance import describe
 from spectramind.stages.folders import PRETRAINED, run_folder
 from spectramind.training.members import train_members
 from spectramind.training.predict import predict_members
 
 TRAINING_CODE = code_hash("spectramind.training.members", "spectramind.training.augmentation")
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "v50.json"
-SETS = ("sim2025", "inject2024", "shifted")
 FULL, SMALL = (800, 400, None), (80, 40, 100)
 HEADLINE = "tuned"  # the row that `v50` and `gain` are taken from
 DRAWS, SEED = 10_000, 2026  # of the bootstrap
@@ -79,20 +80,19 @@ def main() -> None:
     if arguments.stored:
         result = stored
     else:
-        names = SETS if arguments.set is None else (arguments.set,)
+        state, names = Machine.now().stored(), SETS if arguments.set is None else (arguments.set,)
         size = SMALL if arguments.quick else FULL
-        result = {name: measure(name, size) for name in names}
+        result = {name: measure(name, size) | state for name in names}
         if not arguments.quick:
             result = stored | result
             write_json(RESULT, result)
-    for name, own in result.items():
-        print_table(name, own)
+    print(table(result))
     print(json.dumps(result))
 
 
 def measure(name: str, size: tuple[int, int, int | None]) -> dict[str, Any]:
     """Fit a set, train on it, and grade what the networks say."""
-    workers, start, (sha, dirty) = os.cpu_count() or 1, time.monotonic(), git_state()
+    workers, start = os.cpu_count() or 1, time.monotonic()
     try:
         data = observe(name, size, workers)
     except FileNotFoundError as error:
@@ -109,9 +109,6 @@ def measure(name: str, size: tuple[int, int, int | None]) -> dict[str, Any]:
         "teachers": len(school.train),
         "seeds": {"bootstrap": SEED, "training": configuration.load([]).training.seed},
         "minutes": round((time.monotonic() - start) / 60.0, 1),
-        "date": utc_now(),
-        "git_sha": sha,
-        "git_dirty": dirty,
     }
 
 
@@ -231,24 +228,6 @@ def _gain(gain: Float64[np.ndarray, " P"]) -> dict[str, float]:
     means = [gain[rng.integers(len(gain), size=len(gain))].mean() for _ in range(DRAWS)]
     low, high = np.quantile(means, (0.025, 0.975))
     return {"gain": float(gain.mean()), "gain_low95": float(low), "gain_high95": float(high)}
-
-
-def print_table(name: str, own: dict[str, Any]) -> None:
-    """The rows of one set."""
-    if "skipped" in own:
-        print(f"{name} left out. {own['skipped']}\n")
-        return
-    print(f"{name}: {own['planets']} planets judged, {own['teachers']} teach")
-    print(f"{'':12s}{'2025':>8s}{'gain':>9s}{'95 %':>19s}{'z^2':>13s}{'rms [ppm]':>11s}")
-    for row, one in own["rows"].items():
-        interval = f"{one['gain_low95']:+.4f} {one['gain_high95']:+.4f}"
-        print(
-            f"{row:12s}{one['score']:8.4f}{one['gain']:+9.4f}{interval:>19s}"
-            f"{one['z2_fgs1']:7.2f}{one['z2_airs']:6.2f}{one['rms_airs_ppm']:11.1f}"
-        )
-    wanted = ">= 0.01, low end above 0" if name == "sim2025" else "not worse than the fit"
-    print(f"gain of the {HEADLINE} network {own['gain_over_fit']:+.4f}, wanted: {wanted}")
-    print(f"measured {own['date']} at {own['git_sha']}, dirty {own['git_dirty']}\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import ablation
-from ablation import OWN, WHOLE, Judgement, measure_steps, remembered, rows_of, scatter
+from ablation import OWN, WHOLE, Judgement, measure_steps, remembered, rows_of
+from reports.ablation import scatter
 from spectramind import config as configuration
 from spectramind.model.network import V50
 from spectramind.training.store import SIZES
