@@ -6,9 +6,9 @@ depth and in its drift, around the true spectrum:
     r(t, w) = log flux - log transit = star(w) + drift(t, w) + (d_w - true d_w) s(t, w) + noise
 
 `limit` marginalises the drift under the simulator's own Gaussian prior, `perfect` takes it from
-the truth. Both end with the prior over spectra that the fit uses. Moments of the drift need many
-thousand visits: from 1,000 the bound of 100 planets of inject2024 came out at 0.731, from
-16,000 at 0.737.
+the truth. Both end with the Gaussian prior over spectra that the fit uses, so that `limit` is the
+limit of such a prior, not of what can be known. Moments of the drift need many thousand visits:
+from a thousand the bound comes out too low.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ from jaxtyping import Float64, Int64
 
 from spectramind.config import Config
 from spectramind.observation import LightCurves
-from spectramind.stages.folders import light_curve_store
+from spectramind.stages.light_curves import light_curve_store
 from spectramind.training.data import FeatureTable
 from spectramind.training.features import PLANET_FEATURES
 

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from reports.markdown import number
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 END = "<!-- end -->"
@@ -109,7 +111,7 @@ def makers_of(name: str, where: str) -> dict[str, Callable[[dict[str, Any]], str
 
 
 def value_of(what: str, where: str) -> str:
-    """One number; a format that ends in % is followed by a blank and the sign."""
+    """One number of a result."""
     path, _, form = what.partition(" as ")
     name, *keys = path.split(".")
     value: Any = result_of(name, where)
@@ -122,7 +124,7 @@ def value_of(what: str, where: str) -> str:
         value = value[key]
     if isinstance(value, dict | list) or not form:
         raise SystemExit(f"{where}: not one number with a format. Write `value: KEY as .2f`.")
-    return f"{value:{form}}".replace("%", " %").replace("e-0", "e-")
+    return number(value, form)
 
 
 def result_of(name: str, where: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ HEAD = (
     "", "2025", "2024", "without", "z² FGS1", "AIRS", "rms FGS1 [ppm]", "AIRS", "flagged",
     "> 8 sigma",
 )  # fmt: skip
-BOLD = ("full fit",)
+LABELS = {"full fit": "**full fit**", "limit": "limit of a Gaussian prior"}
 
 
 def sim2025(result: dict[str, Any]) -> str:
@@ -37,7 +37,7 @@ def table(own: dict[str, Any]) -> str:
 
 def _row(name: str, one: dict[str, Any], worth: float | None) -> tuple[str, ...]:
     return (
-        f"**{name}**" if name in BOLD else name,
+        LABELS.get(name, name),
         f"{one['score_2025']:.4f}", f"{one['score_2024']:.4f}",
         "" if worth is None else f"{-worth:+.4f}",
         f"{one['z2_fgs1']:.2f}", f"{one['z2_airs']:.2f}",

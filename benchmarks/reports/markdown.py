@@ -11,7 +11,6 @@ class Figure(NamedTuple):
     key: str
     unit: str = ""
     wanted: str = ""
-    form: str = ""
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -19,18 +18,26 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     for line in lines:
         assert len(line) == len(head), line
-    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines)
+    return "\n".join("|".join(["", *map(_cell, cells), ""]) for cells in lines)
 
 
 def figures(result: dict[str, Any], shown: Sequence[Figure]) -> str:
     """A table of single numbers, with what was wanted of them where something was."""
     rows = [
-        (one.label, f"{result[one.key]:{one.form}} {one.unit}".strip(), one.wanted)
-        for one in shown
+        (one.label, f"{number(result[one.key])} {one.unit}".strip(), one.wanted) for one in shown
     ]
     if not any(one.wanted for one in shown):
         return grid(("figure", "value"), [row[:2] for row in rows])
     return grid(("figure", "value", "wanted"), rows)
+
+
+def number(value: float, form: str = "") -> str:
+    """In Python's format, with a blank before a % and no zero before a single-digit exponent."""
+    return f"{value:{form}}".replace("%", " %").replace("e-0", "e-")
+
+
+def _cell(text: str) -> str:
+    return f" {text} " if text else " "
 
 
 def measured(result: dict[str, Any]) -> str:
