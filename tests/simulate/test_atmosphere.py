@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from spectramind.instrument import wavelength_um
 from spectramind.simulate.atmosphere import (
     Atmosphere,
+    Gas,
     chord_depth,
     collision_induced,
     depths,
@@ -28,10 +29,12 @@ def one_depth(config, sigma, cloud=math.inf, cia=0.0):
         tensor(BASE_CM),
         tensor(HEIGHT_CM / BASE_CM**2),
         tensor(STAR_CM),
-        tensor(1300.0),
-        torch.full((1, 1), sigma, dtype=torch.float64),
-        torch.full((1, 1), cia, dtype=torch.float64),
-        tensor(cloud),
+        Gas(
+            tensor(1300.0),
+            torch.full((1, 1), sigma, dtype=torch.float64),
+            torch.full((1, 1), cia, dtype=torch.float64),
+            tensor(cloud),
+        ),
         config,
     ).item()
 

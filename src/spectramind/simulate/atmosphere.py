@@ -73,31 +73,44 @@ def _batch(
     planets: Sequence[Planet], atmospheres: Sequence[Atmosphere], config: AtmosphereConfig
 ) -> Float64[np.ndarray, "B 283"]:
     pairs = list(zip(planets, atmospheres, strict=True))
-    opacity = torch.tensor(np.array([_opacity(p, a) for p, a in pairs]))
-    cia = torch.tensor(
-        np.array([collision_induced(wavelength_um(), p.temperature_k) for p in planets])
+    clouds = [
+        math.inf if a.cloud_pressure_bar is None else a.cloud_pressure_bar for a in atmospheres
+    ]
+    pair_absorption = [collision_induced(wavelength_um(), p.temperature_k) for p in planets]
+    gas = Gas(
+        heat_k=torch.tensor([p.temperature_k for p in planets]).double(),
+        opacity=torch.tensor(np.array([_opacity(p, a) for p, a in pairs])),
+        cia=torch.tensor(np.array(pair_absorption)),
+        cloud_bar=torch.tensor(clouds).double(),
     )
     target = torch.tensor([p.depth for p in planets], dtype=torch.float64)
     star_cm = torch.tensor([p.star.radius_rsun * RSUN_M * 100 for p in planets]).double()
     fall = torch.tensor([scale_height_m(p) / (100 * radius_m(p) ** 2) for p in planets]).double()
-    heat = torch.tensor([p.temperature_k for p in planets]).double()
-    clouds = [
-        math.inf if a.cloud_pressure_bar is None else a.cloud_pressure_bar for a in atmospheres
-    ]
     base_cm = torch.tensor([radius_m(p) * 100 for p in planets]).double()
-    depth = opacity
+    depth = gas.opacity
     for _ in range(_NORMALISATION_PASSES):
-        depth = chord_depth(
-            base_cm, fall, star_cm, heat, opacity, cia, torch.tensor(clouds).double(), config
-        )
+        depth = chord_depth(base_cm, fall, star_cm, gas, config)
         base_cm = base_cm * torch.sqrt(target / depth[:, 1:].mean(1))
     return depth.cpu().numpy()
 
 
+@dataclass(frozen=True, eq=False)
+class Gas:
+    """Gas of B planets, the same at all heights, under a cloud that lets nothing through."""
+
+    heat_k: Float64[Tensor, " B"]  # temperature [K]
+    opacity: Float64[Tensor, "B W"]  # cross section of the mixture [cm2/molecule]
+    cia: Float64[Tensor, "B W"]  # collision-induced coefficient [cm5/molecule2]
+    cloud_bar: Float64[Tensor, " B"]  # pressure of the cloud top, inf for none [bar]
+
+
 def chord_depth(
-    base_cm: Tensor, fall_cm: Tensor, star_cm: Tensor, heat_k: Tensor, opacity: Tensor,
-    cia: Tensor, cloud_bar: Tensor, config: AtmosphereConfig,
-) -> Tensor:  # fmt: skip
+    base_cm: Float64[Tensor, " B"],
+    fall_cm: Float64[Tensor, " B"],
+    star_cm: Float64[Tensor, " B"],
+    gas: Gas,
+    config: AtmosphereConfig,
+) -> Float64[Tensor, "B W"]:
     """Depth of an isothermal, hydrostatic atmosphere seen edge-on.
 
     1/r(P) = 1/R0 - ln(P0/P) kT/(mu G M), since gravity falls as 1/r^2; for the tangent radius
@@ -105,17 +118,11 @@ def chord_depth(
     depth = (R0^2 + sum 2 b dr (1 - exp(-sigma N - k N2))) / Rs^2 with N2 the column of n^2.
 
     Args:
-        base_cm: Radius at the bottom pressure, shape (B,) [cm].
-        fall_cm: kT / (mu G M), the scale height over the radius squared, shape (B,) [1/cm].
-        star_cm: Radius of the star, shape (B,) [cm].
-        heat_k: Temperature, shape (B,) [K].
-        opacity: Cross section of the mixture, shape (B, W) [cm2/molecule].
-        cia: Collision-induced coefficient, shape (B, W) [cm5/molecule2].
-        cloud_bar: Pressure of the cloud top, inf for none, shape (B,) [bar].
+        base_cm: Radius at the bottom pressure [cm].
+        fall_cm: kT / (mu G M), the scale height over the radius squared [1/cm].
+        star_cm: Radius of the star [cm].
+        gas: What absorbs.
         config: Layers and pressure limits.
-
-    Returns:
-        Depth, shape (B, W).
 
     Source: the transmission integral as in TauREx 3 (Al-Refaie et al. 2021); constant
     composition and temperature, so that one column serves all wavelengths.
@@ -127,7 +134,7 @@ def chord_depth(
     inner, outer = edge[:, :-1], edge[:, 1:]
     tangent = 0.5 * (inner + outer)
     pressure = torch.exp(0.5 * (ln_p[1:] + ln_p[:-1]))
-    density = _BAR_CGS * pressure[None, :] / (_BOLTZMANN_CGS * heat_k[:, None])
+    density = _BAR_CGS * pressure[None, :] / (_BOLTZMANN_CGS * gas.heat_k[:, None])
     square = tangent[:, :, None] ** 2
 
     def reach(radius: Tensor) -> Tensor:
@@ -136,8 +143,9 @@ def chord_depth(
     path = 2.0 * (reach(outer) - reach(inner))  # (B, tangent, layer)
     column = (path @ density[:, :, None])[..., 0]
     column2 = (path @ (density**2)[:, :, None])[..., 0]
-    tau = column[:, :, None] * opacity[:, None, :] + column2[:, :, None] * cia[:, None, :]
-    clear = (pressure[None, :] < cloud_bar[:, None])[:, :, None]
+    tau = column[:, :, None] * gas.opacity[:, None, :]
+    tau = tau + column2[:, :, None] * gas.cia[:, None, :]
+    clear = (pressure[None, :] < gas.cloud_bar[:, None])[:, :, None]
     blocked = 1.0 - torch.exp(-tau) * clear
     ring = 2.0 * tangent * (outer - inner)
     return (base_cm[:, None] ** 2 + (ring[:, :, None] * blocked).sum(1)) / star_cm[:, None] ** 2
