@@ -10,7 +10,7 @@ from tiny_archive import write_columns
 
 from spectramind.archive.fingerprint import archive_hash, fingerprint
 from spectramind.errors import DataError
-from spectramind.simulate.tables import write_parquet
+from spectramind.simulate.tables import write_columns as write_simulated
 
 LARGE = 5 * 2**20  # bytes
 
@@ -57,10 +57,10 @@ def test_one_changed_pixel_of_a_simulated_map_changes_the_fingerprint(tmp_path, 
     path = tmp_path / "dark.parquet"
     values = np.random.default_rng(0).random((rows, 356))
     names = [f"column_{i}" for i in range(356)]
-    write_parquet(path, pl.DataFrame(values, schema=names))
+    write_simulated(path, pl.DataFrame(values, schema=names))
     before, size = fingerprint([path], tmp_path), path.stat().st_size
     values[3, 200] *= 2.0
-    write_parquet(path, pl.DataFrame(values, schema=names))
+    write_simulated(path, pl.DataFrame(values, schema=names))
     assert path.stat().st_size == size
     assert fingerprint([path], tmp_path) != before
 

@@ -190,7 +190,7 @@ def test_a_visit_that_cannot_be_removed_is_a_sentence(tmp_path):
     store = LightCurveStore(tmp_path)
     with pytest.raises(WriteError, match=r"visit_0.json: cannot be written \(Is a directory\)"):
         store.ensure("train", 5, 0, ORIGIN, lambda: (make_curves(), {}))
-    with pytest.raises(WriteError, match=r"visit_0: cannot be written \(Is a directory\)"):
+    with pytest.raises(WriteError, match=r"visit_0.json: cannot be written \(Is a directory\)"):
         store.write("train", make_curves(), {})
 
 
@@ -238,7 +238,7 @@ def test_kill_in_mid_write_loses_one_visit_at_most(tmp_path):
             assert same(store.read("train", planet_id, visit), make_curves(planet_id, visit))
     # the next run takes the lock of the dead one at once and cleans up behind it
     folder = tmp_path / "train" / "0"
-    left = [folder / ".visit_0.fgs1.npy.tmp", folder / "..visit_0.airs.npy.tmp.1.tmp"]
+    left = [folder / f".visit_0.{name}.{'0' * 16}.tmp" for name in ("fgs1.npy", "json")]
     for path in left:
         path.write_bytes(b"half")
     store.write("train", make_curves(0, 0), {})

@@ -1,6 +1,5 @@
 """Spectra in files: the challenge's submission, and the tables that stages hand on."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from jaxtyping import Float64, Int, Int64
 
 from spectramind.archive.tables import DEPTH_COLUMNS, planet_ids, read_table
 from spectramind.errors import ArtefactError, DataError
-from spectramind.files import write_atomic
+from spectramind.files import write_atomic, write_parquet
 from spectramind.instrument import WAVELENGTHS
 from spectramind.observation import Labels, TransitFit
 from spectramind.posterior import SpectrumPosterior
@@ -74,9 +73,7 @@ def write_spectra(
     Raises:
         ArtefactError: If the spectra would not be valid, or the file cannot be written.
     """
-    buffer = io.BytesIO()
-    _checked_table(path, planets, posterior).write_parquet(buffer)
-    write_atomic(path, buffer.getvalue())
+    write_parquet(path, _checked_table(path, planets, posterior))
 
 
 def read_spectra(path: Path) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior]:

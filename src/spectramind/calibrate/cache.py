@@ -9,12 +9,11 @@ FOLDER/index.parquet                        one row per visit
 ```
 """
 
-import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,15 @@ import numpy as np
 import polars as pl
 
 from spectramind.errors import ArtefactError
-from spectramind.files import unwritable, write_atomic, write_json
+from spectramind.files import (
+    json_bytes,
+    locked,
+    remove_leftovers,
+    unwritable,
+    write_atomic,
+    write_parquet,
+    write_together,
+)
 from spectramind.observation import LightCurves
 from spectramind.provenance import digest
 
@@ -175,9 +182,7 @@ class LightCurveStore:
             for visit in self.visits(split, planet_id)
             for mark in [self._mark(split, planet_id, visit)]
         ]
-        buffer = io.BytesIO()
-        pl.DataFrame(rows, schema=_INDEX).write_parquet(buffer)
-        write_atomic(self.folder / "index.parquet", buffer.getvalue())
+        write_parquet(self.folder / "index.parquet", pl.DataFrame(rows, schema=_INDEX))
 
     def _splits(self) -> list[str]:
         return sorted({mark.parent.parent.name for mark in self.folder.glob("*/*/visit_*.json")})
@@ -223,32 +228,14 @@ class LightCurveStore:
             "fgs1_sha256": hashlib.sha256(fgs1_npy).hexdigest(),
             "facts": dict(facts),
         }
-        self._commit(stem, airs_npy, fgs1_npy, mark)
-
-    def _commit(self, stem: Path, airs_npy: bytes, fgs1_npy: bytes, mark: dict[str, Any]) -> None:
-        """Write all files under other names, then put them in place, the mark last."""
-        new = {suffix: stem.with_name(f".{stem.name}{suffix}.tmp") for suffix in _SUFFIXES}
-        try:
-            for stale in stem.parent.glob(f".*{stem.name}.*.tmp"):  # of a killed process
-                stale.unlink()
-            write_atomic(new[".airs.npy"], airs_npy)
-            write_atomic(new[".fgs1.npy"], fgs1_npy)
-            write_json(new[_MARK], mark)
-            stem.with_suffix(_MARK).unlink(missing_ok=True)
-            for suffix in reversed(_SUFFIXES):
-                new[suffix].replace(stem.with_suffix(suffix))
-        except OSError as error:
-            raise unwritable(stem, error) from error
-        finally:
-            self._discard(new.values())
+        remove_leftovers(stem.parent, f"{stem.name}.")  # of a killed process
+        contents = (airs_npy, fgs1_npy, json_bytes(mark))
+        paths = (stem.with_suffix(suffix) for suffix in reversed(_SUFFIXES))
+        write_together(dict(zip(paths, contents, strict=True)))
 
     def _remove(self, split: str, planet_id: int, visit: int) -> None:
         stem = self._stem(split, planet_id, visit)
-        self._discard(stem.with_suffix(suffix) for suffix in _SUFFIXES)
-
-    @staticmethod
-    def _discard(paths: Iterable[Path]) -> None:
-        for path in paths:
+        for path in (stem.with_suffix(suffix) for suffix in _SUFFIXES):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
@@ -279,17 +266,8 @@ class LightCurveStore:
             for path, digits in wanted.items()
         )
 
-    @contextmanager
-    def _locked(self, split: str, planet_id: int, visit: int) -> Iterator[None]:
-        path = self.folder / ".locks" / f"{split}-{planet_id}-{visit}"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = path.open("w")
-        except OSError as error:
-            raise unwritable(path, error) from error
-        with handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    def _locked(self, split: str, planet_id: int, visit: int) -> AbstractContextManager[None]:
+        return locked(self.folder / ".locks" / f"{split}-{planet_id}-{visit}", wait=True)
 
 
 def _npy(array: np.ndarray) -> bytes:

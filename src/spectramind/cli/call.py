@@ -1,11 +1,14 @@
 """One command from start to end: configuration, the one place that catches, log and exit code."""
 
 import json
+import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -93,7 +96,8 @@ def execute(name: str, body: Callable[[Call], None], *, debug: bool) -> None:
     """Run a command body; catch what a user can mend, log everything, set the exit code."""
     call = Call(name)
     try:
-        body(call)
+        with _orderly_end():
+            body(call)
     except SpectraMindError as error:
         call.state = f"failed: {error}"
         if debug:
@@ -103,6 +107,20 @@ def execute(name: str, body: Callable[[Call], None], *, debug: bool) -> None:
         raise typer.Exit(error.exit_code) from error
     finally:
         _log(call)
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: nothing half-written stays, and it is logged."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _log(call: Call) -> None:

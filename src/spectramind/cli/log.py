@@ -1,15 +1,15 @@
 """The debug log: a row and an event for each command, in the current folder."""
 
-import fcntl
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spectramind.files import unwritable
+from spectramind.files import append, locked
 
 LOG_MARKDOWN = Path("v50_debug_log.md")
 LOG_EVENTS = Path("v50_debug_log.jsonl")
+_LOCK = Path(".v50_debug_log.lock")
 _COLUMNS = (
     "time", "command", "state", "config", "data", "git", "seed", "device", "seconds", "outputs",
 )  # fmt: skip
@@ -17,22 +17,14 @@ _COLUMNS = (
 
 def append_event(event: Mapping[str, Any]) -> None:
     """Append one event to the JSONL and one row to the Markdown log, whole lines only."""
-    _append(LOG_EVENTS, json.dumps(event, allow_nan=False) + "\n", header="")
     cells = [_cell(event.get(column, "")) for column in _COLUMNS]
     rule = "|".join(["---"] * len(_COLUMNS))
     header = f"# V50 debug log\n\n| {' | '.join(_COLUMNS)} |\n|{rule}|\n"
-    _append(LOG_MARKDOWN, f"| {' | '.join(cells)} |\n", header=header)
+    with locked(_LOCK, wait=True):
+        append(LOG_EVENTS, json.dumps(event, allow_nan=False) + "\n", header="")
+        append(LOG_MARKDOWN, f"| {' | '.join(cells)} |\n", header=header)
 
 
 def _cell(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _append(path: Path, line: str, *, header: str) -> None:
-    try:
-        with path.open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            handle.write(line if handle.tell() else header + line)
-    except OSError as error:
-        raise unwritable(path, error) from error

@@ -1,6 +1,5 @@
 """The small tables of an archive: labels, stars, converters, axes, wavelengths."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,8 +7,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from spectramind.errors import ArtefactError
-from spectramind.files import unwritable, write_atomic
+from spectramind.files import write_atomic, write_parquet
 from spectramind.instrument import AIRS, FGS1, WAVELENGTHS, detector_wavelength_um, wavelength_um
 from spectramind.observation import Star
 from spectramind.simulate.population import SPLITS
@@ -32,7 +30,7 @@ def write_tables(root: Path, systems: dict[str, list[System]], config: SimulateC
     wavelengths = dict(zip(DEPTHS, wavelength_um().tolist(), strict=True))
     write_csv(root / "wavelengths.csv", pl.DataFrame([wavelengths]))
     write_csv(root / "sample_submission.csv", sample_submission(systems["test"]))
-    write_parquet(root / "axis_info.parquet", axis_table(config.cadence_factor))
+    write_columns(root / "axis_info.parquet", axis_table(config.cadence_factor))
 
 
 def label_table(systems: Sequence[System]) -> pl.DataFrame:
@@ -102,30 +100,7 @@ def write_csv(path: Path, table: pl.DataFrame) -> None:
     write_atomic(path, table.write_csv().encode())
 
 
-def write_parquet(path: Path, table: pl.DataFrame) -> None:
-    """Write a parquet file of one row group under a temporary name, then rename it.
-
-    Raises:
-        ArtefactError: If the disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.write_parquet(
-            temporary,
-            compression="uncompressed",
-            statistics=False,
-            row_group_size=max(table.height, 1),
-        )
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
-    except pl.exceptions.PolarsError as error:
-        temporary.unlink(missing_ok=True)
-        raise ArtefactError(
-            f"{path}: cannot be written ({error}). Free disk space or choose another folder; "
-            "finished planets are kept and the next run goes on from them."
-        ) from error
+def write_columns(path: Path, table: pl.DataFrame) -> None:
+    """Write a parquet file of one row group as it stands, atomically: noise does not compress."""
+    rows = max(table.height, 1)
+    write_parquet(path, table, compression="uncompressed", statistics=False, row_group_size=rows)

@@ -26,7 +26,7 @@ import torch
 
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import ArtefactError
-from spectramind.files import write_atomic, write_json
+from spectramind.files import remove_leftovers, write_atomic, write_json
 from spectramind.instrument import AIRS, FGS1, Channel
 from spectramind.parallel import each
 from spectramind.provenance import Provenance, digest, write_sidecar
@@ -36,7 +36,7 @@ from spectramind.simulate.population import SPLITS, stream
 from spectramind.simulate.scene import build_scene, mean_transit
 from spectramind.simulate.settings import SimulateConfig
 from spectramind.simulate.systems import System, draw_systems
-from spectramind.simulate.tables import write_parquet, write_tables
+from spectramind.simulate.tables import write_columns, write_tables
 from spectramind.simulate.visit import Visit, draw_visit
 
 Level = Literal["frames", "lightcurves"]
@@ -97,11 +97,15 @@ def simulate_archive(
         write_planet, config=config, root=root, level=level, made_from=made_from
     )
     everyone = [system for split in SPLITS for system in systems[split]]
+    remove_leftovers(root, "")  # of a run that was killed
     reused = 0
-    for outcome in each(work, everyone, workers=workers, label="simulate"):
-        if outcome.error is not None:
-            raise outcome.error
-        reused += bool(outcome.value)
+    try:
+        for outcome in each(work, everyone, workers=workers, label="simulate"):
+            if outcome.error is not None:
+                raise outcome.error
+            reused += bool(outcome.value)
+    finally:
+        remove_leftovers(root, "")  # of a worker that was killed
     visits = sum(system.planet.visits for system in everyone)
     return SimulationReport(planets=len(everyone), visits=visits, reused=reused)
 
@@ -212,7 +216,7 @@ def _write_frames(
             config.detector,
         )
         table = pl.DataFrame([pl.Series(f"column_{i}", row) for i, row in enumerate(counts)])
-        write_parquet(folder / f"{channel.name}_signal_{visit.visit}.parquet", table)
+        write_columns(folder / f"{channel.name}_signal_{visit.visit}.parquet", table)
     return hits
 
 
@@ -220,7 +224,7 @@ def _write_maps(folder: Path, channel: Channel, pixels: Pixels) -> None:
     columns = [f"column_{i}" for i in range(channel.columns)]
     for name in _MAPS:
         values = getattr(pixels, name).reshape(-1, channel.columns)
-        write_parquet(folder / f"{name}.parquet", pl.DataFrame(values, schema=columns))
+        write_columns(folder / f"{name}.parquet", pl.DataFrame(values, schema=columns))
 
 
 def _write_curves(

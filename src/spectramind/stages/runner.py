@@ -4,16 +4,15 @@ A stage reads the artefacts of earlier stages under `runtime.out`, writes its ow
 last of all, `stage.json` with its provenance.
 """
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 
 from spectramind.config import Config, dump
 from spectramind.errors import ArtefactError
-from spectramind.files import unwritable
+from spectramind.files import locked, unwritable
 from spectramind.provenance import Provenance, write_sidecar
 from spectramind.stages.folders import (
     SIDECAR,
@@ -124,15 +123,9 @@ def _alone(stage: Stage, folder: Path) -> Iterator[None]:
     if stage == "calibrate":
         yield
         return
-    path = folder.with_name(f".{stage}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("w")
-    except OSError as error:
-        raise unwritable(path, error) from error
-    with handle:
+    with ExitStack() as held:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(folder.with_name(f".{stage}.lock"), wait=False))
         except BlockingIOError as error:
             raise ArtefactError(
                 f"{folder}: another process is running `spectramind {command_of(stage)}` there. "

@@ -11,17 +11,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor
 
 from spectramind.errors import ArtefactError
-from spectramind.files import write_atomic
+from spectramind.files import read_tensors, tensor_bytes, write_tensors
 
 _SUFFIX = ".safetensors"
-_TREE, _HASH = "tree", "sha256"  # in the file's metadata
+_TREE, _HASH = "tree", "sha256"  # in the file's facts
 
 
 class SafetensorsIO(CheckpointIO):
@@ -41,8 +41,9 @@ class SafetensorsIO(CheckpointIO):
         """
         tensors: dict[str, Tensor] = {}
         tree = json.dumps(_plain(checkpoint, tensors))
-        content = save(tensors, {_TREE: tree, _HASH: _hash(tensors, tree)})
-        write_atomic(Path(path).with_suffix(_SUFFIX), content)
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        facts = {_TREE: tree, _HASH: _hash(arrays, tree)}
+        write_tensors(Path(path).with_suffix(_SUFFIX), arrays, facts)
 
     def load_checkpoint(
         self,
@@ -57,13 +58,11 @@ class SafetensorsIO(CheckpointIO):
         """
         where = map_location if isinstance(map_location, (str, torch.device)) else "cpu"
         try:
-            with safe_open(Path(path).with_suffix(_SUFFIX), framework="pt") as file:
-                tree, seen = file.metadata()[_TREE], file.metadata()[_HASH]
-                names = file.keys()
-                tensors = {name: file.get_tensor(name) for name in names}
-            if _hash(tensors, tree) != seen:
+            facts, arrays = read_tensors(Path(path).with_suffix(_SUFFIX))
+            tree, seen = facts[_TREE], facts[_HASH]
+            if _hash(arrays, tree) != seen:
                 raise _damaged(path)
-            there = {name: tensor.to(where) for name, tensor in tensors.items()}
+            there = {name: torch.from_numpy(array).to(where) for name, array in arrays.items()}
             return _restored(json.loads(tree), there)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise _damaged(path) from error
@@ -78,8 +77,8 @@ def is_checkpoint(path: Path) -> bool:
     return path.with_suffix(_SUFFIX).is_file()
 
 
-def _hash(tensors: dict[str, Tensor], tree: str) -> str:
-    return hashlib.sha256(save(tensors, {_TREE: tree})).hexdigest()
+def _hash(arrays: dict[str, np.ndarray], tree: str) -> str:
+    return hashlib.sha256(tensor_bytes(arrays, {_TREE: tree})).hexdigest()
 
 
 def _plain(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any tree

@@ -1,6 +1,5 @@
 """Who trains, who judges: folds of the training planets and the untouched calibration set."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from jaxtyping import Int, Int64
 from polars.exceptions import PolarsError
 
 from spectramind.errors import ArtefactError, DataError
-from spectramind.files import write_atomic
+from spectramind.files import write_parquet
 
 FOLDS = "folds.parquet"  # of a training run: the role of each planet
 CALIBRATION = -1  # fold number of a planet of the calibration set
@@ -84,9 +83,7 @@ def write_folds(path: Path, folds: Folds) -> None:
             ],
         }
     )
-    buffer = io.BytesIO()
-    table.write_parquet(buffer)
-    write_atomic(path, buffer.getvalue())
+    write_parquet(path, table)
 
 
 def read_folds(path: Path) -> Folds:

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from spectramind.errors import ArtefactError
-from spectramind.files import write_atomic, write_json
+from spectramind.files import read_tensors, write_json, write_tensors
 from spectramind.model.network import V50, FeatureSizes
 from spectramind.model.settings import ModelConfig
 from spectramind.provenance import Provenance
@@ -85,12 +84,12 @@ def write_member(
     key: str, provenance: Provenance,
 ) -> None:  # fmt: skip
     """Write `name`.safetensors and then `name`.json."""
-    content = save(dict(sorted(trained.weights.items())))
-    write_atomic(folder / f"{name}.safetensors", content)
+    arrays = {key: tensor.numpy() for key, tensor in sorted(trained.weights.items())}
+    seen = write_tensors(folder / f"{name}.safetensors", arrays, {})
     facts = {
         **asdict(provenance),
         "key": key,
-        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "weights_sha256": seen,
         "model": model.model_dump(mode="json"),
         "features": FEATURES,
         "scaling": scaling.to_json(),
@@ -123,16 +122,17 @@ def read_member(folder: Path, name: str, model: ModelConfig | None) -> Member:
     """
     path = folder / f"{name}.json"
     facts = _facts(path)
-    content = _weights(folder, name)
-    if _sha256(content) != facts["weights_sha256"]:
-        raise _damaged(path.with_suffix(".safetensors"), "its hash is not the recorded one")
+    weights = path.with_suffix(".safetensors")
+    if _sha256(weights) != facts["weights_sha256"]:
+        raise _damaged(weights, "its hash is not the recorded one")
     own = facts["model"] if model is None else model.model_dump(mode="json")
     _require_same(path, facts, own)
     try:
         with seeded(0, torch.device("cpu")):  # the weights drawn here are overwritten
             architecture = ModelConfig.model_validate(facts["model"])
             network = V50(architecture, SIZES)
-        network.load_state_dict(load(content))
+        _, arrays = read_tensors(weights)
+        network.load_state_dict({key: torch.from_numpy(own) for key, own in arrays.items()})
         scaling = Scaling.from_json(facts["scaling"])
         history = tuple(Epoch(**epoch) for epoch in facts["history"])
     except (SafetensorError, ValidationError, RuntimeError, TypeError, KeyError) as error:
@@ -180,16 +180,11 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _weights(folder: Path, name: str) -> bytes:
-    path = folder / f"{name}.safetensors"
+def _sha256(path: Path) -> str:
     try:
-        return path.read_bytes()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise _damaged(path, "it cannot be read") from error
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _damaged(path: Path, why: str) -> ArtefactError:

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
 
 from spectramind.errors import ArtefactError
-from spectramind.files import write_atomic
+from spectramind.files import read_tensors, write_tensors
 from spectramind.provenance import digest
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import (
@@ -24,7 +23,6 @@ from spectramind.transit.shared_prior import (
 )
 from spectramind.transit.spectrum_prior import SpectrumPrior, learn_spectrum_prior
 
-_KEY = "spectramind"
 _EVERYONE = "all"
 
 
@@ -99,8 +97,8 @@ def write_priors(path: Path, priors: Priors, facts: Mapping[str, str]) -> None:
         values = _fields(part)
         arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
         described[name] = {key: value for key, value in values.items() if key not in arrays}
-        tensors |= {f"{name}.{key}": np.ascontiguousarray(a) for key, a in arrays.items()}
-    write_atomic(path, save(tensors, {_KEY: json.dumps(described, sort_keys=True)}))
+        tensors |= {f"{name}.{key}": array for key, array in arrays.items()}
+    write_tensors(path, tensors, described)
 
 
 def _fields(part: Priors | Population | SpectrumPrior) -> dict[str, Any]:
@@ -156,10 +154,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise ArtefactError(f"{path}: no priors there. Run `spectramind fit` first.")
     try:
-        with safe_open(path, framework="numpy") as handle:
-            described = json.loads((handle.metadata() or {})[_KEY])
-            return described, {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        return read_tensors(path)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise _no_priors(path, error) from error
 
 

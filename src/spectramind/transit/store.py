@@ -3,8 +3,6 @@
 The arrays are tensors; names, reasons and provenance are one JSON text in the metadata.
 """
 
-import io
-import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -12,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
 
 from spectramind.archive.layout import SPLITS
 from spectramind.errors import ArtefactError
-from spectramind.files import unwritable, write_atomic
+from spectramind.files import read_tensors, unwritable, write_parquet, write_tensors
 from spectramind.observation import Spectra, TransitFit, VisitFit
 
 _SUFFIX = ".safetensors"
@@ -26,7 +23,6 @@ _INDEX = {
     "planet_id": pl.Int64, "reasons": pl.List(pl.String), "priors": pl.String,
     "origin": pl.String,
 }  # fmt: skip
-_KEY = "spectramind"  # the one metadata key: several have no fixed order in the file
 _FIT_ARRAYS = (
     "depth", "sigma", "covariance", "information", "measured_sigma", "parameters",
     "parameter_covariance", "limb_darkening",
@@ -70,8 +66,7 @@ def write_fit(path: Path, fit: TransitFit, facts: Mapping[str, str]) -> None:
         "visits": [visit.visit for visit in fit.visits],
         "facts": dict(facts),
     }
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    write_atomic(path, save(contiguous, {_KEY: json.dumps(described, sort_keys=True)}))
+    write_tensors(path, tensors, described)
 
 
 def remove_others(folder: Path, split: str, planets: Container[int]) -> None:
@@ -150,9 +145,7 @@ def write_index(folder: Path, split: str, rows: Sequence[IndexRow]) -> None:
     """
     columns = list(zip(*map(astuple, rows), strict=True)) or [()] * len(_INDEX)
     named = dict(zip(_INDEX, map(list, columns), strict=True))
-    buffer = io.BytesIO()
-    pl.DataFrame(named, schema=_INDEX).write_parquet(buffer)
-    write_atomic(folder / split / _INDEX_FILE, buffer.getvalue())
+    write_parquet(folder / split / _INDEX_FILE, pl.DataFrame(named, schema=_INDEX))
 
 
 def read_index(folder: Path, split: str) -> dict[int, IndexRow]:
@@ -199,17 +192,14 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
     if not path.is_file():
         raise ArtefactError(f"{path}: no transit fit there. Run `spectramind fit` first.")
     try:
-        with safe_open(path, framework="numpy") as handle:
-            metadata = handle.metadata() or {}
-            names = handle.keys() if arrays else ()
-            tensors = {name: handle.get_tensor(name) for name in names}
-            return json.loads(metadata[_KEY]), tensors
+        described, tensors = read_tensors(path, arrays=arrays)
     except SafetensorError as error:
         raise _damaged(path, f"is no safetensors file ({error})") from error
-    except KeyError as error:
-        raise _damaged(path, "carries no SpectraMind metadata") from error
     except OSError as error:
         raise _damaged(path, f"cannot be read ({error})") from error
+    if not described:
+        raise _damaged(path, "carries no SpectraMind metadata")
+    return described, tensors
 
 
 def _damaged(path: Path, what: str) -> ArtefactError:

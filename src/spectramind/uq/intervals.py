@@ -1,7 +1,6 @@
 """Intervals and stand-in predictions on disk: what travels beside mu and sigma."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 from spectramind.errors import ArtefactError
-from spectramind.files import write_atomic
+from spectramind.files import write_parquet
 from spectramind.uq.calibration import Interval
 
 
@@ -31,9 +30,7 @@ def write_intervals(
             values = ends.double().numpy()
             columns |= {f"{name}_{w + 1}": values[:, w] for w in range(values.shape[1])}
         frames.append(pl.DataFrame(columns))
-    buffer = BytesIO()
-    pl.concat(frames).write_parquet(buffer)
-    write_atomic(path, buffer.getvalue())
+    write_parquet(path, pl.concat(frames))
 
 
 def read_intervals(path: Path) -> dict[float, Interval]:
