@@ -38,23 +38,33 @@ def signal_columns(exposure: Exposure, path: Path) -> list[str]:
         DataError: If the file is missing or truncated, has another number of columns than the
             detector has pixels (or one), or holds anything but uint16.
     """
+    return _scan(exposure, path)[1]
+
+
+def _scan(exposure: Exposure, path: Path) -> tuple[pl.LazyFrame, list[str]]:
+    """A checked signal file, not decoded yet, and the names of its columns.
+
+    The names come from a table without rows and not from the schema: then polars keeps the
+    file's long footer and does not parse it again for the counts.
+    """
+    table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     try:
-        schema = pl.read_parquet_schema(path)
+        empty = table.head(0).collect()
     except FileNotFoundError as error:
         raise exposure.fault(path, f"is missing in {path.parent}") from error
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _damaged(exposure, path, error) from error
     channel = exposure.channel
-    if len(schema) not in (1, channel.pixels):
+    if empty.width not in (1, channel.pixels):
         raise exposure.fault(
             path,
-            f"holds {len(schema)} columns, expected {channel.pixels} "
+            f"holds {empty.width} columns, expected {channel.pixels} "
             f"({channel.rows} x {channel.columns} pixels) or 1 (flattened)",
         )
-    found = set(map(str, set(schema.values())))
+    found = set(map(str, set(empty.dtypes)))
     if found != {str(pl.UInt16())}:
         raise exposure.fault(path, f"holds {', '.join(sorted(found))}, expected uint16 counts")
-    return list(schema)
+    return table, empty.columns
 
 
 def stored_form(names: list[str]) -> StoredForm:
@@ -77,18 +87,22 @@ def read_pixels(
         DataError: If the file is missing, truncated, of another shape or type, or holds an odd
             number of reads or another number than there are time stamps.
     """
-    names = signal_columns(exposure, path)
+    table, names = _scan(exposure, path)
     if stored_form(names) == "pixel_rows":
-        return _read_flattened(exposure, path, pixels, expected_reads)
-    columns = _read(exposure, path, [names[pixel] for pixel in pixels])
+        return _read_flattened(exposure, path, table, pixels, expected_reads)
+    columns = _collect(exposure, path, table.select(pl.nth(pixels.tolist())))
     _check_reads(exposure, path, len(columns[0]), expected_reads)
     return [column.to_numpy(allow_copy=False) for column in columns]
 
 
 def _read_flattened(
-    exposure: Exposure, path: Path, pixels: Int[np.ndarray, " P"], expected_reads: int
+    exposure: Exposure,
+    path: Path,
+    table: pl.LazyFrame,
+    pixels: Int[np.ndarray, " P"],
+    expected_reads: int,
 ) -> list[UInt16[np.ndarray, " R"]]:
-    (column,) = _read(exposure, path, None)
+    (column,) = _collect(exposure, path, table)
     reads, rest = divmod(len(column), exposure.channel.pixels)
     if rest:
         raise exposure.fault(
@@ -101,9 +115,9 @@ def _read_flattened(
     return list(np.ascontiguousarray(frames[:, pixels].T))
 
 
-def _read(exposure: Exposure, path: Path, columns: list[str] | None) -> list[pl.Series]:
+def _collect(exposure: Exposure, path: Path, wanted: pl.LazyFrame) -> list[pl.Series]:
     try:
-        table = pl.read_parquet(path, columns=columns, glob=False, hive_partitioning=False)
+        table = wanted.collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _damaged(exposure, path, error) from error
     if any(table.null_count().row(0)):
@@ -197,7 +211,9 @@ def _read_map(exposure: Exposure, path: Path, rows: int) -> Float64[np.ndarray, 
         raise exposure.fault(
             path, f"in {path.parent.name} holds {', '.join(sorted(strange))}, expected numbers"
         )
-    return table.cast(pl.Float64).to_numpy()
+    if set(table.dtypes) != {pl.Float64}:  # a cast of hundreds of columns is not free
+        table = table.cast(pl.Float64)
+    return table.to_numpy()
 
 
 def _damaged(exposure: Exposure, path: Path, error: Exception) -> DataError:

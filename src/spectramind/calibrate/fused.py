@@ -14,7 +14,6 @@ from scipy.sparse import coo_array, csc_array
 from spectramind.calibrate.background import (
     Aperture,
     choose_aperture,
-    running_mean,
     smoothing_width,
 )
 from spectramind.calibrate.cosmic import sampled_pairs
@@ -27,7 +26,7 @@ from spectramind.calibrate.curves import (
     trace_gains,
     usable_pixels,
 )
-from spectramind.calibrate.kernel import extract, survey
+from spectramind.calibrate.kernel import address_of, extract, remove_foreground, survey
 from spectramind.calibrate.masks import required_donors
 from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.observation import DetectorMaps, Frames
@@ -40,9 +39,7 @@ class _Pixels:
     places: Int[np.ndarray, " P"]  # flat detector index
     counts: list[np.ndarray]  # keeps the memory behind `address` alive
     address: Int[np.ndarray, " P"]
-    scale: float  # counts to electrons: count * scale + offset
-    offset: float
-    linear: Float64[np.ndarray, "P 6"]
+    charge: Float64[np.ndarray, "P 6"]  # ascending polynomial of the count [e-]
     dark: Float64[np.ndarray, " P"]  # [e-/s]
     inverse_flat: Float64[np.ndarray, " P"]
     read_s: tuple[float, float]
@@ -104,20 +101,35 @@ def _pixels(
     counts = [np.ascontiguousarray(frames.reads[index]) for index in kept.tolist()]
     # The kernel follows raw addresses: the archive's promise of whole pairs is vital here.
     assert all(series.size == 2 * frames.time_h.size for series in counts)
-    linear = np.tile([0.0, 1.0, 0.0, 0.0, 0.0, 0.0], (kept.size, 1))
+    linear = np.tile([[0.0], [1.0], [0.0], [0.0], [0.0], [0.0]], kept.size)
     if config.linearity:
-        linear = np.ascontiguousarray(maps.linear_corr.reshape(6, -1)[:, places].T)
+        linear = maps.linear_corr.reshape(6, -1)[:, places]
+    scale, offset = (1.0 / frames.gain, frames.offset_e) if config.adc else (1.0, 0.0)
     return _Pixels(
         places=places,
         counts=counts,
-        address=np.array([series.ctypes.data for series in counts], dtype=np.int64),
-        scale=1.0 / frames.gain if config.adc else 1.0,
-        offset=frames.offset_e if config.adc else 0.0,
-        linear=linear,
+        address=np.array([address_of(series) for series in counts], dtype=np.int64),
+        charge=_of_counts(linear, scale, offset),
         dark=maps.dark.ravel()[places] if config.dark else np.zeros(kept.size),
         inverse_flat=1.0 / maps.flat.ravel()[places] if config.flat else np.ones(kept.size),
         read_s=frames.read_s,
     )
+
+
+def _of_counts(
+    linear: Float64[np.ndarray, "6 P"], scale: float, offset: float
+) -> Float64[np.ndarray, "P 6"]:
+    """Coefficients of the polynomial p(scale * count + offset) in powers of the count.
+
+    Horner's rule on polynomials: times (scale * count + offset), plus the next coefficient.
+    """
+    charge = np.zeros((linear.shape[1], 6))
+    for coefficient in linear[::-1]:
+        lower = charge[:, :-1].copy()
+        charge *= offset
+        charge[:, 1:] += scale * lower
+        charge[:, 0] += coefficient
+    return charge
 
 
 def _survey_detector(frames: Frames, config: CalibrationConfig, pixels: _Pixels) -> Survey:
@@ -126,9 +138,7 @@ def _survey_detector(frames: Frames, config: CalibrationConfig, pixels: _Pixels)
         pixels.address,
         frames.time_h.size,
         sampled_pairs(frames.time_h.size),
-        pixels.scale,
-        pixels.offset,
-        pixels.linear,
+        pixels.charge,
         pixels.dark,
         pixels.read_s,
         pixels.inverse_flat,
@@ -193,9 +203,7 @@ def _extract_sums(
     extract(
         pixels.address,
         shape[1],
-        pixels.scale,
-        pixels.offset,
-        pixels.linear,
+        pixels.charge,
         pixels.dark * (pixels.read_s[1] - pixels.read_s[0]),
         pixels.inverse_flat,
         threshold.ravel()[pixels.places],
@@ -217,12 +225,12 @@ def _remove_foreground(
     gains: Float64[np.ndarray, " C"],
     width: int,
 ) -> tuple[Float64[np.ndarray, "C T"], Float64[np.ndarray, "C T"], Float64[np.ndarray, "T K"]]:
-    """Flux and centroid without the foreground, and the foreground of one pixel."""
+    """Flux, foreground of one pixel and centroid; the foreground leaves `sums` in place."""
+    curve, places = aperture.flux[summed], np.nonzero(summed)
+    pixels, *moved = (
+        gains * np.bincount(curve, weights, aperture.curves)
+        for weights in (None, *(places[axis] for axis in aperture.moments))
+    )
+    remove_foreground(sums, pixels, np.stack(moved), width // 2)
     flux, level, moments = np.split(sums, [aperture.curves, 2 * aperture.curves])
-    level = running_mean(level, width)
-    places = np.nonzero(summed)
-    curve = aperture.flux[summed]
-    flux = flux - (gains * np.bincount(curve, minlength=aperture.curves))[:, None] * level
-    for moment, axis in zip(moments, aperture.moments, strict=True):
-        moment -= (gains * np.bincount(curve, places[axis], aperture.curves)) @ level
     return flux, level, (moments / flux.sum(0)).T

@@ -6,9 +6,10 @@ A stream is one uint64 in an array of length 1; splitmix64 counts it up and mixe
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float64
+
+from spectramind.compiled import kernel
 
 _BLOCKS = 128
 _TAIL = 3.442619855899
@@ -19,6 +20,8 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 _UNIT = 2.0**-52
 _INVERSE = 1.0 / np.arange(1.0, 201.0)  # 1 / (count + 1); no draw of mean 50 goes beyond
 EXACT_POISSON_BELOW = 50.0  # mean; above it a normal of the same mean and variance is drawn
+_kernel = kernel(__name__, error_model="numpy")
+_inlined = kernel(__name__, error_model="numpy", inline="always")
 
 
 def _ziggurat() -> tuple[Float64[np.ndarray, " E"], Float64[np.ndarray, " R"]]:
@@ -35,7 +38,7 @@ def _ziggurat() -> tuple[Float64[np.ndarray, " E"], Float64[np.ndarray, " R"]]:
 _EDGE, _RATIO = _ziggurat()
 
 
-@numba.njit(cache=True, error_model="numpy", inline="always")
+@_inlined
 @no_type_check
 def _bits(stream: np.ndarray) -> np.uint64:
     stream[0] += _GOLDEN
@@ -45,14 +48,14 @@ def _bits(stream: np.ndarray) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(cache=True, error_model="numpy", inline="always")
+@_inlined
 @no_type_check
 def uniform(stream: np.ndarray) -> float:
     """Uniform in (0, 1)."""
     return (np.float64(_bits(stream) >> np.uint64(12)) + 0.5) * _UNIT
 
 
-@numba.njit(cache=True, error_model="numpy")
+@_kernel
 @no_type_check
 def normal(stream: np.ndarray) -> float:
     """Standard normal by the ziggurat with 128 blocks.
@@ -74,7 +77,7 @@ def normal(stream: np.ndarray) -> float:
             return x
 
 
-@numba.njit(cache=True, error_model="numpy")
+@_kernel
 @no_type_check
 def _tail(stream: np.ndarray, sign: float) -> float:
     while True:
@@ -83,7 +86,7 @@ def _tail(stream: np.ndarray, sign: float) -> float:
             return x - _TAIL if sign < 0.0 else _TAIL - x
 
 
-@numba.njit(cache=True, error_model="numpy")
+@_kernel
 @no_type_check
 def poisson(stream: np.ndarray, mean: float) -> float:
     """Poisson draw: by inversion up to a mean of 50, a normal (not rounded) above it."""
@@ -99,7 +102,7 @@ def poisson(stream: np.ndarray, mean: float) -> float:
     return float(count)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@_kernel
 @no_type_check
 def fill(kind: int, seed: np.uint64, values: np.ndarray, mean: float) -> None:
     """Fill an array with draws: kind 0 uniform, 1 normal, 2 Poisson of the given mean."""

@@ -7,14 +7,16 @@ stream, so that the result does not depend on the order of the work.
 
 from typing import NamedTuple, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt16, UInt64
 
+from spectramind.compiled import kernel
 from spectramind.simulate.generator import normal, poisson, uniform
 
 _CHORD_STEP_E = 1e-4  # [e-]; far below one count
 _CHORD_STEPS = 60
+_kernel = kernel(__name__, error_model="numpy")
+_inlined = kernel(__name__, error_model="numpy", inline="always")
 
 Coefficients = tuple[float, float, float, float, float, float]  # c0..c5, ascending
 
@@ -47,7 +49,7 @@ class Converter(NamedTuple):
     offset_e: float  # [e-]
 
 
-@numba.njit(cache=True, error_model="numpy", inline="always")
+@_inlined
 @no_type_check
 def linear_signal(measured: float, c: Coefficients) -> float:
     """c0 + c1 m + ... + c5 m^5."""
@@ -55,7 +57,7 @@ def linear_signal(measured: float, c: Coefficients) -> float:
     return c[0] + m * (c[1] + m * (c[2] + m * (c[3] + m * (c[4] + m * c[5]))))
 
 
-@numba.njit(cache=True, error_model="numpy", inline="always")
+@_inlined
 @no_type_check
 def measured_signal(linear: float, c: Coefficients) -> float:
     """Signal that the correction polynomial maps to `linear`, by the chord method.
@@ -72,7 +74,7 @@ def measured_signal(linear: float, c: Coefficients) -> float:
     return m
 
 
-@numba.njit(cache=True, error_model="numpy", inline="always")
+@_inlined
 @no_type_check
 def _counts(
     charge: float, limit: float, c: Coefficients, noise: float, how: Converter, stream: np.ndarray
@@ -84,7 +86,7 @@ def _counts(
     return np.uint16(min(max(count, 0.0), 65535.0))
 
 
-@numba.njit(cache=True, error_model="numpy", inline="always")
+@_inlined
 @no_type_check
 def _charge(rate: float, how: Converter, stream: np.ndarray) -> tuple[float, float]:
     """Charge at the first read and that gathered from there to the second [e-]."""
@@ -97,7 +99,7 @@ def _charge(rate: float, how: Converter, stream: np.ndarray) -> tuple[float, flo
     return first, between
 
 
-@numba.njit(cache=True, error_model="numpy")
+@_kernel
 @no_type_check
 def _cosmic_charge(how: Converter, stream: np.ndarray) -> tuple[float, float]:
     """Charge of one hit as the first read and the time after it see it [e-]."""
@@ -107,14 +109,14 @@ def _cosmic_charge(how: Converter, stream: np.ndarray) -> tuple[float, float]:
     return (charge, 0.0) if early else (0.0, charge)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@_kernel
 @no_type_check
 def _waiting(chance: float, stream: np.ndarray) -> float:
     """Read pairs until the next cosmic-ray hit."""
     return -np.log(uniform(stream)) / chance if chance > 0.0 else np.inf
 
 
-@numba.njit(cache=True, error_model="numpy")
+@_kernel
 @no_type_check
 def _pixel(
     counts: np.ndarray, star: np.ndarray, drift: np.ndarray, modes: np.ndarray,
@@ -147,7 +149,7 @@ def _pixel(
     return hits
 
 
-@numba.njit(cache=True, error_model="numpy")
+@_kernel
 @no_type_check
 def _all_pixels(
     counts: np.ndarray, star: np.ndarray, drift: np.ndarray, modes: np.ndarray,

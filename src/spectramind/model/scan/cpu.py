@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spectramind.compiled import kernel
 from spectramind.model.scan.lanes import (
     add_totals,
     exp2,
@@ -38,7 +39,8 @@ from spectramind.model.scan.layout import CHUNK, STATES, VECTOR_BYTES, empty_kep
 
 BLOCKS = 8  # blocks of channels that one thread takes through time together
 _LN2 = math.log(2.0)
-_JIT = {"cache": True, "error_model": "numpy", "nogil": True}
+_kernel = kernel(__name__, error_model="numpy", nogil=True)
+_parallel = kernel(__name__, error_model="numpy", nogil=True, parallel=True)
 
 
 class Inputs(NamedTuple):
@@ -72,7 +74,7 @@ class Where(NamedTuple):
     chunk: int  # among the B * chunks
 
 
-@numba.njit(**_JIT)
+@_kernel
 @no_type_check
 def _aligned(vectors: int, like: np.ndarray) -> np.ndarray:
     """Empty array of so many vectors that starts at a multiple of a vector."""
@@ -80,7 +82,7 @@ def _aligned(vectors: int, like: np.ndarray) -> np.ndarray:
     return raw[(-raw.ctypes.data % VECTOR_BYTES) // raw.itemsize :]
 
 
-@numba.njit(**_JIT)
+@_kernel
 @no_type_check
 def _prepare(inputs: Inputs, where: Where, dt: np.ndarray, push: np.ndarray) -> None:
     """Step sizes and dt x of a chunk, step after step; channels beyond the last are 0."""
@@ -95,7 +97,7 @@ def _prepare(inputs: Inputs, where: Where, dt: np.ndarray, push: np.ndarray) -> 
         store(push, t * lanes, step * load_some(inputs.x, at, channels - first))
 
 
-@numba.njit(**_JIT)
+@_kernel
 @no_type_check
 def _forward_states(
     inputs: Inputs, where: Where, n: int, dt: np.ndarray, push: np.ndarray, state: np.ndarray,
@@ -124,7 +126,7 @@ def _forward_states(
     store(state, p + 3 * lanes, h3)
 
 
-@numba.njit(**_JIT)
+@_kernel
 @no_type_check
 def _forward_chunk(
     inputs: Inputs, where: Where, scratch: np.ndarray, state: np.ndarray, y: np.ndarray,
@@ -148,7 +150,7 @@ def _forward_chunk(
         store_some(y, at, load(total, t * lanes) + through, channels - first)
 
 
-@numba.njit(**_JIT)
+@_kernel
 @no_type_check
 def _forward_group(
     inputs: Inputs, sequence: int, group: int, y: np.ndarray, kept: np.ndarray
@@ -169,7 +171,7 @@ def _forward_group(
             _forward_chunk(inputs, where, scratch, state[block - low], y, kept)
 
 
-@numba.njit(parallel=True, **_JIT)
+@_parallel
 @no_type_check
 def _forward(inputs: Inputs, y: np.ndarray, kept: np.ndarray) -> None:
     """Fill y and the states before each chunk."""
@@ -178,7 +180,7 @@ def _forward(inputs: Inputs, y: np.ndarray, kept: np.ndarray) -> None:
         _forward_group(inputs, unit // groups, unit % groups, y, kept)
 
 
-@numba.njit(**_JIT)
+@_kernel
 @no_type_check
 def _replay_states(
     inputs: Inputs, where: Where, n: int, dt: np.ndarray, push: np.ndarray, kept: np.ndarray,
@@ -216,7 +218,7 @@ def _replay_states(
     store(replay, k + 3 * lanes, h3)
 
 
-@numba.njit(**_JIT)
+@_kernel
 @no_type_check
 def _backward_states(
     inputs: Inputs, where: Where, n: int, scratch: np.ndarray, replay: np.ndarray,
@@ -266,7 +268,7 @@ def _backward_states(
     store(sums.rate, p + 3 * lanes, load(sums.rate, p + 3 * lanes) + s3)
 
 
-@numba.njit(**_JIT)
+@_kernel
 @no_type_check
 def _backward_chunk(
     inputs: Inputs, where: Where, scratch: np.ndarray, replay: np.ndarray, carried: np.ndarray,
@@ -296,7 +298,7 @@ def _backward_chunk(
     store(sums.d, 0, load(sums.d, 0) + total)
 
 
-@numba.njit(**_JIT)
+@_kernel
 @no_type_check
 def _backward_group(
     inputs: Inputs, sequence: int, group: int, dy: np.ndarray, kept: np.ndarray, out: Gradients
@@ -323,7 +325,7 @@ def _backward_group(
             _backward_chunk(inputs, where, scratch, replay, carried[block - low], dy, kept, sums)
 
 
-@numba.njit(parallel=True, **_JIT)
+@_parallel
 @no_type_check
 def _backward(inputs: Inputs, dy: np.ndarray, kept: np.ndarray, out: Gradients) -> None:
     """Fill the gradients of x and dt; add to the others, which must be zero before."""
