@@ -10,8 +10,9 @@ once each, after a round that is not counted; ratios are of medians, a rival's t
 the dense layer.
 
 `sdpa` is torch's own scaled-dot-product attention with the same projections and the same bias and
-mask, which it need neither build nor learn; without a gate the dense layer calls it too, so a
-ratio of about 1 is expected. PyG's `DenseGATConv` and `GATConv` have one product of the nodes with
+mask as one learned matrix, which it need not build; without a gate the dense layer calls it too,
+so a ratio of about 1 is expected. `sdpa_fixed_bias` learns no bias, for which torch has a faster
+way back. PyG's `DenseGATConv` and `GATConv` have one product of the nodes with
 a D x D matrix, the dense layer has four: the comparison favours PyG. Edges are sorted by target;
 each sparse form is run with the planets' graphs side by side and planet by planet, and the faster
 of the two stands in the result. With edge features GATConv learns one value per relation, as the
@@ -43,7 +44,7 @@ from spectramind.model.twin import GraphTwin, gat_edges, rgcn_edges
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "graph.json"
 SEED = 1337
 FEATURES = 20  # of a node, for the comparison of the twin
-GAT_RIVALS = ("sdpa", "dense_gatconv", "gatconv_no_edges", "gatconv")
+GAT_RIVALS = ("sdpa", "sdpa_fixed_bias", "dense_gatconv", "gatconv_no_edges", "gatconv")
 Form = Callable[[Tensor], Iterable[Tensor]]  # states of all planets, in one part or several
 
 
@@ -149,18 +150,20 @@ def forward_backward_ms(form: Form, nodes: Tensor) -> float:
 
 
 class GivenBias(torch.nn.Module):
-    """Attention as in `RelationalAttention` with a bias that is given, not learned."""
+    """Attention as in `RelationalAttention`, its bias (1, H, W, W) ready-made."""
 
-    def __init__(self, like: RelationalAttention) -> None:
+    def __init__(self, like: RelationalAttention, *, learned: bool) -> None:
         super().__init__()
         self.heads, self.qkv, self.out = like.heads, like.qkv, like.out
-        self.register_buffer("bias", like.edge_bias().detach()[None])
+        self.bias = torch.nn.Parameter(like.edge_bias().detach()[None], requires_grad=learned)
 
     def forward(self, nodes: Tensor) -> Tensor:
         """Weighted mean of the neighbours' values, mixed over heads."""
         qkv = self.qkv(nodes).unflatten(-1, (3, self.heads, -1))
         query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
-        heard = functional.scaled_dot_product_attention(query, key, value, attn_mask=self.bias)
+        # A bias that asks for a gradient shuts torch's fast way even where none is taken.
+        bias = self.bias if torch.is_grad_enabled() else self.bias.detach()
+        heard = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.out(heard.transpose(1, 2).flatten(2))
 
 
@@ -170,14 +173,15 @@ def dense_forms(airs: AirsEncoderConfig, graph: Relations) -> dict[str, Form]:
     gat = RelationalAttention(airs.hidden, airs.heads, edges)
     torch.nn.init.normal_(gat.bias)
     rgcn = RelationalConvolution(airs.hidden, airs.heads, edges)
-    given = GivenBias(gat)
+    learned, fixed = (GivenBias(gat, learned=learned) for learned in (True, False))
     gate = torch.rand(edges.shape, requires_grad=True)
     probe = torch.randn(1, edges.shape[-1], airs.hidden)
     with torch.no_grad():
-        torch.testing.assert_close(given(probe), gat(probe))
+        torch.testing.assert_close(learned(probe), gat(probe))
     return {
         "gat": lambda nodes: [gat(nodes)],
-        "sdpa": lambda nodes: [given(nodes)],
+        "sdpa": lambda nodes: [learned(nodes)],
+        "sdpa_fixed_bias": lambda nodes: [fixed(nodes)],
         "gat_gated": lambda nodes: [gat(nodes, gate)],
         "gat_bias": lambda _: [gat.edge_bias()],
         "rgcn": lambda nodes: [rgcn(nodes)],

@@ -5,7 +5,8 @@ from typing import Any
 from reports.markdown import Figure, figures, grid, measured
 
 GAT = {
-    "sdpa": "torch's scaled-dot-product attention, the same bias ready-made",
+    "sdpa": "torch's scaled-dot-product attention, the same learned bias",
+    "sdpa_fixed_bias": "the same, its bias not learned",
     "dense_gatconv": "PyG's `DenseGATConv`: no edge features",
     "gatconv_no_edges": "PyG's `GATConv` without edge features",
     "gatconv": "PyG's `GATConv` with edge features",

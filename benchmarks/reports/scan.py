@@ -13,14 +13,14 @@ FIGURES = (
     Figure("largest error over largest abs(y), against float64", "max_rel_error", "", "<= 1e-6"),
     Figure("the same of the worst gradient", "max_rel_gradient_error"),
     Figure("135,000 steps: memory above the inputs, forward", "extra_gb_135k", "GB", "<= 0.6"),
-    Figure("forward and backward", "extra_gb_135k_forward_backward", "GB"),
+    Figure("the same, forward and backward", "extra_gb_135k_forward_backward", "GB"),
     Figure("135,000 steps: time over the short one's scaled up, forward",
            "forward_135k_over_linear", "", "1"),
-    Figure("forward and backward", "forward_backward_135k_over_linear", "", "1"),
+    Figure("the same, forward and backward", "forward_backward_135k_over_linear", "", "1"),
     Figure("time over that of its exponentials alone, forward", "forward_over_exp_limit"),
-    Figure("forward and backward", "forward_backward_over_exp_limit"),
+    Figure("the same, forward and backward", "forward_backward_over_exp_limit"),
     Figure("time over that of its multiply-adds alone, forward", "forward_over_fma_limit"),
-    Figure("forward and backward", "forward_backward_over_fma_limit"),
+    Figure("the same, forward and backward", "forward_backward_over_fma_limit"),
 )  # fmt: skip
 
 

@@ -65,3 +65,21 @@ def test_a_small_batch_makes_a_whole_table(airs, monkeypatch):
     assert found["max_difference_twin"] < 1e-5
     shown = table(found | {"date": "2026-01-02", "cores": 2, "load_before": 0.25})
     assert "| one layer, 1 planets, width 16 | forward | forward and backward |" in shown
+
+
+def test_torchs_own_attention_has_the_same_function_and_gradients(airs):
+    torch.manual_seed(1)
+    edges = torch.from_numpy(graph.graph_of(airs).matrices)
+    gat = graph.RelationalAttention(airs.hidden, airs.heads, edges)
+    torch.nn.init.normal_(gat.bias)
+    given = graph.GivenBias(gat, learned=True)
+    nodes = torch.randn(2, 283, airs.hidden)
+    heard, weight = torch.randn(2, 283, airs.hidden), gat.qkv.weight
+    found = [
+        (own(nodes), *torch.autograd.grad((own(nodes) * heard).sum(), (weight, own.bias)))
+        for own in (gat, given)
+    ]
+    torch.testing.assert_close(found[0][:2], found[1][:2])
+    # The bias of an edge type is that of all its edges together.
+    together = torch.einsum("hij,rij->rh", found[1][2][0], edges.float())
+    torch.testing.assert_close(found[0][2], together, rtol=1e-3, atol=1e-3)

@@ -76,7 +76,7 @@ def test_a_share_has_a_blank_before_its_sign():
             "<!-- table: simulate -->\n<!-- value: v50.a as d -->1<!-- end -->",
             "the block is not closed. Write <!-- end --> behind it.",
         ),
-        ("<!-- tabel: simulate --><!-- end -->", "there is no such mark. Write `table: NAME` or"),
+        ("<!-- chart: simulate --><!-- end -->", "there is no such mark. Write `table: NAME` or"),
         ("<!-- table: scan --><!-- end -->", "no benchmark `scan` has both a report and a resu"),
         ("<!-- table: simulate/x --><!-- end -->", "reports/simulate.py makes no `x`. It has: "),
         ("<!-- value: v50.a as .1f --><!-- end -->", "docs/results/v50.json has no `v50.a`. Run"),
