@@ -91,7 +91,12 @@ def table_of(what: str, where: str) -> str:
         raise SystemExit(
             f"{where}: reports/{name}.py makes no `{part}`. It has: {', '.join(sorted(makers))}."
         )
-    return makers[part or "table"](result_of(name, where))
+    try:
+        return makers[part or "table"](result_of(name, where))
+    except KeyError as missing:
+        raise SystemExit(
+            f"{where}: docs/results/{name}.json has no {missing}. Run benchmarks/{name}.py again."
+        ) from missing
 
 
 def makers_of(name: str, where: str) -> dict[str, Callable[[dict[str, Any]], str]]:

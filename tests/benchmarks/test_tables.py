@@ -79,6 +79,7 @@ def test_a_share_has_a_blank_before_its_sign():
         ("<!-- chart: simulate --><!-- end -->", "there is no such mark. Write `table: NAME` or"),
         ("<!-- table: scan --><!-- end -->", "no benchmark `scan` has both a report and a resu"),
         ("<!-- table: simulate/x --><!-- end -->", "reports/simulate.py makes no `x`. It has: "),
+        ("<!-- table: v50 --><!-- end -->", "docs/results/v50.json has no 'planets'. Run benchm"),
         ("<!-- value: v50.a as .1f --><!-- end -->", "docs/results/v50.json has no `v50.a`. Run"),
         ("<!-- value: scan.a as .1f --><!-- end -->", "there is no scan.json in docs/results. Ru"),
         ("<!-- value: v50.sim2025 as d --><!-- end -->", "not one number with a format. Write `v"),
