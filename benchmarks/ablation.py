@@ -56,7 +56,7 @@ from spectramind.files import write_json
 from spectramind.instrument import WAVELENGTHS
 from spectramind.model.network import V50, Batch, FeatureSizes
 from spectramind.model.settings import LossConfig, ModelConfig
-from spectramind.parallel import each
+from spectramind.parallel import results
 from spectramind.provenance import digest
 from spectramind.stages.folders import stage_folder
 from spectramind.stages.train import donors_of
@@ -67,10 +67,9 @@ from spectramind.training.data import (
     Samples,
     Scaling,
     feature_table,
-    truth_of,
 )
 from spectramind.training.device import seeded
-from spectramind.training.module import Place, train_network
+from spectramind.training.module import Place, TrainingData, train_network
 from spectramind.training.store import SIZES
 from spectramind.transit.store import read_fits
 
@@ -201,12 +200,9 @@ def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
     done = stage_folder(config, "train").parent / "ablation"
     found: dict[tuple[str, int], Judgement] = {}
     task, tasks = partial(remembered, school, done), [(n, seed) for seed in seeds for n in names]
-    for outcome in each(task, tasks, workers=WORKERS, label="ablation"):
-        if outcome.error is not None:
-            raise outcome.error
-        assert outcome.value is not None
-        found[outcome.item] = outcome.value
-        print(*outcome.item, f"{np.mean(outcome.value.gain):+.4f}", flush=True)
+    for item, judgement in results(task, tasks, workers=WORKERS, label="ablation"):
+        found[item] = judgement
+        print(*item, f"{np.mean(judgement.gain):+.4f}", flush=True)
     return {
         "fit": float(fit_scores(school, config).mean()),
         "rows": rows_of(found, names, seeds),
@@ -298,7 +294,7 @@ def open_school(config: Config) -> School:
     trusted = [planet for planet in order[:JUDGED].tolist() if not fits[planet].reasons]
     teach = np.sort(order[JUDGED + STOPPING :])
     return School(
-        table, truth_of(archive.labels("train"), table.planet_ids),
+        table, archive.labels("train").of(table.planet_ids).depth,
         KeptDonors(**vars(donors.of(teach))), teach=teach, stop=np.sort(order[JUDGED:][:STOPPING]),
         judge=np.sort(trusted),
     )  # fmt: skip
@@ -362,8 +358,8 @@ def taught(
         network = build(config.model, sizes)
         place = Place(CPU, 1, "none", Path(folder), Path(folder), bar=False, precision="32-true")
         trained = train_network(
-            network, sizes, training, validation, member=f"seed {seed}", loss=config.model.loss,
-            config=config.training, seed=seed, place=place,
+            network, TrainingData(training, validation), member=f"seed {seed}",
+            loss=config.model.loss, config=config.training, seed=seed, place=place,
         )  # fmt: skip
     network.load_state_dict(trained.weights)
     return network.eval(), scaling

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float64
 
 from sets import DRIFT_ORDER, DriftPrior, TransitTruth, World, drift_prior
-from spectramind.parallel import each
+from spectramind.parallel import results
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.spectrum_prior import PriorOnDevice, SpectrumPrior, log_signal
 
@@ -46,12 +46,8 @@ def drift_moments(samples: int, seeds: Sequence[int], workers: int) -> DriftPrio
         seeds: One a draw.
         workers: Processes.
     """
-    parts: list[DriftPrior] = []
-    for outcome in each(partial(drift_prior, samples), seeds, workers=workers, label="drift"):
-        if outcome.error is not None:
-            raise outcome.error
-        assert outcome.value is not None
-        parts.append(outcome.value)
+    made = results(partial(drift_prior, samples), seeds, workers=workers, label="drift")
+    parts = [part for _, part in made]
     parts.sort(key=lambda part: part.remainder)  # sums in one order, whoever finished first
     return DriftPrior(
         np.mean([part.airs for part in parts], axis=0),

@@ -45,7 +45,7 @@ from spectramind.model.diffusion import Denoiser, white_noise
 from spectramind.model.heads import Head, soft_bound
 from spectramind.model.likelihood import robust_nll
 from spectramind.posterior import SpectrumPosterior
-from spectramind.training.data import feature_table, truth_of
+from spectramind.training.data import feature_table
 from v50 import FULL
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "decoders.json"
@@ -189,7 +189,7 @@ def measure_sim2025() -> dict[str, object]:
     data, school = observe("sim2025", FULL, os.cpu_count() or 1), open_school(config)
     planets = sorted(data.test)
     truth = data.labels.depth[np.searchsorted(data.labels.planet_ids, planets)]
-    naive = naive_statistics(truth_of(data.labels, np.array(sorted(data.train))))
+    naive = naive_statistics(data.labels.of(sorted(data.train)).depth)
     table = feature_table(data.test, {planet: data.stars[planet] for planet in planets})
     energy = {"fit": energy_score(truth, _fit_samples(data, planets), table.sigma)}
     score = {

@@ -33,7 +33,7 @@ from spectramind.files import write_json
 from spectramind.stages.folders import SUBMISSION, Stage, stage_folder
 from spectramind.stages.freshness import forget_data_hash, provenance_of
 from spectramind.stages.runner import run_stage
-from spectramind.training.store import Trained, member_names, read_member, write_member
+from spectramind.training.store import member_names, read_member, write_member
 from spectramind.transit.store import fit_path, read_facts, read_fit, write_fit
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "predict.json"
@@ -190,11 +190,8 @@ def randomise(config: Config) -> int:
             key: value + 0.02 * torch.randn(value.shape, generator=generator)
             for key, value in member.network.state_dict().items()
         }
-        write_member(
-            folder, name, Trained(weights, member.best_epoch, member.history),
-            scaling=member.scaling, model=config.model, key=member.key,
-            provenance=provenance_of(config, "train"),
-        )  # fmt: skip
+        member.network.load_state_dict(weights)
+        write_member(folder, member, provenance_of(config, "train"))
     return len(names)
 
 

@@ -40,8 +40,8 @@ from spectramind.files import write_json
 from spectramind.observation import TransitFit
 from spectramind.provenance import describe
 from spectramind.stages.folders import PRETRAINED, run_folder
-from spectramind.training.members import train_members
-from spectramind.training.predict import predict_members
+from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
+from spectramind.training.predict import Epistemic, predict_members
 
 TRAINING_CODE = code_hash("spectramind.training.members", "spectramind.training.augmentation")
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "v50.json"
@@ -162,12 +162,15 @@ def _taught(data: Observed, school: Observed, config: Config, name: str) -> Row:
 def _train(school: Observed, config: Config, out: Path) -> Answers:
     """Train on the training planets; spectra of each by members that never saw it."""
     planets, start = school.train, config.training.start
+    stars = {planet: school.stars[planet] for planet in planets}
     train_members(
-        planets, {planet: school.stars[planet] for planet in planets}, school.labels,
-        donors=None, start=None if start is None else run_folder(start),
-        model=config.model, training=config.training,
-        epistemic="ensemble", mc_samples=config.uq.mc_samples, device=config.runtime.device,
-        devices=1, workers=os.cpu_count() or 1, logger="none", out=out,
+        TrainingPlanets(planets, stars, school.labels, donors=None),
+        Recipe(
+            config.model, config.training, Epistemic("ensemble", config.uq.mc_samples),
+            None if start is None else run_folder(start),
+        ),
+        Runtime(config.runtime.device, 1, os.cpu_count() or 1, "none"),
+        out=out,
         provenance=describe(
             stage="train", config_hash="", code_hash=TRAINING_CODE, data_hash="", seed=SEED
         ),
@@ -186,7 +189,7 @@ def _predict(out: Path, data: Observed, config: Config, *, train: bool = False) 
     fits = data.train if train or not data.test else data.test
     ids, spectra = predict_members(
         out, fits, {planet: data.stars[planet] for planet in fits}, model=None,
-        epistemic="ensemble", mc_samples=config.uq.mc_samples, device=config.runtime.device,
+        epistemic=Epistemic("ensemble", config.uq.mc_samples), device=config.runtime.device,
         seed=config.training.seed,
     )  # fmt: skip
     return Answers(ids, spectra.mu.numpy(), spectra.sigma.numpy())

@@ -7,7 +7,7 @@ import pytest
 
 from spectramind import parallel
 from spectramind.errors import ArtefactError, DataError, WriteError
-from spectramind.parallel import each
+from spectramind.parallel import each, results
 
 
 def _halve(number: int) -> int:
@@ -23,6 +23,17 @@ def test_one_bad_item_does_not_stop_the_others(workers):
     assert outcomes[4].value == 2
     assert str(outcomes[3].error) == "planet 3: is odd. Take another."
     assert outcomes[3].value is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_with_their_items(workers):
+    assert dict(results(_halve, [2, 4], workers=workers, label="halve")) == {2: 1, 4: 2}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_end_with_the_first_error(workers):
+    with pytest.raises(DataError, match=r"planet 3: is odd\. Take another\."):
+        list(results(_halve, [2, 3, 4], workers=workers, label="halve"))
 
 
 def test_other_errors_end_the_run():
@@ -57,7 +68,7 @@ def test_a_killed_worker_is_a_sentence():
 SCRIPT = """
 import numpy as np
 from threadpoolctl import threadpool_info
-from spectramind.parallel import each
+from spectramind.parallel import each, results
 
 def threads(item):
     np.ones((2, 2)) @ np.ones((2, 2))

@@ -6,7 +6,7 @@ them.
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.diagnose.settings import DiagnosticsConfig
 from spectramind.errors import ConfigError
 from spectramind.model.settings import ModelConfig
-from spectramind.settings import Settings
+from spectramind.settings import Settings, flatten
 from spectramind.simulate.settings import SimulateConfig
 from spectramind.training.settings import LoggerKind, TrainingConfig
 from spectramind.transit.settings import TransitConfig
@@ -152,15 +152,6 @@ def validate(values: object) -> Config:
 def dump(config: Config) -> dict[str, Any]:
     """The configuration as plain JSON types."""
     return config.model_dump(mode="json")
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mapping to dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat.update(flatten(value, f"{name}.") if isinstance(value, dict) else {name: value})
-    return flat
 
 
 def _no_such_choice(error: MissingConfigException) -> ConfigError:

@@ -1,12 +1,15 @@
 """The nouns that travel between stages: frames, detector maps, light curves, stars and fits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, UInt16
 
+from spectramind.errors import DataError
 from spectramind.instrument import Channel
+
+_NAMED = 5  # planets that one sentence names
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,27 @@ class Labels:
     planet_ids: Int[np.ndarray, " B"]
     depth: Float64[np.ndarray, "B 283"]  # (Rp/Rs)^2
 
+    def of(self, planet_ids: Iterable[int] | Int[np.ndarray, " K"]) -> "Labels":
+        """The labels of these planets, in their order.
+
+        Raises:
+            DataError: If a planet has no label.
+        """
+        row = {int(planet): index for index, planet in enumerate(self.planet_ids)}
+        wanted = [int(planet) for planet in planet_ids]
+        lost = [planet for planet in wanted if planet not in row]
+        if lost:
+            raise DataError(
+                f"labels: no true spectrum of {named(lost)} ({len(lost)} of {len(wanted)} "
+                "planets). Add them to the table of labels, leave these planets out, or use the "
+                "labels that belong to this archive."
+            )
+        return Labels(np.array(wanted, np.int64), self.depth[[row[planet] for planet in wanted]])
+
+    def by_planet(self) -> dict[int, Float64[np.ndarray, " 283"]]:
+        """The true spectrum of each planet."""
+        return dict(zip(self.planet_ids.tolist(), self.depth, strict=True))
+
 
 @dataclass(frozen=True, eq=False)
 class VisitFit:
@@ -145,3 +169,10 @@ class Spectra:
     covariance: Float32[np.ndarray, "B 283 283"] | None
     samples: Float64[np.ndarray, "B S 283"] | None
     reasons: Sequence[Sequence[str]]  # of flagged planets
+
+
+def named(planet_ids: Sequence[int]) -> str:
+    """Planets in the words of a sentence: the first five by number, the others counted."""
+    numbers = ", ".join(map(str, planet_ids[:_NAMED]))
+    more = f" and {len(planet_ids) - _NAMED} more" if len(planet_ids) > _NAMED else ""
+    return f"planet{'s' * (len(planet_ids) > 1)} {numbers}{more}"

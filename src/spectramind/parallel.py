@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -45,7 +45,7 @@ def each(
 
     Args:
         function: Picklable when `workers` is above 1; it may raise `SpectraMindError`.
-        items: Work, one entry per task.
+        items: One entry per task.
         workers: Processes; 1 runs in this one.
         label: Word for the progress display, for example "calibrate".
         shown: Whether progress is displayed.
@@ -76,6 +76,28 @@ def each(
                 ) from error
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+
+def results(
+    function: Callable[[Item], Value],
+    items: Sequence[Item],
+    *,
+    workers: int,
+    label: str,
+    shown: bool = True,
+) -> Iterator[tuple[Item, Value]]:
+    """As `each`, for work of which every item must succeed.
+
+    Yields:
+        Each item with its value.
+
+    Raises:
+        SpectraMindError: The error of the first item that fails; what has not begun is left out.
+    """
+    for outcome in each(function, items, workers=workers, label=label, shown=shown):
+        if outcome.error is not None:
+            raise outcome.error
+        yield outcome.item, cast(Value, outcome.value)
 
 
 def _attempt(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:

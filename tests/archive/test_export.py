@@ -10,6 +10,7 @@ from astropy.table import QTable, Table
 from spectramind.archive.export import bandwidth_um, write_spectra_netcdf, write_spectrum_ecsv
 from spectramind.errors import ArtefactError, WriteError
 from spectramind.instrument import airs_edges_um, detector_wavelength_um, to_scored, wavelength_um
+from spectramind.observation import Spectra
 
 DOCS = Path(__file__).parents[2] / "docs" / "lightcurves.md"
 PLANETS = [7, 4290000001, 12]
@@ -27,10 +28,7 @@ def spectra(rng):
 
 
 def write_netcdf(path, mu, sigma, covariance):
-    write_spectra_netcdf(
-        path, PLANETS, mu, sigma, covariance,
-        samples=None, reasons=REASONS, provenance=PROVENANCE,
-    )  # fmt: skip
+    write_spectra_netcdf(path, Spectra(PLANETS, mu, sigma, covariance, None, REASONS), PROVENANCE)
 
 
 def write_ecsv(path, mu, sigma, covariance):

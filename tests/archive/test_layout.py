@@ -73,7 +73,7 @@ def test_star(archive_2024, archive_2025):
     assert open_archive(archive_2024.root).star("test", 1103775) is None
 
 
-def test_adc_has_one_row_in_2025_and_one_a_planet_in_2024(archive_2024, archive_2025):
+def test_adc_has_one_row_in_2025_and_one_per_planet_in_2024(archive_2024, archive_2025):
     new, old = open_archive(archive_2025.root), open_archive(archive_2024.root)
     assert new.adc(FIRST, FGS1) == new.adc(1103775, FGS1) == (0.4369, -1000.0)
     assert new.adc(FIRST, AIRS) == (0.5, -900.0)

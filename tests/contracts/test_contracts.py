@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from spectramind.closure import closure
-from spectramind.config import Config, configs_folder, flatten, load
-from spectramind.settings import Settings
+from spectramind.config import Config, configs_folder, load
+from spectramind.settings import Settings, flatten
 from spectramind.stages.dvc import pipeline_text
 from spectramind.stages.folders import STAGES, module_of
 from spectramind.stages.freshness import STAGE_KEYS, stage_hash
@@ -210,6 +210,49 @@ def test_nothing_is_unpickled_or_evaluated(path):
         if isinstance(node, ast.Call)
     }
     assert not calls & {"pickle.load", "pickle.loads", "torch.load", "eval", "exec", "yaml.load"}
+
+
+KERNELS = (
+    "model/scan/cpu.py", "model/scan/gpu.py", "model/scan/op.py",  # the scan's own arguments
+    "calibrate/kernel.py", "calibrate/fused.py",
+)  # fmt: skip
+MOST_PARAMETERS = 7
+
+
+def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    own = function.args
+    named = [*own.posonlyargs, *own.args, *own.kwonlyargs, own.vararg, own.kwarg]
+    return [one.arg for one in named if one is not None and one.arg not in ("self", "cls")]
+
+
+def _is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A command of the program: its parameters are the words that a user types."""
+    return any(".command" in ast.unparse(mark) for mark in function.decorator_list)
+
+
+def _overloaded(source: str) -> dict[str, int]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, functions)]
+    return {
+        f"{node.name}, line {node.lineno}": count
+        for node in found
+        if (count := len(_parameters(node))) > MOST_PARAMETERS and not _is_command(node)
+    }
+
+
+def test_functions_outside_kernels_take_few_parameters():
+    package = ROOT / "src" / "spectramind"
+    paths = {path.relative_to(package).as_posix(): path for path in SOURCES}
+    assert set(KERNELS) <= set(paths)
+    found = {name: _overloaded(path.read_text()) for name, path in paths.items()}
+    assert {name: own for name, own in found.items() if own and name not in KERNELS} == {}
+
+
+def test_the_count_of_parameters_sees_all_kinds():
+    head = "def f(self, a, b, /, c, d, *e, g, {}**h): ..."
+    assert _overloaded(head.format("")) == {}
+    assert _overloaded(head.format("i, ")) == {"f, line 1": 8}
+    assert _overloaded("@app.command()\n" + head.format("i, ")) == {}
 
 
 def test_files_stay_readable():

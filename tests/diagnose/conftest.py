@@ -94,6 +94,7 @@ def evidence_of(rng, planets=24, *, known=True, correlated=0.3, claimed=1.0, bia
     wrong = {"claimed": claimed, "bias": bias, "correlated": correlated}
     ours = posterior(depth, rng, **wrong)
     values = {
+        "year": 2025,
         "planet_ids": ids,
         "wavelength_um": wavelength_um(),
         "predicted": ours,

@@ -122,7 +122,7 @@ def test_grades(p_value, state):
 
 
 def scored(value):
-    return Score(max(value, 0.0), value, value, np.full(4, value))
+    return Score(2025, max(value, 0.0), value, value, np.full(4, value))
 
 
 @pytest.mark.parametrize(

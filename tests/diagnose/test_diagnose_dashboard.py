@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spectramind.diagnose.figures import POINTS, short, table, thinned
-from spectramind.diagnose.metrics import score_2025
+from spectramind.diagnose.metrics import gains_2024, score_2024, score_2025
 from spectramind.diagnose.report import write_dashboard
 from spectramind.diagnose.spectra import ranked
 from spectramind.errors import ArtefactError, ConfigError, DataError
@@ -132,6 +132,33 @@ def test_score_is_that_of_the_challenge(make_evidence, settings, tmp_path):
     assert report.html is None
     assert [path.name for path in report.outputs] == ["dashboard.json", "spectra.png"]
     assert not (tmp_path / "dashboard.html").exists()
+
+
+def test_an_archive_of_2024_is_scored_by_the_metric_of_2024(make_evidence, settings, tmp_path):
+    evidence, config = make_evidence(year=2024), settings(planets=1)
+    report = write_dashboard(evidence, config, tmp_path)
+    words = {
+        "sigma": evidence.predicted.sigma.numpy(), "naive_mean": evidence.naive_mean,
+        "naive_sigma": evidence.naive_sigma, "sigma_true": config.metric.airs_sigma_true,
+    }  # fmt: skip
+    expected = score_2024(evidence.truth.depth, evidence.predicted.mu.numpy(), **words)
+    assert report.score == expected
+    (alert,) = (alert for alert in report.alerts if alert.name == "Score")
+    assert alert.message.startswith(f"score {expected:.4f} (2024 metric)")
+    stored = json.loads(report.json.read_text())
+    assert stored["metric"] == 2024
+    v50 = stored["score"]["V50"]
+    assert v50["total"] == expected
+    gain, ideal = gains_2024(evidence.truth.depth, evidence.predicted.mu.numpy(), **words)
+    assert v50["fgs1"] == pytest.approx(gain[:, 0].sum() / ideal[:, 0].sum())
+    assert stored["figures"]["201"]["title"] == "Score by the metric of 2024"
+    assert stored["figures"]["201"]["rows"][1][1] == pytest.approx(expected, abs=1e-5)
+    shares = [row[2] for row in stored["figures"]["202"]["rows"]]
+    assert np.mean(shares) == pytest.approx(expected, abs=1e-4)
+    page = report.html.read_text()
+    assert f"<dd>{expected:.4f}</dd><dt>score, 2024 metric</dt>" in page
+    assert "Metric of the 2024 challenge: every point weighs 1; ideal error 1e-05;" in page
+    assert "2025 metric" not in page
 
 
 def test_same_evidence_gives_the_same_bytes(make_evidence, settings, tmp_path):

@@ -8,6 +8,7 @@ from scipy.stats import norm
 from spectramind.diagnose.metrics import (
     channel_scores,
     energy_score,
+    gains_2024,
     log_likelihood,
     naive_statistics,
     planet_scores,
@@ -215,6 +216,13 @@ def test_points_have_no_cap(depth, guess):
     assert points[0, 2] > 1.5
 
 
+def test_gains_make_up_the_score_of_2024(depth, guess):
+    mu, sigma = guess
+    gain, ideal = gains_2024(depth, mu, sigma=sigma, sigma_true=1e-5, **NAIVE_2024)
+    score = gain.sum() / ideal.sum()
+    assert np.clip(score, 0.0, 1.0) == pytest.approx(_score_2024(depth, mu, sigma), rel=1e-12)
+
+
 def test_planet_scores_average_to_the_score(depth, guess):
     points = _points(depth, *guess)
     planets = planet_scores(points, fgs_weight=57.846)
@@ -314,6 +322,6 @@ def test_energy_score_is_proper(rng):
 
 
 def test_energy_score_needs_two_samples():
-    message = r"samples: 1 a planet, expected at least 2 for an energy score\. Draw more samples\."
+    message = r"samples: 1 per planet, expected at least 2 for an energy score\. Draw more"
     with pytest.raises(DataError, match=message):
         energy_score(np.zeros((1, 2)), np.zeros((1, 1, 2)), np.ones((1, 2)))

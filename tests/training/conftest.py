@@ -11,8 +11,8 @@ from spectramind.model.network import V50
 from spectramind.model.settings import ModelConfig
 from spectramind.observation import Labels
 from spectramind.provenance import Provenance
-from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of
-from spectramind.training.module import Place, train_network
+from spectramind.training.data import Batches, Samples, Scaling, feature_table
+from spectramind.training.module import Place, TrainingData, train_network
 from spectramind.training.settings import TrainingConfig
 from spectramind.training.store import SIZES
 
@@ -72,7 +72,9 @@ def training_config() -> TrainingConfig:
 
 @pytest.fixture(scope="session")
 def provenance() -> Provenance:
-    return Provenance("train", "c" * 16, "d" * 16, "none", False, "0", 1337, "2026-01-01")
+    return Provenance(
+        "train", "c" * 16, "e" * 16, "d" * 16, "none", False, "0", 1337, "2026-01-01"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -92,22 +94,22 @@ def archive():
 
 @pytest.fixture
 def train_one(archive, model_config, tmp_path):
-    """Train one network on twelve planets, four a batch, which also choose its epoch."""
+    """Train one network on twelve planets, four per batch, which also choose its epoch."""
 
-    def make(config, folder="unfinished", *, bar=False, lessons=Batches):
+    def make(config, folder="unfinished", *, bar=False, batches=Batches):
         fits, stars, labels = archive(12)
         table = feature_table(fits, stars)
-        truth = torch.from_numpy(truth_of(labels, table.planet_ids))
+        truth = torch.from_numpy(labels.of(table.planet_ids).depth)
         samples = Samples(Scaling.of(table).batch(table), truth, table.planet_ids)
         torch.manual_seed(6)
+        data = TrainingData(batches(samples, size=4, seed=3), Batches(samples, size=4, seed=None))
+        place = Place(
+            torch.device("cpu"), 1, "none", tmp_path / "logs", tmp_path / folder, bar,
+            precision="32-true",
+        )  # fmt: skip
         return train_network(
-            V50(model_config, SIZES), SIZES, lessons(samples, size=4, seed=3),
-            Batches(samples, size=4, seed=None), member="fold0_seed0", loss=model_config.loss,
-            config=config, seed=9,
-            place=Place(
-                torch.device("cpu"), 1, "none", tmp_path / "logs", tmp_path / folder, bar,
-                precision="32-true",
-            ),
+            V50(model_config, SIZES), data, member="fold0_seed0", loss=model_config.loss,
+            config=config, seed=9, place=place,
         )  # fmt: skip
 
     return make
@@ -117,7 +119,7 @@ def train_one(archive, model_config, tmp_path):
 def train(train_one, training_config):
     """The same with the small settings and anything that a test changes."""
 
-    def make(folder="unfinished", *, lessons=Batches, **changes):
-        return train_one(training_config.model_copy(update=changes), folder, lessons=lessons)
+    def make(folder="unfinished", *, batches=Batches, **changes):
+        return train_one(training_config.model_copy(update=changes), folder, batches=batches)
 
     return make

@@ -12,12 +12,14 @@ from spectramind.model.network import V50
 from spectramind.training.checkpoint import SafetensorsIO
 from spectramind.training.data import Samples, Scaling, feature_table
 from spectramind.training.loggers import logger_of, require_logger
-from spectramind.training.members import train_members
+from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
 from spectramind.training.module import SpectrumModule
-from spectramind.training.predict import predict, predict_members
+from spectramind.training.predict import Epistemic, predict, predict_members
 from spectramind.training.store import SIZES, Member
 
 CPU = torch.device("cpu")
+ALONE = Runtime("cpu", devices=1, workers=1, logger="none")
+ENSEMBLE = Epistemic("ensemble", 3)
 
 
 def stored_epoch(folder: Path) -> int:
@@ -105,18 +107,18 @@ def test_out_of_memory_before_the_first_batch_is_told_too(
     def full(*_):
         raise MemoryError
 
-    words = {
-        "model": model_config, "epistemic": "ensemble", "mc_samples": 1, "device": "cpu",
-    }  # fmt: skip
     fits, stars, labels = archive(12)
+    training = training_config.model_copy(update={"epochs": 1})
 
     def go():
         train_members(
-            fits, stars, labels, donors=None, start=None,
-            training=training_config.model_copy(update={"epochs": 1}), devices=1, workers=1,
-            logger="none", out=tmp_path, provenance=provenance, **words,
+            TrainingPlanets(fits, stars, labels, donors=None),
+            Recipe(model_config, training, ENSEMBLE, start=None), ALONE,
+            out=tmp_path, provenance=provenance,
         )  # fmt: skip
-        predict_members(tmp_path, fits, stars, seed=1, **words)
+        predict_members(
+            tmp_path, fits, stars, model=model_config, epistemic=ENSEMBLE, device="cpu", seed=1
+        )
 
     if where == "Samples.of":
         monkeypatch.setattr(Samples, "of", full)
@@ -155,10 +157,9 @@ def test_one_training_planet_is_refused(
     message = r"training planets: 1 planets with training\.calibration_fraction=0\.2 leave none"
     with pytest.raises(DataError, match=message):
         train_members(
-            *archive(1), donors=None, start=None, model=model_config, training=training_config,
-            epistemic="ensemble",
-            mc_samples=3, device="cpu", devices=1, workers=1, logger="none", out=tmp_path,
-            provenance=provenance,
+            TrainingPlanets(*archive(1), donors=None),
+            Recipe(model_config, training_config, ENSEMBLE, start=None), ALONE,
+            out=tmp_path, provenance=provenance,
         )  # fmt: skip
 
 
@@ -188,10 +189,10 @@ def test_mlflow_keeps_the_course_of_every_epoch(
 
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     train_members(
-        *archive(12), donors=None, start=None, model=model_config, training=training_config,
-        epistemic="ensemble",
-        mc_samples=3, device="cpu", devices=1, workers=1, logger="mlflow", out=tmp_path,
-        provenance=provenance,
+        TrainingPlanets(*archive(12), donors=None),
+        Recipe(model_config, training_config, ENSEMBLE, start=None),
+        Runtime("cpu", devices=1, workers=1, logger="mlflow"),
+        out=tmp_path, provenance=provenance,
     )  # fmt: skip
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'logs' / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'spectramind'")

@@ -57,7 +57,7 @@ def improve(module, batch, steps=40):
 
 
 def test_masked_autoencoding_learns_both_inputs(network, batch, training_config):
-    module = MaskedAutoencoding(network, SIZES, training_config.curriculum.masked)
+    module = MaskedAutoencoding(network, training_config.curriculum.masked)
     for part in (module.series_error, module.nodes_error):
         torch.manual_seed(0)
         loss = part(batch)
@@ -76,7 +76,7 @@ def test_masked_autoencoding_learns_both_inputs(network, batch, training_config)
 def test_hidden_values_do_not_leak_into_the_guess(network, batch, training_config):
     """With everything hidden, the guess cannot depend on the input."""
     config = training_config.curriculum.masked.model_copy(update={"hidden_share": 1.0 - 1e-12})
-    module = MaskedAutoencoding(network, SIZES, config).eval()
+    module = MaskedAutoencoding(network, config).eval()
     seen = {}
     module.series.register_forward_hook(lambda *call: seen.update(series=call[2]))
     module.nodes.register_forward_hook(lambda *call: seen.update(nodes=call[2]))

@@ -17,9 +17,9 @@ from spectramind.observation import Labels
 from spectramind.training import members
 from spectramind.training.data import Scaling, feature_table
 from spectramind.training.device import precision, resolve_device
-from spectramind.training.members import train_members
+from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
 from spectramind.training.module import SpectrumModule
-from spectramind.training.predict import predict, predict_members
+from spectramind.training.predict import Epistemic, predict, predict_members
 from spectramind.training.store import read_member
 
 
@@ -31,18 +31,13 @@ def run(tmp_path, model_config, training_config, provenance):
         logger, device = changes.pop("logger", "none"), changes.pop("device", "cpu")
         devices, workers = changes.pop("devices", 1), changes.pop("workers", 1)
         made_by = changes.pop("provenance", provenance)
+        planets = TrainingPlanets(*data, changes.pop("donors", None))
+        start = changes.pop("start", None)
+        training = training_config.model_copy(update=changes)
         return train_members(
-            *data,
-            donors=changes.pop("donors", None),
-            start=changes.pop("start", None),
-            model=model,
-            training=training_config.model_copy(update=changes),
-            epistemic=epistemic,
-            mc_samples=3,
-            device=device,
-            devices=devices,
-            workers=workers,
-            logger=logger,
+            planets,
+            Recipe(model, training, Epistemic(epistemic, 3), start),
+            Runtime(device, devices, workers, logger),
             out=tmp_path / folder,
             provenance=made_by,
         )
@@ -54,18 +49,11 @@ def run(tmp_path, model_config, training_config, provenance):
 def trained(tmp_path_factory, archive, model_config, training_config, provenance):
     """A finished run that tests read and copy: its data, folder and report."""
     data, out = archive(12), tmp_path_factory.mktemp("trained")
+    training = training_config.model_copy(update={"epochs": 2, "seeds": 2})
     report = train_members(
-        *data,
-        donors=None,
-        start=None,
-        model=model_config,
-        training=training_config.model_copy(update={"epochs": 2, "seeds": 2}),
-        epistemic="ensemble",
-        mc_samples=3,
-        device="cpu",
-        devices=1,
-        workers=1,
-        logger="none",
+        TrainingPlanets(*data, donors=None),
+        Recipe(model_config, training, Epistemic("ensemble", 3), start=None),
+        Runtime("cpu", devices=1, workers=1, logger="none"),
         out=out,
         provenance=provenance,
     )
@@ -307,8 +295,11 @@ def test_predict_mixes_all_members(trained, model_config):
     data, out, report = trained
     new = {planet + 1: replace(fit, planet_id=planet + 1) for planet, fit in data[0].items()}
     stars = dict.fromkeys(new)
-    settings = {"model": model_config, "mc_samples": 4, "device": "cpu", "seed": 1}
-    planets, mixed = predict_members(out, new, stars, epistemic="ensemble", **settings)
+    settings = {"model": model_config, "device": "cpu", "seed": 1}
+    dropout = Epistemic("mc_dropout", 4)
+    planets, mixed = predict_members(
+        out, new, stars, epistemic=Epistemic("ensemble", 4), **settings
+    )
     assert planets.tolist() == sorted(new)
     table = feature_table(new, stars)
     cpu = torch.device("cpu")
@@ -318,11 +309,11 @@ def test_predict_mixes_all_members(trained, model_config):
     variance = np.mean([one.sigma.numpy() ** 2 for one in single], axis=0) + mu.var(0)
     np.testing.assert_allclose(mixed.mu, mu.mean(0), rtol=1e-9)
     np.testing.assert_allclose(mixed.sigma, np.sqrt(variance), rtol=1e-9)
-    draws = [predict_members(out, new, stars, epistemic="mc_dropout", **settings) for _ in "ab"]
+    draws = [predict_members(out, new, stars, epistemic=dropout, **settings) for _ in "ab"]
     assert torch.equal(draws[0][1].mu, draws[1][1].mu)
     assert not torch.equal(draws[0][1].mu, mixed.mu)
     settings["seed"] = 2
-    other = predict_members(out, new, stars, epistemic="mc_dropout", **settings)[1]
+    other = predict_members(out, new, stars, epistemic=dropout, **settings)[1]
     assert not torch.equal(draws[0][1].mu, other.mu)
 
 
@@ -333,7 +324,7 @@ def test_negative_depths_are_set_to_zero_and_counted(trained, model_config, caps
     capsys.readouterr()
     _, posterior = predict_members(
         out, below, {planet: None},
-        model=model_config, epistemic="ensemble", mc_samples=1, device="cpu",
+        model=model_config, epistemic=Epistemic("ensemble", 1), device="cpu",
         seed=1,
     )  # fmt: skip
     assert "predict: 283 of 283 depths were below 0 and are set to 0" in capsys.readouterr().err
@@ -411,7 +402,7 @@ def test_predict_without_training_says_what_to_run(archive, tmp_path, model_conf
     with pytest.raises(ArtefactError, match=r"no finished training run .* Run `spectramind"):
         predict_members(
             tmp_path, fits, stars,
-            model=model_config, epistemic="ensemble", mc_samples=1, device="cpu",
+            model=model_config, epistemic=Epistemic("ensemble", 1), device="cpu",
         seed=1,
         )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """Several processes on one network: disjoint planets, equal weights, one voice for errors."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from spectramind.errors import ConfigError, DataError
 from spectramind.model.network import V50
 from spectramind.training import ddp, module
-from spectramind.training.data import Batches, Samples, Scaling, feature_table, truth_of
+from spectramind.training.data import Batches, Samples, Scaling, feature_table
 from spectramind.training.ddp import Share, cause_of, rank, require_devices
-from spectramind.training.module import Place, train_network
+from spectramind.training.module import Place, TrainingData, train_network
 from spectramind.training.out_of_memory import is_out_of_memory
 from spectramind.training.settings import TrainingConfig
 from spectramind.training.store import SIZES
@@ -21,20 +20,14 @@ from spectramind.training.store import SIZES
 CPU = torch.device("cpu")
 
 
-@dataclass
-class Prepared:
-    training: Batches
-    validation: Batches
-
-
 @pytest.fixture
 def prepared(archive):
     def make(planets=12, size=4):
         fits, stars, labels = archive(planets)
         table = feature_table(fits, stars)
-        truth = torch.from_numpy(truth_of(labels, table.planet_ids))
+        truth = torch.from_numpy(labels.of(table.planet_ids).depth)
         samples = Samples(Scaling.of(table).batch(table), truth, table.planet_ids)
-        return Prepared(*(Batches(samples, size=size, seed=seed) for seed in (3, None)))
+        return TrainingData(*(Batches(samples, size=size, seed=seed) for seed in (3, None)))
 
     return make
 
@@ -137,7 +130,7 @@ def train(model_config, prepared, tmp_path):
             precision="32-true",
         )
         return train_network(
-            network, SIZES, data.training, data.validation, member="fold0_seed0",
+            network, data, member="fold0_seed0",
             loss=model.loss, config=config, seed=9, place=place,
         )  # fmt: skip
 

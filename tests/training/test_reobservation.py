@@ -12,8 +12,10 @@ from spectramind.stages.folders import stage_folder
 from spectramind.stages.train import donors_of
 from spectramind.training import augmentation, members
 from spectramind.training.augmentation import Atmospheres, RenewedBatches, find_donors
-from spectramind.training.data import Scaling, feature_table, truth_of
+from spectramind.training.data import Scaling, feature_table
 from spectramind.training.features import PLANET_FEATURES
+from spectramind.training.members import Recipe, Runtime, TrainingPlanets
+from spectramind.training.predict import Epistemic
 from spectramind.transit.priors import Priors, first_priors, write_priors
 from spectramind.transit.store import fit_path, write_fit
 
@@ -102,7 +104,7 @@ def test_batches_hold_the_planets_and_what_was_seen_of_them(archive, donors_amon
     stars[lonely] = None
     table = feature_table(fits, stars)
     own = table.of(table.planet_ids[1:3])
-    truth, scaling = truth_of(labels, own.planet_ids), Scaling.of(own)
+    truth, scaling = labels.of(own.planet_ids).depth, Scaling.of(own)
     batches = RenewedBatches(
         own, truth, scaling, donors_among(fits, stars), size=2, seed=0, workers=1
     )
@@ -129,20 +131,22 @@ def test_a_member_learns_from_its_own_planets_alone(
     seen: list[set[int]] = []
     real = members.train_network
 
-    def spy(network, sizes, training, validation, **rest):
-        taught, held = (one.samples(0).planet_ids.tolist() for one in (training, validation))
+    def spy(network, data, **rest):
+        parts = (data.training, data.validation)
+        taught, held = (one.samples(0).planet_ids.tolist() for one in parts)
         seen.append(set(taught))
         assert len(taught) == len(seen[-1]) * (COUNT + 1)
         assert len(held) == len(set(held))
         assert not seen[-1] & set(held)
-        return real(network, sizes, training, validation, **rest)
+        return real(network, data, **rest)
 
     monkeypatch.setattr(members, "train_network", spy)
+    training = training_config.model_copy(update={"epochs": 1})
     members.train_members(
-        fits, stars, labels, donors=donors_among(fits, stars), start=None, model=model_config,
-        training=training_config.model_copy(update={"epochs": 1}), epistemic="ensemble",
-        mc_samples=3, device="cpu", devices=1, workers=1, logger="none", out=tmp_path,
-        provenance=provenance,
+        TrainingPlanets(fits, stars, labels, donors_among(fits, stars)),
+        Recipe(model_config, training, Epistemic("ensemble", 3), start=None),
+        Runtime("cpu", devices=1, workers=1, logger="none"),
+        out=tmp_path, provenance=provenance,
     )  # fmt: skip
     folds = members.assign_folds(
         sorted(fits), folds=training_config.folds, seed=training_config.seed,

@@ -9,8 +9,8 @@ import torch
 from spectramind.errors import ArtefactError
 from spectramind.model.settings import ModelConfig
 from spectramind.training.data import feature_table
-from spectramind.training.members import train_members
-from spectramind.training.predict import predict, predict_members
+from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
+from spectramind.training.predict import Epistemic, predict, predict_members
 from spectramind.training.store import read_member
 
 DIFFUSION = {
@@ -30,18 +30,11 @@ def trained(request, tmp_path_factory, archive, model_config, training_config, p
     values["decoders"] |= KINDS[request.param]
     model = ModelConfig.model_validate(values)
     out = tmp_path_factory.mktemp(request.param)
+    training = training_config.model_copy(update={"epochs": 2})
     report = train_members(
-        *data,
-        donors=None,
-        start=None,
-        devices=1,
-        workers=1,
-        model=model,
-        training=training_config.model_copy(update={"epochs": 2}),
-        epistemic="ensemble",
-        mc_samples=2,
-        device="cpu",
-        logger="none",
+        TrainingPlanets(*data, donors=None),
+        Recipe(model, training, Epistemic("ensemble", 2), start=None),
+        Runtime("cpu", devices=1, workers=1, logger="none"),
         out=out,
         provenance=provenance,
     )
@@ -57,7 +50,7 @@ def test_it_learns_and_starts_at_the_fit(trained):
 
 def test_prediction_repeats_and_does_not_depend_on_the_batch(trained, monkeypatch):
     model, (fits, stars, _), out, _ = trained
-    settings = {"model": model, "epistemic": "ensemble", "mc_samples": 2, "device": "cpu"}
+    settings = {"model": model, "epistemic": Epistemic("ensemble", 2), "device": "cpu"}
     first = predict_members(out, fits, stars, seed=1, **settings)[1]
     again = predict_members(out, fits, stars, seed=1, **settings)[1]
     assert torch.equal(first.mu, again.mu)

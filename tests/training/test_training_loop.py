@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_rate_follows_the_schedule_step_by_step(train, monkeypatch):
-    """Three steps an epoch: it rises for one epoch, and falls as a cosine over two."""
+    """Three steps per epoch: it rises for one epoch, and falls as a cosine over two."""
     rates = []
 
     def note(_self, optimizer):
@@ -77,5 +77,5 @@ def test_every_epoch_of_every_stage_has_a_number_of_its_own(train, training_conf
             "contrastive": stages.contrastive.model_copy(update={"epochs": 1}),
         }
     )
-    train(lessons=Noted, epochs=2, curriculum=curriculum, early_stop_patience=9)
+    train(batches=Noted, epochs=2, curriculum=curriculum, early_stop_patience=9)
     assert epochs == [0, 1, 2, 3, 4]

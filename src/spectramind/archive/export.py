@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from astropy.table import Table
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float32, Float64
 
 from spectramind import __version__
 from spectramind.errors import ArtefactError
@@ -27,17 +27,7 @@ _DEPTH = "transit depth (Rp/Rs)^2"
 _DIAGONAL_RTOL = 1e-3  # of float32 covariances from float64 errors, with ample room
 
 
-def write_spectra_netcdf(
-    path: Path,
-    planet_ids: Sequence[int] | Int64[np.ndarray, " B"],
-    mu: Float64[np.ndarray, "B 283"],
-    sigma: Float64[np.ndarray, "B 283"],
-    covariance: Float32[np.ndarray, "B 283 283"] | None,
-    *,
-    samples: Float64[np.ndarray, "B S 283"] | None,
-    reasons: Sequence[Sequence[str]],
-    provenance: Mapping[str, str],
-) -> None:
+def write_spectra_netcdf(path: Path, spectra: Spectra, provenance: Mapping[str, str]) -> None:
     """Write spectra of many planets as netCDF-4 after the CF conventions, atomically.
 
     Dimensions are planet, wavelength, wavelength_2 of the covariance and draw of the samples;
@@ -46,12 +36,7 @@ def write_spectra_netcdf(
 
     Args:
         path: File to write.
-        planet_ids: B planets.
-        mu: Depths (Rp/Rs)^2; wavelength 0 is FGS1.
-        sigma: Standard deviations of the depths.
-        covariance: Of the depths, with diagonal sigma^2; None leaves the variable out.
-        samples: S draws from each posterior; None leaves the variable out.
-        reasons: For each planet, why not to trust its spectrum; empty for a trusted one.
+        spectra: What to write; covariance or samples that are None leave their variable out.
         provenance: Written as global attributes `provenance_<key>`.
 
     Raises:
@@ -59,14 +44,14 @@ def write_spectra_netcdf(
             covariance contradicts sigma; names the first planet.
         WriteError: If the file cannot be written.
     """
-    for row, planet_id in enumerate(planet_ids):
-        _check(
-            path, planet_id, mu[row], sigma[row], None if covariance is None else covariance[row]
-        )
+    for row, planet_id in enumerate(spectra.planet_ids):
+        covariance = None if spectra.covariance is None else spectra.covariance[row]
+        _check(path, planet_id, spectra.depth[row], spectra.sigma[row], covariance)
+    planets = np.asarray(spectra.planet_ids, np.int64)
     dataset = xr.Dataset(
-        _variables(mu, sigma, covariance, reasons),
+        _variables(spectra),
         coords={
-            "planet": ("planet", np.asarray(planet_ids, np.int64), {"long_name": "planet_id"}),
+            "planet": ("planet", planets, {"long_name": "planet_id"}),
             "wavelength": ("wavelength", wavelength_um(), _wavelength_attributes()),
         },
         attrs={
@@ -76,34 +61,26 @@ def write_spectra_netcdf(
             **{f"provenance_{key}": value for key, value in provenance.items()},
         },
     )
-    if covariance is not None:
+    if spectra.covariance is not None:
         dataset = dataset.assign_coords(
             wavelength_2=("wavelength_2", wavelength_um(), _wavelength_attributes())
         )
-    if samples is not None:
-        axes = ("planet", "draw", "wavelength")
-        dataset["depth_sample"] = (
-            axes,
-            samples,
-            _one(f"draws from the posterior of the {_DEPTH}"),
-        )
+    if spectra.samples is not None:
+        axes, about = ("planet", "draw", "wavelength"), f"draws from the posterior of the {_DEPTH}"
+        dataset["depth_sample"] = (axes, spectra.samples, _one(about))
     with replacing(path) as temporary:
         dataset.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4")
 
 
-def _variables(
-    mu: Float64[np.ndarray, "B 283"],
-    sigma: Float64[np.ndarray, "B 283"],
-    covariance: Float32[np.ndarray, "B 283 283"] | None,
-    reasons: Sequence[Sequence[str]],
-) -> dict[str, tuple]:
+def _variables(spectra: Spectra) -> dict[str, tuple]:
+    covariance, reasons = spectra.covariance, spectra.reasons
     spectrum = ("planet", "wavelength")
     beside = "depth_error flag reasons" + ("" if covariance is None else " depth_covariance")
     flags = np.array([len(found) > 0 for found in reasons], np.int8)
     values = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": "trusted suspicious"}
     variables: dict[str, tuple] = {
-        "depth": (spectrum, mu, _one(_DEPTH, ancillary_variables=beside)),
-        "depth_error": (spectrum, sigma, _one(f"standard deviation of the {_DEPTH}")),
+        "depth": (spectrum, spectra.depth, _one(_DEPTH, ancillary_variables=beside)),
+        "depth_error": (spectrum, spectra.sigma, _one(f"standard deviation of the {_DEPTH}")),
         "bandwidth": ("wavelength", bandwidth_um(), {"long_name": "bin width", "units": "um"}),
         "flag": ("planet", flags, {"long_name": "trust in the spectrum", **values}),
         "reasons": (
@@ -140,7 +117,7 @@ def write_spectrum_ecsv(
     """Write the spectrum of one planet as an astropy ECSV table, atomically.
 
     Columns `wavelength` [um], `depth`, `depth_error`, `bandwidth` [um], in the order in which
-    TauREx reads a text file, then, where given, `depth_covariance`, one matrix row a table row.
+    TauREx reads a text file, then, where given, `depth_covariance`, one matrix row per table row.
     The covariance is a column and not metadata so that a reader gets it as an array, and a
     row selection takes its rows along.
 
@@ -217,11 +194,7 @@ def write_export(spectra: Spectra, provenance: Provenance, out: Path) -> tuple[P
     """Write spectra as one netCDF file, or as a folder of ECSV files."""
     facts = {key: str(value) for key, value in asdict(provenance).items()}
     if out.suffix == NETCDF:
-        write_spectra_netcdf(
-            out, spectra.planet_ids, spectra.depth, spectra.sigma, spectra.covariance,
-            samples=spectra.samples, reasons=spectra.reasons,
-            provenance=facts,
-        )  # fmt: skip
+        write_spectra_netcdf(out, spectra, facts)
         return (out,)
     paths = []
     for row, planet in enumerate(spectra.planet_ids):

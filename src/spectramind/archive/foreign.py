@@ -37,7 +37,7 @@ _UNITS = {  # spellings of the one unit that a variable may be in
 
 @dataclass(frozen=True)
 class ForeignArchive:
-    """A folder of light curves, one file a planet and visit."""
+    """A folder of light curves, one file per planet and visit."""
 
     root: Path
     files: Mapping[tuple[int, int], Path]  # by planet and visit, ascending

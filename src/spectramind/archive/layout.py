@@ -47,7 +47,7 @@ _NAMED = 5  # planets that one sentence of `problems` names
 class Archive:
     """An archive in the layout of 2024 or 2025; the year is recognised by its files.
 
-    2024 has no star table and one visit a planet, 0, whose files carry no visit number.
+    2024 has no star table and one visit per planet, 0, whose files carry no visit number.
     """
 
     root: Path
@@ -78,7 +78,7 @@ class Archive:
         return sorted(planet_ids(read_table(path), path).tolist())
 
     def visits(self, split: Split, planet_id: int) -> list[int]:
-        """Visits of which a signal file is there; [0] where none is, so that reading says so."""
+        """Visits that have a signal file; [0] where there is none, so that reading it raises."""
         if self.year == 2024:
             return [0]
         folder = self._planet(split, planet_id)
@@ -167,7 +167,7 @@ class Archive:
     def stored_form(
         self, split: Split, planet_id: int, visit: int, channel: Channel
     ) -> StoredForm:
-        """Whether the signal file stores one frame a row, or one pixel a row as a sample does."""
+        """Whether the signal file stores one frame per row, or one pixel per row."""
         path = self.signal_file(split, planet_id, visit, channel)
         return stored_form(signal_columns(Exposure(planet_id, visit, channel), path))
 
@@ -202,7 +202,7 @@ class Archive:
         return [self.root / _AXES, self.root / _WAVELENGTHS, adc]
 
     def problems(self, split: Split) -> list[str]:
-        """Contradictions between the folders and the tables of a split, one sentence a kind."""
+        """Contradictions between the folders and the tables of a split, one sentence per kind."""
         on_disk = set(self.planets(split))
         table = self._planet_table(split).name
         found = [

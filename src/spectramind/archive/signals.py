@@ -17,7 +17,7 @@ StoredForm = Literal["frame_rows", "pixel_rows"]
 
 @dataclass(frozen=True)
 class Exposure:
-    """Whose files are read: the words that every message starts with."""
+    """Planet, visit and channel whose files are read; every message starts with them."""
 
     planet_id: int
     visit: int
@@ -68,7 +68,7 @@ def _scan(exposure: Exposure, path: Path) -> tuple[pl.LazyFrame, list[str]]:
 
 
 def stored_form(names: list[str]) -> StoredForm:
-    """Whether a file stores one frame a row (as the challenge) or one pixel a row (flattened)."""
+    """Whether a file has one frame per row (as the challenge) or one pixel per row (flattened)."""
     return "pixel_rows" if len(names) == 1 else "frame_rows"
 
 
@@ -79,7 +79,7 @@ def read_pixels(
 
     Args:
         exposure: Whose file it is.
-        path: Signal file, one frame a row or one pixel a row.
+        path: Signal file, one frame per row or one pixel per row.
         pixels: Flat detector indices, row * columns + column, each at most once.
         expected_reads: Number of time stamps of the channel.
 

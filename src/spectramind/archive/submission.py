@@ -215,7 +215,7 @@ def _some(things: Sequence[str] | np.ndarray) -> str:
 def completed_fit(
     fits: Mapping[int, TransitFit], planets: Int[np.ndarray, " B"], labels: Labels
 ) -> SpectrumPosterior:
-    """What the fit alone would submit: planets without a fit get the spread of the labels."""
+    """Submission of the fit alone: planets without a fit get the spread of the labels."""
     fitted = np.array([planet for planet in planets if int(planet) in fits], dtype=planets.dtype)
     missing = [int(planet) for planet in planets if int(planet) not in fits]
     _, complete = with_unmeasured(fitted, fit_posterior(fits, fitted), missing, labels)
@@ -225,7 +225,7 @@ def completed_fit(
 def fit_posterior(
     fits: Mapping[int, TransitFit], planets: Int[np.ndarray, " B"]
 ) -> SpectrumPosterior:
-    """What the fit alone would submit for these planets, in their order: depths of at least 0."""
+    """Spectra of the fit alone for these planets, in their order; depths below 0 become 0."""
     chosen = [fits[int(planet)] for planet in planets]
     return SpectrumPosterior(
         torch.from_numpy(np.stack([fit.depth for fit in chosen]).clip(min=0.0)),

@@ -1,6 +1,6 @@
 """Small tables of an archive: labels, stars, converters, time axes and wavelengths.
 
-A table is read once a process and again when its file changes.
+A table is read once per process and again when its file changes.
 """
 
 from functools import lru_cache
@@ -81,7 +81,7 @@ def require_columns(table: pl.DataFrame, names: list[str], path: Path) -> None:
 
 
 def numbers(table: pl.DataFrame, names: list[str], path: Path) -> Float64[np.ndarray, "B K"]:
-    """Columns of a table as finite float64 numbers, one row a table row.
+    """Columns of a table as finite float64 numbers, one row per table row.
 
     Raises:
         DataError: If a column is missing, not numeric, or has empty or non-finite cells.

@@ -23,8 +23,8 @@ from spectramind.provenance import Provenance, write_sidecar
 Facts = dict[str, Any]
 
 
-class Visit(NamedTuple):
-    """One visit of one planet."""
+class VisitKey(NamedTuple):
+    """Which visit of which planet."""
 
     split: Split
     planet_id: int
@@ -74,7 +74,7 @@ def calibrate_archive(
     start = time.monotonic()
     curves = LightCurveStore(store)
     visits = [
-        Visit(split, planet_id, visit)
+        VisitKey(split, planet_id, visit)
         for split in splits
         for planet_id in archive.planets(split)
         for visit in archive.visits(split, planet_id)
@@ -101,8 +101,8 @@ def calibrate_visit(
     Raises:
         DataError: If a file is missing, damaged or contradicts another one.
     """
-    airs_time_h, airs = _channel(archive, Visit(split, planet_id, visit), AIRS, config)
-    fgs1_time_h, fgs1 = _channel(archive, Visit(split, planet_id, visit), FGS1, config)
+    airs_time_h, airs = _channel(archive, VisitKey(split, planet_id, visit), AIRS, config)
+    fgs1_time_h, fgs1 = _channel(archive, VisitKey(split, planet_id, visit), FGS1, config)
     curves = LightCurves(
         planet_id=planet_id,
         visit=visit,
@@ -118,7 +118,7 @@ def calibrate_visit(
 
 
 def _channel(
-    archive: Archive, visit: Visit, channel: Channel, config: CalibrationConfig
+    archive: Archive, visit: VisitKey, channel: Channel, config: CalibrationConfig
 ) -> tuple[np.ndarray, ChannelCurves]:
     """Read and calibrate one channel; the counts are let go before the next one is read."""
     maps = archive.detector_maps(*visit, channel)
@@ -171,7 +171,7 @@ def _calibrate_into(
     config: CalibrationConfig,
     store: LightCurveStore,
     provenance: Provenance,
-    visit: Visit,
+    visit: VisitKey,
 ) -> tuple[bool, Facts]:
     """Whether the visit was there already, and its facts."""
     files = [*archive.visit_files(*visit), *archive.shared_files(visit.split)]
@@ -190,7 +190,7 @@ def _calibrate_into(
 
 
 def _report(
-    outcomes: list[Outcome[Visit, tuple[bool, Facts]]], store: LightCurveStore, seconds: float
+    outcomes: list[Outcome[VisitKey, tuple[bool, Facts]]], store: LightCurveStore, seconds: float
 ) -> CalibrationReport:
     good = [outcome.value for outcome in outcomes if outcome.value is not None]
     channels = [channel for _, facts in good for channel in facts.values()]

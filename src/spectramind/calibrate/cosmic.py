@@ -9,8 +9,9 @@ neighbours on one side only and are not tested.
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
+from spectramind.robust import MAD_TO_SIGMA
+
 _SAMPLES = 128  # pairs on which the noise of a pixel is measured
-MAD_TO_SIGMA = 1.482602218505602  # of a Gaussian
 
 
 def sampled_pairs(pairs: int) -> Int[np.ndarray, " N"]:
@@ -20,7 +21,7 @@ def sampled_pairs(pairs: int) -> Int[np.ndarray, " N"]:
 
 
 def noise(series: Float64[np.ndarray, "*N T"], floor: float) -> Float64[np.ndarray, "*N"]:
-    """Noise of one value from differences of neighbours: 1.4826 median |d| / sqrt 2.
+    """Noise of one value from differences of neighbours: the robust sigma of d over sqrt 2.
 
     Differences see neither the transit nor the drift. `floor` [e-] is one count of the converter:
     a noiseless pixel still jumps by it.

@@ -18,8 +18,8 @@ from numba.core import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
-from spectramind.calibrate.cosmic import MAD_TO_SIGMA
 from spectramind.compiled import kernel
+from spectramind.robust import MAD_TO_SIGMA
 
 _SPAN = 8192  # read pairs after which the next pixel comes: its sums stay in the level-2 cache
 _BLOCK = 512  # read pairs calibrated at a time; keeps the work in the level-1 cache

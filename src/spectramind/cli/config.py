@@ -106,7 +106,8 @@ def config_diff(
     """Print the keys in which a configuration differs from the defaults or from a file."""
 
     def body(call: Call) -> None:
-        from spectramind.config import dump, flatten, load, load_params
+        from spectramind.config import dump, load, load_params
+        from spectramind.settings import flatten
 
         mine = flatten(dump(call.load_config(overrides or [])))
         other = flatten(dump(load([]) if against is None else load_params(against)))

@@ -10,7 +10,8 @@ from spectramind.archive.layout import open_archive
 from spectramind.archive.submission import read_submission
 from spectramind.archive.tables import read_labels
 from spectramind.config import Config
-from spectramind.diagnose.scoring import challenge_score, depths_of
+from spectramind.diagnose.metrics import naive_statistics
+from spectramind.diagnose.scorecard import score
 from spectramind.errors import ConfigError, DataError
 from spectramind.stages.folders import HIDDEN_LABELS
 
@@ -42,18 +43,19 @@ def score_submission(
     truth = read_labels(path)
     planets, posterior = read_submission(submission)
     _require_same_planets(submission, planets, path, truth.planet_ids)
-    facts = challenge_score(
+    found = score(
         config.diagnostics.metric,
         year or archive.year,
-        depths_of(truth, planets),
-        posterior,
-        archive.labels("train"),
+        depth=truth.of(planets).depth,
+        posterior=posterior,
+        naive=naive_statistics(archive.labels("train").depth),
     )
     summary = (
-        f"score {facts['score']:.4f} ({year or archive.year} metric, {len(planets)} planets); "
-        f"FGS1 {facts['fgs1']:.4f}, AIRS-CH0 {facts['airs']:.4f}"
+        f"score {found.total:.4f} ({found.year} metric, {len(planets)} planets); "
+        f"FGS1 {found.fgs1:.4f}, AIRS-CH0 {found.airs:.4f}"
     )
-    return {**facts, "planets": len(planets), "summary": summary}
+    parts = {"score": found.total, "fgs1": found.fgs1, "airs": found.airs}
+    return {**parts, "planets": len(planets), "summary": summary}
 
 
 def _require_same_planets(

@@ -37,14 +37,14 @@ class Alert:
 
 
 def grade(p_value: float) -> State:
-    """Fail below 0.001, warn below 0.05: what a calibrated model shows that rarely."""
+    """Verdict of a p-value: fail below 0.001, warn below 0.05."""
     if p_value < FAIL_P:
         return "fail"
     return "warn" if p_value < WARN_P else "pass"
 
 
 def alert_sigma(judged: Judged) -> Alert:
-    """Is mean z^2 one, for FGS1 and for AIRS-CH0? Four means that sigma is half its true size."""
+    """Whether mean z^2 is one in both channels; four means that sigma is half its true size."""
     z = judged.z
     p_values = {name: min(1.0, 2.0 * z2_p_value(z[:, part])) for name, part in CHANNELS}
     worst = min(p_values, key=lambda name: p_values[name])
@@ -61,7 +61,7 @@ def alert_sigma(judged: Judged) -> Alert:
 
 
 def alert_bias(judged: Judged) -> Alert:
-    """Is mean z zero, for FGS1 and for AIRS-CH0?"""
+    """Whether mean z is zero in both channels."""
     z = judged.z
     p_values = {name: min(1.0, 2.0 * bias_p_value(z[:, part])) for name, part in CHANNELS}
     worst = min(p_values, key=lambda name: p_values[name])
@@ -76,7 +76,7 @@ def alert_bias(judged: Judged) -> Alert:
 
 
 def alert_coverage(judged: Judged) -> Alert:
-    """Do the intervals hold what they promise, at each level and for both channels?"""
+    """Whether the intervals have the coverage they claim, at each level and in both channels."""
     tests = []
     for level, (lower, upper) in judged.intervals.items():
         inside = covered(judged.depth, lower, upper)
@@ -99,7 +99,7 @@ def alert_coverage(judged: Judged) -> Alert:
 
 
 def alert_blown(judged: Judged) -> Alert:
-    """Planets whose whole spectrum is many sigma off; one of them can cost more than it seems."""
+    """Whether the whole spectrum of any planet is many sigma off."""
     rms = np.sqrt(np.mean(judged.z**2, axis=1))
     blown = judged.planet_ids[rms > _BLOWN_Z]
     expected = 2.0 * stats.norm.sf(_BLOWN_Z)
@@ -115,8 +115,8 @@ def alert_blown(judged: Judged) -> Alert:
 
 
 def alert_score(v50: Score, fit: Score | None) -> Alert:
-    """Better than the naive guess, and than the transit fit the network starts from?"""
-    message = f"score {v50.total:.4f}"
+    """Whether the score is above that of the naive guess, and of the transit fit alone."""
+    message = f"score {v50.total:.4f} ({v50.year} metric)"
     if float(v50.planets.mean()) <= 0.0:
         return Alert("Score", "fail", f"{message}: not better than the naive guess", "201")
     if fit is None:
@@ -127,7 +127,7 @@ def alert_score(v50: Score, fit: Score | None) -> Alert:
 
 
 def alert_white(power: ResidualPower) -> Alert:
-    """Structure over wavelength that independent errors cannot describe; warns, never fails."""
+    """Whether the residuals are white over wavelength; warns, never fails."""
     state: State = "pass" if power.p_value >= WARN_P else "warn"
     ratio = float(power.power.max())
     message = (
@@ -140,7 +140,7 @@ def alert_white(power: ResidualPower) -> Alert:
 
 
 def alert_provenance(rows: Sequence[Mapping[str, Any]]) -> Alert:
-    """One clean commit for all stages?"""
+    """Whether all stages ran from one clean commit."""
     commits = {str(row["git_sha"]) for row in rows}
     dirty = [str(row["stage"]) for row in rows if row["git_dirty"]]
     if len(commits) > 1:
@@ -153,7 +153,7 @@ def alert_provenance(rows: Sequence[Mapping[str, Any]]) -> Alert:
 
 
 def alert_time(stage_seconds: Mapping[str, float]) -> Alert:
-    """Does the whole run fit the challenge's limit?"""
+    """Whether the whole run stays within the time limit of the challenge."""
     total = sum(stage_seconds.values())
     state: State = "pass" if total <= RUN_LIMIT_S else "fail"
     message = f"all stages took {total:.0f} s of the {RUN_LIMIT_S:.0f} s a challenge run may take"

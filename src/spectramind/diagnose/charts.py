@@ -104,7 +104,8 @@ def score_figure(scores: Mapping[str, Score], number: str = "201") -> Figure:
     lowest = min(0.0, *(min(value) for value in values.values()))
     shape = layout("", "score", shapes=shapes, barmode="group",
                    yaxis={"range": [1.1 * lowest, 1.12]})  # fmt: skip
-    return Figure(number, "Score of 2025", finding, rows, {"data": data, "layout": shape})
+    title = f"Score by the metric of {next(iter(scores.values())).year}"
+    return Figure(number, title, finding, rows, {"data": data, "layout": shape})
 
 
 def planet_score_figure(judged: Judged, v50: Score) -> Figure:

@@ -1,4 +1,4 @@
-"""What the diagnosis looks at: configuration, evidence of a run, and the planets it can judge."""
+"""Input of the diagnosis: the results of a run, and the planets with a known truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 
+from spectramind.archive.layout import Year
 from spectramind.errors import DataError
 from spectramind.observation import Labels, TransitFit
 from spectramind.posterior import SpectrumPosterior
@@ -16,9 +17,10 @@ from spectramind.uq.calibration import Interval, gaussian_half_width
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Everything a run leaves behind that its diagnosis needs.
+    """Results of a run that its diagnosis needs.
 
     Attributes:
+        year: Year of the archive, whose metric scores the run.
         planet_ids: Planets of the prediction, in the order of all posteriors below.
         wavelength_um: Scored wavelengths; index 0 is FGS1 [um].
         predicted: Calibrated posterior of V50.
@@ -36,6 +38,7 @@ class Evidence:
         command: The exact command that made the dashboard.
     """
 
+    year: Year
     planet_ids: Int[np.ndarray, " B"]
     wavelength_um: Float64[np.ndarray, " W"]
     predicted: SpectrumPosterior
@@ -67,7 +70,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """The planets whose truth is known to the diagnosis, as plain arrays."""
+    """Planets whose truth is known, as plain arrays."""
 
     name: str  # for captions
     held_out: bool  # False: training planets, out of fold

@@ -66,6 +66,26 @@ def score_2024(
     return float(np.clip((reached - naive) / (ideal - naive), 0.0, 1.0))
 
 
+def gains_2024(
+    depth: Float[np.ndarray, "B W"],
+    mu: Shaped[np.ndarray, "R V"],
+    *,
+    sigma: Shaped[np.ndarray, "R V"],
+    naive_mean: float,
+    naive_sigma: float,
+    sigma_true: float,
+) -> tuple[Float[np.ndarray, "B W"], Float[np.ndarray, "B W"]]:
+    """Log-likelihood above the naive guess, of the prediction and of the ideal one [nat].
+
+    The ratio of their sums over any points is the 2024 score of these points before it is clipped.
+    Arguments and errors as in `score_2024`.
+    """
+    mu, sigma = _as_submitted(depth, mu, sigma)
+    naive = log_likelihood(depth, naive_mean, naive_sigma)
+    reached, ideal = log_likelihood(depth, mu, sigma), log_likelihood(depth, depth, sigma_true)
+    return reached - naive, ideal - naive
+
+
 def score_2025(
     depth: Float[np.ndarray, "B W"],
     mu: Shaped[np.ndarray, "R V"],
@@ -124,7 +144,7 @@ def point_scores_2025(
 
 
 def point_weights(wavelengths: int, fgs_weight: float) -> Float[np.ndarray, " W"]:
-    """Weight of each wavelength in the 2025 score: FGS1 has its own, AIRS-CH0 has 1 a point."""
+    """Weight of each wavelength in the 2025 score: FGS1 has its own, each AIRS-CH0 point has 1."""
     weights = np.ones(wavelengths)
     weights[0] = fgs_weight
     return weights
@@ -166,7 +186,7 @@ def energy_score(
     """
     if len(samples) < 2:
         raise DataError(
-            f"samples: {len(samples)} a planet, expected at least 2 for an energy score. Draw "
+            f"samples: {len(samples)} per planet, expected at least 2 for an energy score. Draw "
             "more samples."
         )
     scaled, truth = samples / unit, depth / unit
@@ -180,7 +200,7 @@ def _as_submitted(
     mu: Shaped[np.ndarray, "R V"],
     sigma: Shaped[np.ndarray, "R V"],
 ) -> tuple[Float[np.ndarray, "B W"], Float[np.ndarray, "B W"]]:
-    """What the hosts refuse, and the clip of sigma that they apply."""
+    """Refuse what the hosts refuse, and clip sigma as they do."""
     if not (_is_numeric(mu) and _is_numeric(sigma)):
         raise DataError(
             f"prediction: holds {mu.dtype} and {sigma.dtype}, expected numbers. "
@@ -194,7 +214,8 @@ def _as_submitted(
     if mu.shape != depth.shape or sigma.shape != depth.shape:
         raise DataError(
             f"prediction: mu has the shape {mu.shape} and sigma {sigma.shape}, expected "
-            f"{depth.shape} as the labels. Write one column a wavelength for each, a row a planet."
+            f"{depth.shape} as the labels. Write one column per wavelength for each, one row per "
+            "planet."
         )
     return mu.astype(np.float64), np.clip(sigma.astype(np.float64), _SIGMA_FLOOR, None)
 

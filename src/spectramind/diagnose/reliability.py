@@ -1,4 +1,4 @@
-"""Do the error bars hold? Coverage, width, PIT and z^2, with envelopes over planets.
+"""Tests of the error bars: coverage, width, PIT and z^2, with envelopes over planets.
 
 The wavelengths of one planet are correlated, so every envelope counts planets, as if all
 wavelengths of a planet were one draw. That is exact for one wavelength and conservative for means.
@@ -92,7 +92,7 @@ def _covered_count(planets: int, level: float, calibration_planets: int | None):
 
 
 def z2_p_value(z: Matrix) -> float:
-    """Two-sided p-value of mean z^2 = 1, from chi^2 with one degree of freedom a planet."""
+    """Two-sided p-value of mean z^2 = 1, from chi^2 with one degree of freedom per planet."""
     planets = len(z)
     total = planets * float(np.mean(z**2))
     tail = min(stats.chi2.cdf(total, planets), stats.chi2.sf(total, planets))

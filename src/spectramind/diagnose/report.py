@@ -33,6 +33,7 @@ from spectramind.diagnose.spectra import (
     write_picture,
 )
 from spectramind.files import write_atomic, write_json
+from spectramind.posterior import SpectrumPosterior
 
 _PROVENANCE = (
     "stage", "config_hash", "data_hash", "git_sha", "git_dirty", "version", "seed", "created",
@@ -48,7 +49,7 @@ _NO_TRUTH = (
 
 @dataclass(frozen=True)
 class DashboardReport:
-    """What was written, and the verdicts."""
+    """Files of a dashboard, its headline score and its verdicts."""
 
     html: Path | None  # None when diagnostics.export_html is off
     json: Path
@@ -66,7 +67,7 @@ class DashboardReport:
 
 @dataclass(frozen=True, eq=False)
 class _Findings:
-    """What several sections need."""
+    """Results that several sections show."""
 
     evidence: Evidence
     config: DiagnosticsConfig
@@ -84,7 +85,7 @@ def write_dashboard(evidence: Evidence, config: DiagnosticsConfig, out: Path) ->
     """Diagnose a run and write dashboard.json, spectra.png and, if wanted, dashboard.html.
 
     Args:
-        evidence: What the stages left behind.
+        evidence: Results of the stages.
         config: What to show.
         out: Folder to write into.
 
@@ -115,16 +116,16 @@ def _find(evidence: Evidence, config: DiagnosticsConfig) -> _Findings:
     known = judged(evidence)
     naive = (evidence.naive_mean, evidence.naive_sigma)
 
-    def scored(depth: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> Score:
-        return score(depth, mu, sigma=sigma, naive=naive, metric=config.metric)
+    def scored(depth: np.ndarray, posterior: SpectrumPosterior) -> Score:
+        return score(config.metric, evidence.year, depth=depth, posterior=posterior, naive=naive)
 
-    out_of_fold = scored(evidence.oof_labels.depth, *arrays(evidence.oof))
+    out_of_fold = scored(evidence.oof_labels.depth, evidence.oof)
     if evidence.truth is None:
         scores = {"V50 out of fold": out_of_fold}
         quality = -np.median(arrays(evidence.predicted)[1], axis=1)
     else:
-        v50 = scored(known.depth, known.mu, known.sigma)
-        fit = scored(known.depth, *arrays(evidence.fit))
+        v50 = scored(known.depth, evidence.predicted)
+        fit = scored(known.depth, evidence.fit)
         scores = {"V50": v50, "transit fit": fit, "V50 out of fold": out_of_fold}
         quality = v50.planets
     power = residual_power(known.z[:, 1:]) if config.fft_residuals else None
@@ -170,10 +171,15 @@ def _provenance_section(evidence: Evidence) -> Section:
 
 
 def _score_section(findings: _Findings) -> Section:
-    metric = findings.config.metric
+    metric, year = findings.config.metric, findings.evidence.year
+    constants = (
+        f"every point weighs 1; ideal error {metric.airs_sigma_true:g}"
+        if year == 2024
+        else f"FGS1 weighs {metric.fgs_weight:g}, each AIRS-CH0 point 1; ideal errors "
+        f"{metric.fgs1_sigma_true:g} and {metric.airs_sigma_true:g}"
+    )
     text = (
-        f"Metric of the 2025 challenge: FGS1 weighs {metric.fgs_weight:g}, each AIRS-CH0 point 1; "
-        f"ideal errors {metric.fgs1_sigma_true:g} and {metric.airs_sigma_true:g}; naive guess "
+        f"Metric of the {year} challenge: {constants}; naive guess "
         f"{findings.evidence.naive_mean:.6f} ± {findings.evidence.naive_sigma:.6f}."
     )
     missing = () if findings.evidence.truth is not None else (_NO_TRUTH,)
@@ -246,7 +252,7 @@ def _residual_section(findings: _Findings) -> Section:
 def _cards(findings: _Findings) -> tuple[tuple[str, str], ...]:
     headline = findings.headline
     cards = [
-        ("score, 2025 metric", f"{headline.total:.4f}"),
+        (f"score, {headline.year} metric", f"{headline.total:.4f}"),
         ("FGS1", f"{headline.fgs1:.3f}"),
         ("AIRS-CH0", f"{headline.airs:.3f}"),
     ]
@@ -261,6 +267,7 @@ def _as_json(
 ) -> dict[str, Any]:
     figures = [figure for section in sections for figure in section.figures]
     return {
+        "metric": findings.evidence.year,
         "score": {
             name: {"total": item.total, "fgs1": item.fgs1, "airs": item.airs}
             for name, item in findings.scores.items()

@@ -11,11 +11,11 @@ from spectramind.settings import Settings
 
 
 class MetricConfig(Settings):
-    """Constants of the 2025 metric."""
+    """Constants of the metrics; that of 2024 has one weight and one ideal error for all points."""
 
     fgs_weight: PositiveFloat  # weight of the FGS1 point beside 1 for each AIRS-CH0 point
     fgs1_sigma_true: PositiveFloat  # ideal error of FGS1 [(Rp/Rs)^2]
-    airs_sigma_true: PositiveFloat  # ideal error of AIRS-CH0 [(Rp/Rs)^2]
+    airs_sigma_true: PositiveFloat  # ideal error of AIRS-CH0, in 2024 of all points [(Rp/Rs)^2]
 
     def sigma_true(self, wavelengths: int) -> Float[np.ndarray, " W"]:
         """Ideal error at each wavelength."""

@@ -172,7 +172,7 @@ def _light_curve_finding(fit: TransitFit, visit: VisitFit, residual: Any) -> str
     verdict = "; ".join(fit.reasons) if fit.reasons else "trusted"
     return (
         f"Planet {fit.planet_id}, visit {visit.visit} of {len(fit.visits)}: the AIRS-CH0 white "
-        f"light curve scatters by {scatter:.0f} ppm a bin about the fitted transit of "
+        f"light curve scatters by {scatter:.0f} ppm per bin about the fitted transit of "
         f"{fit.white_depth * PPM:.0f} ppm; reduced chi² {fit.reduced_chi2:.2f}; verdict of "
         f"the fit: {verdict}."
     )

@@ -35,7 +35,7 @@ _AT_ONCE = 256  # spectra solved at once; does not change the result
 
 
 class Denoiser(nn.Module):
-    """The velocity v of noisy spectra, its loss and its solution."""
+    """The network of the velocity v of noisy spectra, its loss and its solver."""
 
     def __init__(self, state: int, wavelengths: int, config: DiffusionConfig) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Denoiser(nn.Module):
     ) -> Float[Tensor, ""]:
         """Mean of rho(v - (cos(a) x - sin(a) e)), weighted as in `robust_nll`.
 
-        The heads stand still under it: they are led by their likelihood alone. The angles of a
+        It has no gradient for the heads, which learn from their likelihood alone. The angles of a
         planet's draws are evenly spread from a random start.
 
         Args:
@@ -153,7 +153,7 @@ class Denoiser(nn.Module):
 
 
 class Block(nn.Module):
-    """Wavelengths meet in K patterns, then a perceptron a wavelength; added to what was there."""
+    """A residual block: exchange between wavelengths through K patterns, then a perceptron."""
 
     def __init__(self, width: int, wavelengths: int, components: int) -> None:
         super().__init__()

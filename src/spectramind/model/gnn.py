@@ -33,7 +33,7 @@ class RelationalAttention(nn.Module):
     over the relations r of the edge, and node i hears sum_j w_ij v_j / sum_j w_ij: an edge is as
     open as the most open of its relations. A closed relation leaves the graph without it.
 
-    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2, with a bias an edge type as in
+    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2, with a bias per edge type as in
     Ying et al. 2021, arXiv 2106.05234, section 3.1.2; differs in masking non-neighbours.
     """
 

@@ -1,4 +1,4 @@
-"""The graph of the 283 wavelengths: which bins speak to each other, and as what.
+"""The graph of the 283 wavelengths: which bins are neighbours, by which relations.
 
 Node 0 is FGS1, nodes 1..282 are AIRS-CH0 with increasing wavelength. Relations are symmetric
 boolean matrices; the first one is always the self loop. Two bins may share several relations.
@@ -28,7 +28,7 @@ class Relations:
 def relations(
     edge_types: Sequence[EdgeType], *, neighbours: int, detector_block: int
 ) -> Relations:
-    """The self loop and the chosen relations, in order; `molecule` is one relation a gas.
+    """The self loop and the chosen relations, in order; `molecule` is one relation per gas.
 
     Args:
         edge_types: Relations besides the self loop.

@@ -1,4 +1,4 @@
-"""The heads: small perceptrons a wavelength, silent until trained."""
+"""The heads: small perceptrons that all wavelengths share; their output is 0 until trained."""
 
 from itertools import pairwise
 
@@ -26,18 +26,18 @@ class Head(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, state: Float[Tensor, "B W D"]) -> Float[Tensor, "B W K"]:
-        """K numbers a wavelength."""
+        """K numbers per wavelength."""
         return self.last(self.hidden(state))
 
 
 class CovarianceHead(nn.Module):
-    """K factors U of the errors, whose diagonal part gives way: the marginal sigma stays.
+    """K factors U of the errors; the diagonal part shrinks so that the marginal sigma stays.
 
     With loadings l (B, W, K) from a perceptron, U = sigma l / sqrt(1 + |l|^2). The correlation
     matrix is that of I + L L^T.
 
-    U = 0 would be a stationary point of every likelihood (it holds U twice), from which no
-    training departs; so the loadings start small instead, and neither mu nor sigma knows of it.
+    U = 0 would be a stationary point of every likelihood, which depends on U U^T, and no training
+    would leave it. So the loadings start small instead; mu and sigma do not depend on them.
 
     Source: factor analysis, Bishop 2006, section 12.2.4; own form with a given diagonal.
     """
@@ -51,7 +51,7 @@ class CovarianceHead(nn.Module):
     def forward(
         self, state: Float[Tensor, "B W D"], sigma: Float[Tensor, "B W"]
     ) -> Float[Tensor, "B W K"]:
-        """The factors in units of sigma's."""
+        """The factors, in the unit of sigma."""
         loadings = self.loadings(state).to(sigma.dtype)
         reach = torch.sqrt(1.0 + loadings.square().sum(-1))
         return loadings * (sigma / reach)[..., None]

@@ -104,7 +104,7 @@ def joint_nll(
 ) -> Float[Tensor, " B"]:
     """rho(q)/2 + ln det(S)/(2 W) - mean ln unit, q^2 = (y - mu)^T S^-1 (y - mu)/W [nat].
 
-    The joint counterpart of `robust_nll`, a wavelength; rho is the same, so that a blown planet
+    The joint counterpart of `robust_nll`, per wavelength; rho is the same, so that a blown planet
     pulls as a whole by at most c^2. Here each wavelength counts alike.
 
     Source: Gaussian likelihood of the whole spectrum; tail as in `robust_nll`.

@@ -1,6 +1,6 @@
 """Mamba encoder of the FGS1 light curve: strided stem, selective blocks, masked mean.
 
-Shapes: S sequences (one a visit), C channels, L time bins, K tokens, D model width, I inner
+Shapes: S sequences (one per visit), C channels, L time bins, K tokens, D model width, I inner
 width.
 """
 
@@ -99,7 +99,7 @@ class MambaBlock(nn.Module):
 
 
 class Fgs1Encoder(nn.Module):
-    """One state a planet from the FGS1 series of its visits."""
+    """One state per planet from the FGS1 series of its visits."""
 
     def __init__(self, config: Fgs1EncoderConfig, channels: int) -> None:
         super().__init__()

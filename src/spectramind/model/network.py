@@ -29,7 +29,7 @@ from spectramind.posterior import SpectrumPosterior
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What the network sees of some planets; scaled features and the fit itself."""
+    """Inputs of the network for some planets: scaled features and the fit itself."""
 
     nodes: Float[Tensor, "B W F"]
     series: Float[Tensor, "B V C L"]
@@ -73,6 +73,7 @@ class V50(nn.Module):
 
     def __init__(self, config: ModelConfig, sizes: FeatureSizes) -> None:
         super().__init__()
+        self.sizes = sizes
         fgs1, airs = config.encoders.fgs1, config.encoders.airs
         edges = relations(
             airs.edge_types, neighbours=airs.neighbours, detector_block=airs.detector_block
@@ -105,7 +106,7 @@ class V50(nn.Module):
         return posterior if self.denoiser is None else self.denoiser.moments(posterior, state)
 
     def decode(self, batch: Batch, state: Float[Tensor, "B W D"]) -> SpectrumPosterior:
-        """What the Gaussian heads make of a fused state."""
+        """Spectrum of the Gaussian heads from a fused state."""
         delta = self.mu(state)[..., 0].double()
         log_scale = soft_bound(self.log_scale(state)[..., 0].double(), self.max_log_scale)
         mu, sigma = batch.depth + batch.sigma * delta, batch.sigma * torch.exp(log_scale)
@@ -118,7 +119,7 @@ class V50(nn.Module):
 
         Args:
             batch: Planets.
-            count: S, draws a planet.
+            count: S, draws per planet.
             seed: Of the noise.
         """
         state = self.fuse(batch)
@@ -134,7 +135,7 @@ class V50(nn.Module):
     def loss(
         self, batch: Batch, depth: Float64[Tensor, "B W"], config: LossConfig
     ) -> Float[Tensor, ""]:
-        """What the supervised stage makes small: the heads' loss and that of what stands on them.
+        """Loss of the supervised stage: that of the heads and of an optional decoder.
 
         Args:
             batch: Planets.
@@ -168,6 +169,6 @@ class V50(nn.Module):
         planet: Float[Tensor, "B P"],
         gate: Gate | None = None,
     ) -> Float[Tensor, "B W D"]:
-        """States of the wavelengths; every node is told the facts of the planet."""
+        """States of the wavelengths; every node gets the features of the planet."""
         facts = planet[:, None].expand(-1, nodes.shape[1], -1)
         return self.airs(torch.cat([nodes, facts], dim=-1), gate)

@@ -1,4 +1,4 @@
-"""Physics priors: what a spectrum cannot look like, and what a correction must not follow.
+"""Physics priors: penalties on spectra and on corrections that no planet would have.
 
 Each is a mean over wavelengths in units of the fit's sigma. Roughness and high frequencies are 1
 for the white noise of the fit itself, incoherence for a white correction of one sigma. FGS1, far
@@ -35,7 +35,7 @@ def high_frequency_power(
 
     The spectrum of n bins, less its mean, is continued by its mirror image, so that its ends
     meet: r = [q_0..q_{n-1}, q_{n-1}..q_0], power_k = |FFT(r)_k|^2 / (2 n) at k / (2 n) cycles
-    a bin for 0 <= k < n. White noise of unit variance has power 1 at every k > 0.
+    per bin for 0 <= k < n. White noise of unit variance has power 1 at every k > 0.
 
     Args:
         mu: Predicted spectra.
@@ -54,7 +54,7 @@ def high_frequency_power(
 
 
 def negativity(mu: Float[Tensor, "B W"], sigma_fit: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
-    """Mean of max(0, -mu / sigma_fit)^2: a planet cannot add light.
+    """Mean of max(0, -mu / sigma_fit)^2: no depth is negative.
 
     Source: own choice; a one-sided quadratic penalty.
     """

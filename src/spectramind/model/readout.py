@@ -1,4 +1,4 @@
-"""The readout: all wavelengths at once, answered by patterns that lie over the spectrum.
+"""The readout: a perceptron over all wavelengths that weighs learned spectral patterns.
 
 A spectrum has few causes (gases, temperature, clouds) that reach over all of it. Message passing
 sees a wavelength's neighbours; the readout sees all wavelengths at their places, and weighs

@@ -16,10 +16,10 @@ class Fgs1EncoderConfig(Settings):
     d_model: StrictInt = Field(ge=1)  # width of a token
     n_layers: StrictInt = Field(ge=1)  # Mamba blocks
     dropout: float = Field(ge=0, lt=1)  # share of a block's output that is dropped
-    d_state: StrictInt = Field(ge=1)  # states a channel
+    d_state: StrictInt = Field(ge=1)  # states per channel
     d_conv: StrictInt = Field(ge=1)  # length of the causal convolution [tokens]
     expand: StrictInt = Field(ge=1)  # inner width over d_model
-    stride: StrictInt = Field(ge=1)  # time bins a token
+    stride: StrictInt = Field(ge=1)  # time bins per token
     bidirectional: StrictBool  # a second scan from the end of the visit to its start
 
 
@@ -27,7 +27,7 @@ class AirsEncoderConfig(Settings):
     """Graph network over the 283 wavelengths."""
 
     type: Literal["gnn"]  # kind of encoder
-    gnn_type: Literal["gat", "rgcn"]  # attention | convolution a relation
+    gnn_type: Literal["gat", "rgcn"]  # attention | one convolution per relation
     hidden: StrictInt = Field(ge=1)  # width of a node
     layers: StrictInt = Field(ge=1)  # message-passing layers
     heads: StrictInt = Field(ge=1)  # attention heads (gat) or diagonal blocks of a weight (rgcn)
@@ -46,7 +46,7 @@ class AirsEncoderConfig(Settings):
 
 
 class FusionConfig(Settings):
-    """How the encoders' states meet."""
+    """How the encoders' states are joined."""
 
     type: Literal["concat"]  # node states and features, FGS1 state, planet features, readout
     channels: StrictInt = Field(ge=1)  # of each wavelength in the readout
@@ -61,10 +61,10 @@ class DiffusionConfig(Settings):
     width: StrictInt = Field(ge=1)  # of the network's states
     layers: StrictInt = Field(ge=1)
     components: StrictInt = Field(ge=1)  # spectral patterns through which wavelengths meet
-    draws: StrictInt = Field(ge=1)  # noises a planet and training step
+    draws: StrictInt = Field(ge=1)  # noises per planet and training step
     weight: float = Field(gt=0)  # of the denoising error beside the Gaussian likelihood
     steps: StrictInt = Field(ge=1)  # of the solver, two passes of the network each
-    samples: StrictInt = Field(ge=2, multiple_of=2)  # a planet, whose moments are mu and sigma
+    samples: StrictInt = Field(ge=2, multiple_of=2)  # per planet; their moments are mu and sigma
     seed: StrictInt = Field(ge=0)  # of the noise at prediction
 
 
@@ -87,7 +87,7 @@ class SigmaHeadConfig(Settings):
 class CovarianceHeadConfig(Settings):
     """Head of the correlations between wavelengths."""
 
-    rank: StrictInt = Field(ge=0, le=32)  # factors a planet; 0: independent wavelengths
+    rank: StrictInt = Field(ge=0, le=32)  # factors per planet; 0: independent wavelengths
     hidden: tuple[Width, ...] = Field(min_length=1)  # widths of the hidden layers
     weight: float = Field(gt=0)  # of the joint likelihood in the loss
 

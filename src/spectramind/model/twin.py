@@ -1,9 +1,9 @@
-"""The graph network edge by edge, in PyTorch Geometric: the same weights, open to its explainers.
+"""The graph network edge by edge, in PyTorch Geometric, with the same weights, for its explainers.
 
 `GraphTwin` loads the state of a `GraphEncoder` and gives the same states. It takes the graph as
 edges without self loops (`gat_edges`, `rgcn_edges`); the self loops are part of the layers and
 no mask reaches them. An edge mask of PyG's explainers acts as the gate of the dense form: one
-value a pair of nodes for gat, one value a pair and relation for rgcn.
+value per pair of nodes for gat, one per pair and relation for rgcn.
 
 Shapes: W nodes, E edges, F features, D hidden width, R relations, H heads; leading axes are
 planets that share the edges. A batch of PyG (planets side by side in W) does as well.
@@ -70,7 +70,7 @@ class GraphTwin(GraphStack):
 
 
 class AttentionMessages(MessagePassing):
-    """`RelationalAttention` with one message an edge: its weight and its weighted value.
+    """`RelationalAttention` with one message per edge: its weight and its weighted value.
 
     Both are summed and then divided, so that a mask on the messages closes edges before the
     softmax is normalised, as the gate of the dense form does.
@@ -126,7 +126,7 @@ class AttentionMessages(MessagePassing):
 class ConvolutionMessages(MessagePassing):
     """`RelationalConvolution` in one propagation over the edges of all relations.
 
-    Each node sends from R copies of itself, one a relation, so that one mask fits all edges.
+    Each node sends from R copies of itself, one per relation, so that one mask fits all edges.
     A mask multiplies the messages; the mean stays that over all edges given.
     """
 

@@ -28,7 +28,7 @@ from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import ArtefactError
 from spectramind.files import remove_leftovers, write_atomic, write_json
 from spectramind.instrument import AIRS, FGS1, Channel
-from spectramind.parallel import each
+from spectramind.parallel import results
 from spectramind.provenance import Provenance, digest, write_sidecar
 from spectramind.simulate.curves import draw_curves
 from spectramind.simulate.detector import Pixels, converter, draw_pixels, foreground, raw_counts
@@ -100,10 +100,8 @@ def simulate_archive(
     remove_leftovers(root, "")  # of a run that was killed
     reused = 0
     try:
-        for outcome in each(work, everyone, workers=workers, label="simulate"):
-            if outcome.error is not None:
-                raise outcome.error
-            reused += bool(outcome.value)
+        for _, kept in results(work, everyone, workers=workers, label="simulate"):
+            reused += kept
     finally:
         remove_leftovers(root, "")  # of a worker that was killed
     visits = sum(system.planet.visits for system in everyone)

@@ -7,7 +7,6 @@ import torch
 
 from spectramind.archive.layout import open_archive
 from spectramind.archive.submission import read_spectra
-from spectramind.diagnose.scoring import depths_of
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import (
     CALIBRATION,
@@ -32,10 +31,10 @@ def calibrate_temp(config: "Config", folder: Path, provenance: Provenance) -> Re
     kept_ids, kept = read_spectra(trained / CALIBRATION_PLANETS)
     calibration = fit_calibration(
         oof,
-        torch.from_numpy(depths_of(labels, oof_ids)),
+        torch.from_numpy(labels.of(oof_ids).depth),
         torch.tensor([not fits[planet].reasons for planet in oof_ids.tolist()]),
         kept,
-        torch.from_numpy(depths_of(labels, kept_ids)),
+        torch.from_numpy(labels.of(kept_ids).depth),
         temp_scale=config.uq.temp_scale,
         levels=config.uq.levels,
     )

@@ -1,6 +1,7 @@
 """Stage `diagnose`: what the stages left, scored and drawn as a dashboard."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from spectramind.archive.tables import read_labels
 from spectramind.diagnose.evidence import Evidence
 from spectramind.diagnose.metrics import naive_statistics
 from spectramind.diagnose.report import write_dashboard
-from spectramind.diagnose.scoring import challenge_score, depths_of
+from spectramind.diagnose.scorecard import score
 from spectramind.files import write_atomic
 from spectramind.observation import Labels
 from spectramind.provenance import Provenance
@@ -70,6 +71,7 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
     naive_mean, naive_sigma = naive_statistics(labels.depth)
     sidecars = [made for stage in STAGES[:-1] if (made := read_sidecar(config, stage))]
     return Evidence(
+        year=archive.year,
         planet_ids=planets,
         wavelength_um=archive.wavelength_um(),
         predicted=posterior,
@@ -80,7 +82,7 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
         naive_mean=naive_mean,
         naive_sigma=naive_sigma,
         oof=calibration.apply(oof),
-        oof_labels=Labels(oof_ids, depths_of(labels, oof_ids)),
+        oof_labels=labels.of(oof_ids),
         provenance=[_without_bulk(made) for made in sidecars],
         stage_seconds={made["stage"]: made["seconds"] for made in sidecars},
         fits=[fits[int(planet)] for planet in planets if int(planet) in fits],
@@ -91,27 +93,29 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
 def hidden_truth(archive: Archive, planets: Int[np.ndarray, " B"]) -> Labels | None:
     """True spectra of test planets, which only a simulated archive has."""
     path = archive.root / HIDDEN_LABELS
-    return Labels(planets, depths_of(read_labels(path), planets)) if path.is_file() else None
+    return read_labels(path).of(planets) if path.is_file() else None
 
 
 def score_facts(config: "Config", evidence: Evidence) -> dict[str, Any]:
     """Score of V50 and of the fit alone on held-out planets, else of V50 out of fold."""
-    archive = open_archive(config.data.root)
     if evidence.truth is None:
         fits = read_fits(stage_folder(config, "fit"), "train")
         known, network = evidence.oof_labels, evidence.oof
         alone = fit_posterior(fits, known.planet_ids)
     else:
         known, network, alone = evidence.truth, evidence.predicted, evidence.fit
-    training = archive.labels("train")
-    metric = config.diagnostics.metric
-    scored = challenge_score(metric, archive.year, known.depth, network, training)
-    base = challenge_score(metric, archive.year, known.depth, alone, training)
+    naive = (evidence.naive_mean, evidence.naive_sigma)
+    judge = partial(
+        score, config.diagnostics.metric, evidence.year, depth=known.depth, naive=naive
+    )
+    v50, fit = judge(posterior=network), judge(posterior=alone)
     return {
-        **scored,
-        "fit_score": base["score"],
-        "gain": scored["score"] - base["score"],
-        "metric": archive.year,
+        "score": v50.total,
+        "fgs1": v50.fgs1,
+        "airs": v50.airs,
+        "fit_score": fit.total,
+        "gain": v50.total - fit.total,
+        "metric": v50.year,
         "planets": len(known.planet_ids),
         "held_out": evidence.truth is not None,
     }

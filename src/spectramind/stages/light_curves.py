@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from spectramind.archive.layout import SPLITS, Split, open_archive, stars_of
 from spectramind.calibrate.cache import LightCurveStore
-from spectramind.observation import Labels, LightCurves, Star
+from spectramind.observation import LightCurves, Star
 from spectramind.stages.folders import store_folder
 
 if TYPE_CHECKING:
@@ -78,15 +78,17 @@ def open_source(config: "Config") -> Source:
         known[split], starless = stars_of(archive, split, here)
         problems += starless
         visits[split] = {planet: len(store.visits(split, planet)) for planet in known[split]}
-    labels = _labels(archive.labels("train"), visits["train"])
+    spectra = archive.labels("train").by_planet().items()
+    labels = {planet: depth for planet, depth in spectra if planet in visits["train"]}
     return Source(visits, StoredCurves(store), known, labels, tuple(problems))
 
 
 def _foreign(archive: "ForeignArchive") -> Source:
     """Planets with a label are training planets, all others test planets."""
     known = archive.labels()
+    spectra = {} if known is None else known.by_planet()
     counts = {planet: len(archive.visits(planet)) for planet in archive.planets()}
-    labels = {} if known is None else _labels(known, counts)
+    labels = {planet: depth for planet, depth in spectra.items() if planet in counts}
     stars = archive.stars()
     parts: dict[Split, list[int]] = {
         "train": [planet for planet in counts if planet in labels],
@@ -99,11 +101,6 @@ def _foreign(archive: "ForeignArchive") -> Source:
         labels=labels,
         problems=(),
     )
-
-
-def _labels(labels: Labels, wanted: Mapping[int, int]) -> dict[int, Float64[np.ndarray, " 283"]]:
-    pairs = zip(labels.planet_ids.tolist(), labels.depth, strict=True)
-    return {planet: depth for planet, depth in pairs if planet in wanted}
 
 
 def light_curve_store(config: "Config") -> LightCurveStore:

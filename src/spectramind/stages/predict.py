@@ -18,7 +18,7 @@ from spectramind.stages.folders import (
     stage_folder,
 )
 from spectramind.stages.result import Result
-from spectramind.training.predict import predict_members
+from spectramind.training.predict import Epistemic, predict_members
 from spectramind.transit.store import read_fits
 from spectramind.uq.calibration import read_calibration
 from spectramind.uq.intervals import write_intervals
@@ -42,8 +42,7 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
         fits,
         stars,
         model=config.model if own else None,
-        epistemic=config.uq.epistemic,
-        mc_samples=config.uq.mc_samples,
+        epistemic=Epistemic(config.uq.epistemic, config.uq.mc_samples),
         seed=config.training.seed,
         device=config.runtime.device,
     )

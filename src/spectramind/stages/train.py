@@ -1,18 +1,21 @@
 """Stage `train`: the network in folds, and what it predicts out of fold."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import open_archive, stars_of
+from spectramind.archive.layout import Archive, open_archive, stars_of
 from spectramind.archive.submission import fit_posterior, read_spectra
-from spectramind.diagnose.scoring import challenge_score, depths_of
-from spectramind.observation import Star, TransitFit
+from spectramind.diagnose.metrics import naive_statistics
+from spectramind.diagnose.scorecard import Score, score
+from spectramind.observation import Labels, Star, TransitFit
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import OUT_OF_FOLD, run_folder, stage_folder
 from spectramind.stages.result import Result
 from spectramind.training.augmentation import Atmospheres, Donors, find_donors
-from spectramind.training.members import train_members
+from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
+from spectramind.training.predict import Epistemic
 from spectramind.transit.store import fit_path, read_fits, read_index
 
 if TYPE_CHECKING:
@@ -27,43 +30,27 @@ def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
     everyone = read_fits(stage_folder(config, "fit"), "train")
     fits = {planet: fit for planet, fit in everyone.items() if planet in known}
     stars, _ = stars_of(archive, "train", fits)
-    donors = donors_of(config, fits, stars)
     report = train_members(
-        fits,
-        stars,
-        labels,
-        donors=donors,
-        model=config.model,
-        training=config.training,
-        start=None if config.training.start is None else run_folder(config.training.start),
-        epistemic=config.uq.epistemic,
-        mc_samples=config.uq.mc_samples,
-        device=config.runtime.device,
-        devices=config.runtime.devices,
-        workers=config.runtime.workers,
-        logger=config.runtime.logger,
+        TrainingPlanets(fits, stars, labels, donors_of(config, fits, stars)),
+        _recipe(config),
+        _runtime(config),
         out=folder,
         provenance=provenance,
     )
-    planets, posterior = read_spectra(folder / OUT_OF_FOLD)
-    truth = depths_of(labels, planets)
-    metric = config.diagnostics.metric
-    network = challenge_score(metric, archive.year, truth, posterior, labels)
-    alone = challenge_score(metric, archive.year, truth, fit_posterior(fits, planets), labels)
-    facts = {
-        "members": len(report.members),
-        "planets": len(planets),
-        "score": network["score"],
-        "fit_score": alone["score"],
-        "gain": network["score"] - alone["score"],
-    }
+    planets, network, alone = _scores(config, archive, labels, fits, folder / OUT_OF_FOLD)
     return Result(
         summary=(
             f"trained {len(report.members)} members -> {folder}; out of fold the score is "
-            f"{facts['score']:.4f}, that of the fit alone {facts['fit_score']:.4f}"
+            f"{network.total:.4f}, that of the fit alone {alone.total:.4f}"
         ),
         outputs=(folder,),
-        facts=facts,
+        facts={
+            "members": len(report.members),
+            "planets": planets,
+            "score": network.total,
+            "fit_score": alone.total,
+            "gain": network.total - alone.total,
+        },
         failures=tuple(
             f"train planet {planet}: has no label, so nothing was learned from it. Add it to the "
             "archive's table of labels."
@@ -71,6 +58,41 @@ def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
             if planet not in known
         ),
     )
+
+
+def _recipe(config: "Config") -> Recipe:
+    start = config.training.start
+    return Recipe(
+        config.model,
+        config.training,
+        Epistemic(config.uq.epistemic, config.uq.mc_samples),
+        None if start is None else run_folder(start),
+    )
+
+
+def _runtime(config: "Config") -> Runtime:
+    chosen = config.runtime
+    return Runtime(chosen.device, chosen.devices, chosen.workers, chosen.logger)
+
+
+def _scores(
+    config: "Config",
+    archive: Archive,
+    labels: Labels,
+    fits: Mapping[int, TransitFit],
+    out_of_fold: Path,
+) -> tuple[int, Score, Score]:
+    """Number of planets predicted out of fold; the network's score on them and the fit's."""
+    planets, posterior = read_spectra(out_of_fold)
+    judge = partial(
+        score,
+        config.diagnostics.metric,
+        archive.year,
+        depth=labels.of(planets).depth,
+        naive=naive_statistics(labels.depth),
+    )
+    alone = judge(posterior=fit_posterior(fits, planets))
+    return len(planets), judge(posterior=posterior), alone
 
 
 def donors_of(

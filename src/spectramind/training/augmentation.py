@@ -1,9 +1,9 @@
-"""Training planets observed again with other atmospheres: spectra for the network to learn from.
+"""Training planets observed again with other atmospheres: more spectra to learn from.
 
 Each trusted training planet with a star is given other sizes, masses, compositions, clouds and
-hazes, seen through its own visits (`transit.reobserve`). They teach what spectra can look like,
-which no thousand labels do; labels of other planets play no part in them. Every epoch draws
-other spectra and other noise, so that no network can learn them by heart.
+hazes, observed through its own visits (`transit.measurement`). They show what spectra can look
+like, for which labels are too few; labels of other planets play no part in them. Every epoch
+draws other spectra and other noise, so that no network can learn them by heart.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from jaxtyping import Float32, Float64, Int, Int64
 
 from spectramind.errors import ConfigError
 from spectramind.observation import Star, TransitFit
-from spectramind.parallel import each, one_thread
+from spectramind.parallel import one_thread, results
 from spectramind.provenance import digest
 from spectramind.simulate.alternatives import alternative_spectra
 from spectramind.simulate.settings import AtmosphereConfig, PopulationConfig
@@ -37,9 +37,9 @@ _DEPTH_SCATTER, _MASS_SCATTER = 0.15, 0.4
 
 @dataclass(frozen=True, eq=False)
 class Reobservations:
-    """Unscaled features and truth of M observations; series and masks are those of the donor."""
+    """Unscaled features and true spectra of M observations, with light curves of the donors."""
 
-    donor: Int64[np.ndarray, " M"]  # planet whose visits they are, not decreasing
+    donor: Int64[np.ndarray, " M"]  # planet whose visits are used, in increasing order
     nodes: Float32[np.ndarray, "M W F"]
     planet: Float32[np.ndarray, "M P"]
     depth: Float64[np.ndarray, "M W"]
@@ -71,7 +71,7 @@ class Reobservations:
 
 @dataclass(frozen=True, eq=False)
 class Atmospheres:
-    """How many other atmospheres each planet gets an epoch, and of what population."""
+    """Number of other atmospheres per planet and epoch, and the population they come from."""
 
     count: int
     population: PopulationConfig
@@ -81,7 +81,7 @@ class Atmospheres:
 
 @dataclass(frozen=True, eq=False)
 class Donor:
-    """A planet whose visits are seen again."""
+    """A planet whose visits are observed with other atmospheres."""
 
     planet_id: int
     fit: Path
@@ -91,24 +91,24 @@ class Donor:
 
 @dataclass(frozen=True, eq=False)
 class Donors:
-    """All planets that can be observed again, by increasing number."""
+    """All planets that can be observed again, in increasing order."""
 
     planets: tuple[Donor, ...]
     atmospheres: Atmospheres
     key: str  # hash of all but the code that the observations depend on
 
     def of(self, planet_ids: Int[np.ndarray, " K"]) -> "Donors":
-        """Those among some planets."""
+        """The donors among these planets."""
         wanted = set(planet_ids.tolist())
         kept = tuple(donor for donor in self.planets if donor.planet_id in wanted)
         return replace(self, planets=kept)
 
     def __len__(self) -> int:
-        """Observations an epoch."""
+        """Observations per epoch."""
         return len(self.planets) * self.atmospheres.count
 
     def observe(self, epoch: int, *, workers: int) -> Reobservations:
-        """New observations of every donor; the same for the same epoch.
+        """Observations of every donor, new in each epoch and the same for the same epoch.
 
         Args:
             epoch: Of the training, from 0.
@@ -117,14 +117,9 @@ class Donors:
         Raises:
             ArtefactError: If a fit or its priors cannot be read.
         """
-        parts: list[Reobservations] = []
         task = partial(_observe, self.atmospheres, epoch)
-        for outcome in each(task, self.planets, workers=workers, label="observe", shown=False):
-            if outcome.error is not None:
-                raise outcome.error
-            assert outcome.value is not None
-            parts.append(outcome.value)
-        return joined(sorted(parts, key=lambda part: part.donor[0]))
+        made = results(task, self.planets, workers=workers, label="observe", shown=False)
+        return joined(sorted((part for _, part in made), key=lambda part: part.donor[0]))
 
 
 def find_donors(
@@ -133,7 +128,9 @@ def find_donors(
     places: Mapping[int, tuple[Path, Path]],
     atmospheres: Atmospheres,
 ) -> Donors:
-    """Trusted planets with a star whose fit had a prior over spectra.
+    """Find the planets that can be observed again.
+
+    They have a trusted fit with a prior over spectra, and a row in the star table.
 
     Args:
         fits: Of training planets.
@@ -197,7 +194,7 @@ class RenewedBatches(Batches):
         self.planets += len(self.donors)
 
     def samples(self, epoch: int) -> Samples:
-        """The planets, followed by what was seen of them in this epoch."""
+        """The planets, followed by their observations of this epoch."""
         if not self.donors.planets:  # donors of other folds only
             return super().samples(epoch)
         others = self.donors.observe(epoch, workers=self.workers)
@@ -233,7 +230,7 @@ def _observe_family(
     measurement: Measurement,
     rng: np.random.Generator,
 ) -> Reobservations:
-    """A planet of other size and mass in the donor's place, with some atmospheres."""
+    """Observations of one planet of other size and mass in the donor's place."""
     seed = int(rng.integers(2**62))
     size, mass = rng.standard_normal(2)
     level = fit.white_depth * math.exp(_DEPTH_SCATTER * size)
@@ -268,6 +265,6 @@ def joined(parts: Sequence[Reobservations]) -> Reobservations:
 
 @cache
 def _prior(path: Path) -> PriorOnDevice | None:
-    """Prior over spectra, read once in each process."""
+    """Prior over spectra in a file of priors; read once per process."""
     spectrum = read_priors(path).spectrum
     return None if spectrum is None else PriorOnDevice(spectrum, torch.device("cpu"))

@@ -2,8 +2,8 @@
 
 Lightning hands over a tree of dictionaries, lists, numbers and tensors. Tensors go to
 `NAME.safetensors`, and the tree, with their names in their places, into the metadata of the same
-file: whenever a training is killed, the file is that of one epoch. The metadata also holds a hash
-over tree and tensors, so that a file whose bytes have changed is not resumed.
+file, so that a killed training always leaves the file of one whole epoch. The metadata also holds
+a hash over tree and tensors, so that a damaged file is refused.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _TREE, _HASH = "tree", "sha256"  # in the file's facts
 
 
 class SafetensorsIO(CheckpointIO):
-    """Lightning's checkpoints without pickle; `path` names the file but for its ending."""
+    """Lightning's checkpoints without pickle; `path` names the file without its ending."""
 
     def save_checkpoint(
         self,

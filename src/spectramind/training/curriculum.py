@@ -1,7 +1,7 @@
-"""What a network learns before it sees a label: to fill gaps, and to match curve and spectrum.
+"""Training without labels: filling gaps, and matching light curves with spectra.
 
 masked autoencoding -> contrastive alignment -> supervised (`training.module`). The first two
-train the encoders through small heads of their own, which are thrown away afterwards.
+train the encoders through small heads of their own, which are dropped afterwards.
 """
 
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spectramind.model.network import V50, Batch, FeatureSizes
+from spectramind.model.network import V50, Batch
 from spectramind.training.settings import ContrastiveConfig, MaskedConfig
 
 
@@ -17,25 +17,25 @@ class MaskedAutoencoding(nn.Module):
     """Mean square error of hidden series tokens and of hidden wavelength blocks.
 
     Hidden time bins lose their flag of validity, hidden wavelengths get the features 0, which
-    are the typical ones; a linear head a kind guesses what stood there.
+    are the typical ones; one linear head per kind of input predicts them.
 
     Source: He et al. 2022, arXiv 2111.06377 (masking of inputs); own form for series and graph.
     """
 
-    def __init__(self, network: V50, sizes: FeatureSizes, config: MaskedConfig) -> None:
+    def __init__(self, network: V50, config: MaskedConfig) -> None:
         super().__init__()
         self.network, self.config = network, config
-        self.stride, self.channels = network.fgs1.stride, sizes.series
+        self.stride, self.channels = network.fgs1.stride, network.sizes.series
         width = network.fgs1.stem.out_channels
         self.series = nn.Linear(width, self.stride * self.channels)
-        self.nodes = nn.Linear(network.airs.embed.out_features, sizes.nodes)
+        self.nodes = nn.Linear(network.airs.embed.out_features, network.sizes.nodes)
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        """The error of both kinds, added."""
+        """Sum of the errors of series and nodes."""
         return self.series_error(batch) + self.nodes_error(batch)
 
     def series_error(self, batch: Batch) -> Float[Tensor, ""]:
-        """Of hidden bins of the FGS1 series, all channels alike; 0 where nothing is hidden."""
+        """Mean square error of the hidden bins of the FGS1 series; 0 where nothing is hidden."""
         present = batch.mask.any(-1)
         series, mask = batch.series[present], batch.mask[present]
         hidden = self._hidden(mask) & mask
@@ -46,7 +46,7 @@ class MaskedAutoencoding(nn.Module):
         return (square * hidden).sum() / hidden.sum().clamp(min=1)
 
     def nodes_error(self, batch: Batch) -> Float[Tensor, ""]:
-        """Of hidden wavelengths, all features alike."""
+        """Mean square error of the features of hidden wavelengths."""
         planets, wavelengths = batch.nodes.shape[:2]
         blocks = -(-wavelengths // self.config.block)
         drawn = torch.rand(planets, blocks, device=batch.nodes.device) < self.config.hidden_share
@@ -63,7 +63,7 @@ class MaskedAutoencoding(nn.Module):
 
 
 class ContrastiveAlignment(nn.Module):
-    """Cross-entropy of finding a planet's spectrum by its light curve, and the reverse.
+    """Cross-entropy of finding the spectrum that belongs to a light curve, and the reverse.
 
     Both encoders' readouts are projected to unit vectors; within a batch the right partner must
     have the largest cosine, over `temperature`.

@@ -1,6 +1,6 @@
-"""Features of many planets as tensors, scaled by the training planets of a fold alone."""
+"""Features of many planets as tensors, scaled by the training planets of one fold."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +11,18 @@ from torch import Tensor
 
 from spectramind.errors import DataError
 from spectramind.model.network import Batch, FeatureSizes
-from spectramind.observation import Labels, Star, TransitFit
+from spectramind.observation import Labels, Star, TransitFit, named
+from spectramind.robust import MAD_TO_SIGMA
 from spectramind.training.features import NODE_FEATURES, planet_features
 
-_MAD_TO_SIGMA = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
 _KNEE = 3.0  # scaled features grow as their logarithm beyond about this many deviations
-_NAMED = 5  # planets that one sentence names
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
     """Unscaled features and fits of planets, padded to the longest series.
 
-    Planets that are one another observed again share their light curves, of which there are D.
+    A planet and its observations with other atmospheres share light curves; there are D of them.
     """
 
     planet_ids: Int64[np.ndarray, " B"]
@@ -47,7 +46,7 @@ class FeatureTable:
         return self.nodes[..., ingress] - self.nodes[..., egress]
 
     def of(self, planet_ids: Int[np.ndarray, " K"]) -> "FeatureTable":
-        """The rows of some planets, in their order."""
+        """The rows of these planets, in their order."""
         rows = np.searchsorted(self.planet_ids, planet_ids)
         kept, curves = np.unique(self.curves[rows], return_inverse=True)
         return FeatureTable(
@@ -72,8 +71,8 @@ def feature_table(
     lost = [planet for planet in planets if planet not in stars]
     if lost:
         raise DataError(
-            f"star table: {_some(lost)} fitted but not in it. Add them to the star table, or fit "
-            "the archive anew."
+            f"star table: no row of {named(lost)}, which the fit has. Add what is missing to the "
+            "star table, or fit the archive anew."
         )
     made = [planet_features(fits[planet], stars[planet]) for planet in planets]
     visits = max(len(one.series) for one in made)
@@ -96,28 +95,20 @@ def feature_table(
     )
 
 
-def truth_of(labels: Labels, planet_ids: Int64[np.ndarray, " B"]) -> Float64[np.ndarray, "B W"]:
-    """True spectra of the planets, in their order.
+def require_depths(labels: Labels) -> None:
+    """Refuse labels that cannot be transit depths.
 
     Raises:
-        DataError: If a planet has no label, or a label is not between 0 and 1.
+        DataError: If one is not between 0 and 1.
     """
-    row = {planet: index for index, planet in enumerate(labels.planet_ids.tolist())}
-    lost = [planet for planet in planet_ids.tolist() if planet not in row]
-    if lost:
-        raise DataError(
-            f"labels: {_some(lost)} fitted but without a true spectrum. Add the labels, or fit "
-            "the labelled planets only."
-        )
-    depth = labels.depth[[row[planet] for planet in planet_ids.tolist()]]
-    wrong = ~((depth > 0.0) & (depth < 1.0))
+    wrong = ~((labels.depth > 0.0) & (labels.depth < 1.0))
     if wrong.any():
-        planet, wavelength = np.argwhere(wrong)[0]
+        row, wavelength = np.argwhere(wrong)[0]
         raise DataError(
-            f"labels: planet {planet_ids[planet]} has {depth[planet, wavelength]:g} in wl_"
-            f"{wavelength + 1}, expected a transit depth between 0 and 1. Correct the label file."
+            f"labels: planet {labels.planet_ids[row]} has {labels.depth[row, wavelength]:g} in "
+            f"wl_{wavelength + 1}, expected a transit depth between 0 and 1. Correct the label "
+            "file."
         )
-    return depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,14 +120,14 @@ class Centre:
 
     @classmethod
     def of(cls, values: Float32[np.ndarray, "N F"]) -> "Centre":
-        """Median and 1.4826 times the median absolute deviation, over rows that are known.
+        """Median and robust standard deviation, over rows that are known.
 
         A feature without spread, or never known, keeps the spread 1.
         """
         known = np.isfinite(values).any(0)
         filled = np.where(known, values, 0.0)
         median = np.nanmedian(filled, axis=0)
-        spread = _MAD_TO_SIGMA * np.nanmedian(np.abs(filled - median), axis=0)
+        spread = MAD_TO_SIGMA * np.nanmedian(np.abs(filled - median), axis=0)
         return cls(median.astype(np.float32), np.where(spread > 0, spread, 1.0).astype(np.float32))
 
     def scale(self, values: Float32[np.ndarray, "*B F"]) -> Float32[np.ndarray, "*B F"]:
@@ -194,7 +185,7 @@ class Scaling:
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """Scaled features of planets of which some share light curves; its rows are a `Batch`."""
+    """Scaled features of planets, some with shared light curves; rows of it make a `Batch`."""
 
     nodes: Float[Tensor, "B W F"]
     series: Float[Tensor, "D V C L"]
@@ -219,7 +210,7 @@ class Scaled:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Planets to learn from, one a row: scaled features and true depths."""
+    """Planets to learn from, one per row: scaled features and true depths."""
 
     features: Batch | Scaled
     truth: Float64[Tensor, "B W"]
@@ -234,17 +225,17 @@ class Samples:
 
 
 class Batches:
-    """Batches of planets; where there is a seed, seed and epoch decide the order."""
+    """Batches of planets, in an order that seed and epoch decide; without a seed, as they come."""
 
     def __init__(self, samples: Samples, *, size: int, seed: int | None) -> None:
         self.own = samples
-        self.planets = len(samples.planet_ids)  # rows an epoch
+        self.planets = len(samples.planet_ids)  # rows per epoch
         self.size = size
         self.seed = seed
-        self.epoch: Callable[[], int] = _first  # the trainer tells
+        self.epoch: Callable[[], int] = _first  # the trainer puts its own here
 
     def samples(self, epoch: int) -> Samples:  # noqa: ARG002 - others have samples for each
-        """What an epoch learns from."""
+        """The planets of an epoch."""
         return self.own
 
     def __len__(self) -> int:
@@ -265,11 +256,3 @@ class Batches:
 
 def _first() -> int:
     return 0
-
-
-def _some(planets: Sequence[int]) -> str:
-    named = ", ".join(map(str, planets[:_NAMED]))
-    if len(planets) == 1:
-        return f"planet {named} is"
-    more = f" and {len(planets) - _NAMED} more" if len(planets) > _NAMED else ""
-    return f"planets {named}{more} are"

@@ -1,4 +1,4 @@
-"""Several processes that train one network: who sees which planets, and what ends them all.
+"""Training of one network by several processes: their planets, devices and errors.
 
 Every process holds the whole training set and takes its own part of each batch, so that a batch
 is the same whatever the number of processes. Gradients are averaged over them.
@@ -36,7 +36,7 @@ class Share:
         return self.count
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor, list[int]]]:
-        """As `Batches`, fewer planets."""
+        """As `Batches`, with this process's share of each batch."""
         for features, truth, planets in self.batches:
             if len(planets) < self.processes:
                 return
@@ -50,7 +50,7 @@ def rank() -> int:
 
 
 def of_all(planets: list[int]) -> list[int]:
-    """The planets of all processes together; every one of them must ask."""
+    """The planets of all processes together; every process must call it."""
     if not distributed.is_initialized():
         return planets
     parts: list[list[int]] = [[] for _ in range(distributed.get_world_size())]
@@ -62,7 +62,7 @@ def require_devices(device: torch.device, count: int, *, batch_size: int) -> Non
     """Refuse a number of devices that is not there or does not divide a batch.
 
     Raises:
-        ConfigError: If it is so.
+        ConfigError: Names how many there are, or the batch.
     """
     seen = torch.cuda.device_count()
     if device.type == "cuda" and count > seen:
@@ -90,7 +90,7 @@ def strategy(devices: int) -> DDPStrategy | str:
 
 
 def cause_of(failure: str) -> Exception | None:
-    """The error with which another process ended, of the kinds that a user can mend.
+    """The error with which another process ended, if a user can mend it.
 
     Args:
         failure: Its traceback, as torch reports it.

@@ -1,4 +1,4 @@
-"""Where and how precisely to compute: device and mixed precision."""
+"""Device and numerical precision of the computation."""
 
 import time
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def precision(device: torch.device, *, amp: bool) -> Precision:
-    """Mixed precision where asked for and where the device gains from it.
+    """Precision of the training: mixed where asked for and where the device gains from it.
 
     On a GPU bf16 where it is native, else fp16; on a CPU bf16 if a timed matrix product is
     faster in it, else float32.
@@ -51,7 +51,7 @@ def bf16_speedup(device: torch.device) -> float:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's random numbers from this seed inside, as before afterwards."""
+    """Draw torch's random numbers from this seed inside; their state is restored afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

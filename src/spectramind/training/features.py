@@ -1,4 +1,4 @@
-"""What the network is told about a planet: features of the fit, its residuals and its star.
+"""Features of a planet for the network, from its fit, the residuals and its star.
 
 Shapes: W = 283 wavelengths, T time bins of the fit, C series channels, L bins of the FGS1
 series. A feature that is not known is NaN here and becomes 0 (typical) after scaling.
@@ -18,7 +18,7 @@ _SMOOTHING_BINS = (2.0, 6.0, 20.0)  # standard deviations of the smoothing kerne
 _OCTAVES = (1, 2, 4)  # waves over the AIRS band in the wavelength encoding
 _BOTTOM = 0.8  # share of the deepest model flux at which the bottom of the transit begins
 _EDGE = 0.02  # share at which ingress begins
-# Parameters of the fit whose value, and whose standard deviation, the network is told.
+# Parameters of the fit whose value, and whose standard deviation, are features.
 FIT_VALUES = ("semi_major_axis_rs", "impact_parameter", "u1_fgs1", "u1_airs")
 FIT_SIGMAS = ("semi_major_axis_rs", "impact_parameter", "u1_fgs1")
 
@@ -42,22 +42,22 @@ class PlanetFeatures:
     """Unscaled features of one planet."""
 
     nodes: Float32[np.ndarray, "W F"]
-    series: tuple[Float32[np.ndarray, "C _"], ...]  # one a visit
+    series: tuple[Float32[np.ndarray, "C _"], ...]  # one per visit
     masks: tuple[Bool[np.ndarray, " _"], ...]  # True where the series holds data
     planet: Float32[np.ndarray, " P"]
 
 
 @dataclass(frozen=True, eq=False)
 class VisitFeatures:
-    """What the light curves and their model tell, whatever the spectrum."""
+    """Features that follow from the light curves and their model, not from the spectrum."""
 
     nodes: Float64[np.ndarray, "W N"]
-    series: tuple[Float32[np.ndarray, "C _"], ...]  # one a visit
+    series: tuple[Float32[np.ndarray, "C _"], ...]  # one per visit
     masks: tuple[Bool[np.ndarray, " _"], ...]
 
 
 def visit_features(fit: TransitFit) -> VisitFeatures:
-    """The part of the features that a planet has in common with it observed again.
+    """Features that a planet shares with its observations with other atmospheres.
 
     Raises:
         DataError: If the fit's light curve cannot be used.
@@ -149,7 +149,7 @@ def _flux(visits: tuple[VisitFit, ...]) -> Float64[np.ndarray, " W"]:
 
 
 def _residuals(visits: tuple[VisitFit, ...]) -> Float64[np.ndarray, "W 5"]:
-    """Residual statistics a wavelength: log rms against the median, lag-1, three phase means.
+    """Residual statistics per wavelength: log rms against the median, lag-1, three phase means.
 
     Means over ingress, egress and bottom are in units of their own standard error, rms/sqrt(n);
     a phase without bins gives 0.

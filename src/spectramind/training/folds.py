@@ -1,4 +1,4 @@
-"""Who trains, who judges: folds of the training planets and the untouched calibration set."""
+"""Roles of the labelled planets: folds to train in, and the calibration set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from spectramind.files import write_parquet
 
 FOLDS = "folds.parquet"  # of a training run: the role of each planet
 CALIBRATION = -1  # fold number of a planet of the calibration set
-_FEWEST_TRAINING = 2  # planets a fold must leave: one to train on, one to stop on
+_FEWEST_TRAINING = 2  # planets that a fold must leave: one to train on, one to validate
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Folds:
 
     @property
     def calibration(self) -> Int64[np.ndarray, " N"]:
-        """Planets that no member trains, validates or stops on."""
+        """Planets that no member learns from and that choose no epoch."""
         return self.planet_ids[self.fold == CALIBRATION]
 
     def out_of_fold(self, fold: int) -> Int64[np.ndarray, " N"]:
@@ -36,7 +36,7 @@ class Folds:
     def split(
         self, fold: int, *, validation_fraction: float, seed: int
     ) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " K"]]:
-        """Planets on which the members of a fold train, and those on which they stop."""
+        """Planets on which the members of a fold train, and those that choose their epoch."""
         inside = (self.fold != fold) & (self.fold != CALIBRATION)
         shuffled = np.random.default_rng([seed, fold]).permutation(self.planet_ids[inside])
         held = min(max(round(validation_fraction * len(shuffled)), 1), len(shuffled) - 1)

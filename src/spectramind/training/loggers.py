@@ -1,4 +1,4 @@
-"""Where the course of a training is drawn: TensorBoard, MLflow or nowhere."""
+"""Loggers of a training: TensorBoard, MLflow or none."""
 
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +13,7 @@ _EXPERIMENT = "spectramind"
 
 
 class PortableMLFlowLogger(MLFlowLogger):
-    """One run in an SQLite file; a copy for another process connects by itself."""
+    """One run in an SQLite file; a copy sent to another process opens its own connection."""
 
     def __init__(self, database: Path, run_name: str) -> None:
         self.database, self.name_of_run = database, run_name

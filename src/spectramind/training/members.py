@@ -1,4 +1,4 @@
-"""The train stage: members of all folds, out-of-fold spectra, calibration spectra."""
+"""Training of an ensemble: members of all folds, and the spectra of planets they never saw."""
 
 import hashlib
 import shutil
@@ -21,7 +21,7 @@ from spectramind.model.likelihood import robust_nll
 from spectramind.model.network import V50
 from spectramind.model.settings import ModelConfig
 from spectramind.observation import Labels, Star, TransitFit
-from spectramind.parallel import each
+from spectramind.parallel import results
 from spectramind.posterior import SpectrumPosterior
 from spectramind.provenance import Provenance, digest
 from spectramind.training.augmentation import Donors, RenewedBatches
@@ -31,15 +31,15 @@ from spectramind.training.data import (
     Samples,
     Scaling,
     feature_table,
-    truth_of,
+    require_depths,
 )
 from spectramind.training.ddp import require_devices
 from spectramind.training.device import Precision, precision, resolve_device, seeded
 from spectramind.training.folds import FOLDS, Folds, assign_folds, write_folds
 from spectramind.training.loggers import require_logger
-from spectramind.training.module import Place, train_network
-from spectramind.training.out_of_memory import told
-from spectramind.training.predict import Epistemic, dropout_passes, predict
+from spectramind.training.module import Place, TrainingData, train_network
+from spectramind.training.out_of_memory import advise_when_out_of_memory
+from spectramind.training.predict import Epistemic, predict
 from spectramind.training.settings import LoggerKind, TrainingConfig
 from spectramind.training.store import (
     SIZES,
@@ -50,7 +50,7 @@ from spectramind.training.store import (
     remove_others,
     write_member,
 )
-from spectramind.training.warm_start import Beginnings, read_beginnings
+from spectramind.training.warm_start import WarmStart, read_warm_start
 
 Slot = tuple[int, int]  # fold and seed number of a member
 _UNFINISHED = "unfinished"  # folder of checkpoints of members in training
@@ -58,16 +58,51 @@ _UNFINISHED = "unfinished"  # folder of checkpoints of members in training
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training run did; likelihoods are robust means a wavelength, out of fold [nat]."""
+    """What a training run did.
+
+    Likelihoods are robust, out of fold, means over planets and wavelengths [nat].
+    """
 
     members: tuple[str, ...]
     reused: int  # members of an earlier run with the same settings and data
-    best_epochs: tuple[int, ...]  # 0: the network that training began with was the best
+    best_epochs: tuple[int, ...]  # 0: no epoch was better than the network at the start
     planets: int
     calibration_planets: int
     fit_nll: float
     v50_nll: float
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPlanets:
+    """The labelled planets of a training run."""
+
+    fits: Mapping[int, TransitFit]
+    stars: Mapping[int, Star | None]  # None where the archive has no star table
+    labels: Labels  # of at least the planets with a fit
+    donors: Donors | None  # planets that every epoch observes again with other atmospheres
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, and how."""
+
+    model: ModelConfig  # architecture and loss
+    training: TrainingConfig  # folds, optimiser and stopping
+    epistemic: Epistemic  # how the members' spread is measured at prediction
+    start: Path | None  # `runtime.out` of the run whose weights training starts from
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a training runs; none of it changes the result but for rounding and dropout."""
+
+    device: str  # auto | cpu | cuda
+    devices: int  # processes that train a member together
+    # Processes that train members beside one another on a CPU; with logger=mlflow, whose
+    # database takes one writer, members still come one by one.
+    workers: int
+    logger: LoggerKind  # tensorboard (events in `logs`) | mlflow (database there) | none
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +113,24 @@ class _Run:
     truth: Float64[np.ndarray, "B W"]
     donors: Donors | None
     folds: Folds
-    model: ModelConfig
-    training: TrainingConfig
+    recipe: Recipe
+    runtime: Runtime
     device: torch.device
     precision: Precision
-    devices: int
-    logger: LoggerKind
     out: Path
     provenance: Provenance
     data: str  # hash of features and labels
-    start: Beginnings | None  # whose weights and scalings members begin with
+    warm_start: WarmStart | None
+
+    @property
+    def training(self) -> TrainingConfig:
+        """Folds, optimiser and stopping."""
+        return self.recipe.training
+
+    @property
+    def model(self) -> ModelConfig:
+        """Architecture and loss."""
+        return self.recipe.model
 
     @property
     def slots(self) -> list[Slot]:
@@ -98,20 +141,21 @@ class _Run:
     def key(self, fold: int, seed: int) -> str:
         """Hash of all that the weights of a member depend on."""
         settings = [part.model_dump(mode="json") for part in (self.model, self.training)]
-        begun = [] if (first := self.begun(fold, seed)) is None else [first.key]
+        start = [] if (first := self.start_of(fold, seed)) is None else [first.key]
         code = self.provenance.code_hash
-        return digest([*settings, code, self.data, begun, fold, seed])
+        return digest([*settings, code, self.data, start, fold, seed])
 
-    def begun(self, fold: int, seed: int) -> Member | None:
-        """The member of another run whose weights a member begins with, if there is one.
+    def start_of(self, fold: int, seed: int) -> Member | None:
+        """The member of another run whose weights a member starts from, if there is one.
 
         Raises:
-            ConfigError: If all of them know planets that this member must not.
+            ConfigError: If all of them learned from planets that judge this member.
         """
-        if self.start is None:
+        if self.warm_start is None:
             return None
         unseen = [self.folds.calibration, self.folds.out_of_fold(fold)]
-        return self.start.of(np.concatenate(unseen), self.slots.index((fold, seed)))
+        index = self.slots.index((fold, seed))
+        return self.warm_start.member_for(np.concatenate(unseen), index)
 
     def read(self, fold: int, seed: int) -> Member:
         """A member that this run trained or found.
@@ -131,24 +175,14 @@ class _Run:
 
 
 def train_members(
-    fits: Mapping[int, TransitFit],
-    stars: Mapping[int, Star | None],
-    labels: Labels,
+    planets: TrainingPlanets,
+    recipe: Recipe,
+    runtime: Runtime,
     *,
-    donors: Donors | None,
-    model: ModelConfig,
-    training: TrainingConfig,
-    start: Path | None,
-    epistemic: Epistemic,
-    mc_samples: int,
-    device: str,
-    devices: int,
-    workers: int,
-    logger: LoggerKind,
     out: Path,
     provenance: Provenance,
 ) -> TrainingReport:
-    """Train one member a fold and seed, and predict every training planet unseen.
+    """Train one member per fold and seed, and predict every training planet unseen.
 
     Writes into `out`: members/*.safetensors and *.json, oof.parquet (each planet by the members
     of the fold that left it out), calibration.parquet (the calibration planets by all members),
@@ -156,21 +190,9 @@ def train_members(
     the same settings, code and data are kept; damaged ones are trained anew.
 
     Args:
-        fits: Fit of each training planet.
-        stars: Star of each planet; None where the archive has no star table.
-        labels: True spectra; must cover the fits.
-        donors: Those of the same planets that every epoch observes again with other
-            atmospheres; each member learns from its own training planets only.
-        model: Architecture and loss.
-        training: Folds, optimiser and stopping.
-        start: `runtime.out` of a run to go on from, as `training.start` names it.
-        epistemic: How the members' spread is measured at prediction.
-        mc_samples: Dropout passes a member for mc_dropout.
-        device: auto | cpu | cuda.
-        devices: Processes that train a member together.
-        workers: Processes that train members beside one another on a CPU; with logger=mlflow,
-            whose database takes one writer, members still come one by one.
-        logger: tensorboard (events in `out`/logs) | mlflow (database there) | none.
+        planets: What is learned from; each member has its own part of it.
+        recipe: What to train, and how.
+        runtime: Where to train.
         out: Output folder.
         provenance: Stored with every member and the run.
 
@@ -180,48 +202,55 @@ def train_members(
         ArtefactError: If `out` cannot be written, or another run writes into it.
     """
     started = time.monotonic()
-    passes = dropout_passes(model, epistemic, mc_samples)
-    found = resolve_device(device)
-    require_devices(found, devices, batch_size=training.batch_size)
-    require_logger(logger)
-    table = feature_table(fits, stars)
-    truth = truth_of(labels, table.planet_ids)
-    folds = assign_folds(
-        table.planet_ids,
-        folds=training.folds,
-        calibration_fraction=training.calibration_fraction,
-        seed=training.seed,
-    )
-    run = _Run(
-        table, truth, donors, folds, model, training, found, precision(found, amp=training.amp),
-        devices, logger, out, provenance,
-        _hash(table, truth, donors), None if start is None else read_beginnings(start, model),
-    )  # fmt: skip
-    reused = _train_missing(run, workers)
+    passes = recipe.epistemic.passes(recipe.model)
+    run = _prepare(planets, recipe, runtime, out, provenance)
+    reused = _train_missing(run)
     members = [run.read(*slot) for slot in run.slots]
     nlls = _write_results(run, members, passes)
     report = TrainingReport(
         members=tuple(member.name for member in members),
         reused=reused,
         best_epochs=tuple(member.best_epoch for member in members),
-        planets=len(table.planet_ids),
-        calibration_planets=len(folds.calibration),
+        planets=len(run.table.planet_ids),
+        calibration_planets=len(run.folds.calibration),
         fit_nll=nlls[0],
         v50_nll=nlls[1],
         seconds=time.monotonic() - started,
     )
     facts = {key: value for key, value in asdict(report).items() if key not in _NOT_RESULT}
-    write_json(
-        out / "train.json",
-        {**asdict(provenance), "epistemic": epistemic, "precision": run.precision, **facts},
-    )
+    made = {**asdict(provenance), "epistemic": recipe.epistemic.method, "precision": run.precision}
+    write_json(out / "train.json", {**made, **facts})
     return report
+
+
+def _prepare(
+    planets: TrainingPlanets, recipe: Recipe, runtime: Runtime, out: Path, provenance: Provenance
+) -> _Run:
+    """Check what is asked for, turn the planets into features and deal them into folds."""
+    training, device = recipe.training, resolve_device(runtime.device)
+    require_devices(device, runtime.devices, batch_size=training.batch_size)
+    require_logger(runtime.logger)
+    table = feature_table(planets.fits, planets.stars)
+    labels = planets.labels.of(table.planet_ids)
+    require_depths(labels)
+    folds = assign_folds(
+        table.planet_ids,
+        folds=training.folds,
+        calibration_fraction=training.calibration_fraction,
+        seed=training.seed,
+    )
+    return _Run(
+        table, labels.depth, planets.donors, folds, recipe, runtime, device,
+        precision(device, amp=training.amp), out, provenance,
+        _hash(table, labels.depth, planets.donors),
+        None if recipe.start is None else read_warm_start(recipe.start, recipe.model),
+    )  # fmt: skip
 
 
 _NOT_RESULT = ("reused", "seconds")
 
 
-def _train_missing(run: _Run, workers: int) -> int:
+def _train_missing(run: _Run) -> int:
     """Train the members that are not there yet; returns how many were."""
     folder = run.out / "members"
     missing = [
@@ -236,7 +265,7 @@ def _train_missing(run: _Run, workers: int) -> int:
     except OSError as error:
         raise unwritable(run.out, error) from error
     started = time.monotonic()
-    for done, ((fold, seed), note) in enumerate(_trained(run, missing, workers), start=1):
+    for done, ((fold, seed), note) in enumerate(_trained(run, missing), start=1):
         spent = time.monotonic() - started
         left = spent / done * (len(missing) - done)
         print(  # noqa: T201
@@ -249,21 +278,18 @@ def _train_missing(run: _Run, workers: int) -> int:
     return len(run.slots) - len(missing)
 
 
-def _trained(run: _Run, slots: list[Slot], workers: int) -> Iterator[tuple[Slot, str]]:
+def _trained(run: _Run, slots: list[Slot]) -> Iterator[tuple[Slot, str]]:
     """Train members one after another, or on a CPU several at a time; yields each with a note."""
-    shared = run.device.type != "cpu" or run.devices > 1 or run.logger == "mlflow"
+    workers, devices = run.runtime.workers, run.runtime.devices
+    shared = run.device.type != "cpu" or devices > 1 or run.runtime.logger == "mlflow"
     processes = 1 if shared else min(workers, len(slots))
     if processes < 2:
         for slot in slots:
-            yield slot, _train_member(run, *slot, workers=max(workers // run.devices, 1), bar=True)
+            yield slot, _train_member(run, *slot, workers=max(workers // devices, 1), bar=True)
         return
     threads = max(torch.get_num_threads() // processes, 1)
     task = partial(_train_beside_others, run, threads, max(workers // processes, 1))
-    for outcome in each(task, slots, workers=processes, label="train"):
-        if outcome.error is not None:
-            raise outcome.error
-        assert outcome.value is not None
-        yield outcome.item, outcome.value
+    yield from results(task, slots, workers=processes, label="train")
 
 
 def _train_beside_others(run: _Run, threads: int, workers: int, slot: Slot) -> str:
@@ -273,52 +299,45 @@ def _train_beside_others(run: _Run, threads: int, workers: int, slot: Slot) -> s
 
 def _train_member(run: _Run, fold: int, seed: int, *, workers: int, bar: bool) -> str:
     """Train and write one member; returns what to say about it."""
-    name, chosen = member_name(fold, seed), run.training
+    name, chosen, key = member_name(fold, seed), run.training, run.key(fold, seed)
     inside, held = run.folds.split(
         fold, validation_fraction=chosen.validation_fraction, seed=chosen.seed
     )
-    begun = run.begun(fold, seed)
-    scaling = Scaling.of(run.table.of(inside)) if begun is None else begun.scaling
+    start = run.start_of(fold, seed)
+    scaling = Scaling.of(run.table.of(inside)) if start is None else start.scaling
     seeds = np.random.SeedSequence([chosen.seed, fold, seed]).generate_state(3).tolist()
     place = Place(
-        run.device, run.devices, run.logger, run.out / "logs",
-        run.out / _UNFINISHED / f"{name}-{run.key(fold, seed)}-{run.precision}", bar,
-        run.precision,
+        run.device, run.runtime.devices, run.runtime.logger, run.out / "logs",
+        run.out / _UNFINISHED / f"{name}-{key}-{run.precision}", bar, run.precision,
     )  # fmt: skip
     with seeded(seeds[0], run.device):
         network = V50(run.model, SIZES)
-        if begun is not None:
-            network.load_state_dict(begun.network.state_dict())
-        with told(f"{name}, its planets", chosen):
-            lessons = _lessons(run, inside, scaling, seed=seeds[1], workers=workers)
-            validation = Batches(_samples(run, held, scaling), size=chosen.batch_size, seed=None)
+        if start is not None:
+            network.load_state_dict(start.network.state_dict())
+        with advise_when_out_of_memory(f"{name}, its planets", chosen):
+            data = TrainingData(
+                _training_batches(run, inside, scaling, seed=seeds[1], workers=workers),
+                Batches(_samples(run, held, scaling), size=chosen.batch_size, seed=None),
+            )
         trained = train_network(
-            network,
-            SIZES,
-            lessons,
-            validation,
-            member=name,
-            loss=run.model.loss,
-            config=chosen,
-            seed=seeds[2],
-            place=place,
-        )
-    write_member(
-        run.out / "members", name, trained,
-        scaling=scaling, model=run.model, key=run.key(fold, seed), provenance=run.provenance,
-    )  # fmt: skip
-    history = trained.history
-    gain = _nll(run, held, _fits(run, held)) - history[trained.best_epoch].validation_nll
+            network, data,
+            member=name, loss=run.model.loss, config=chosen, seed=seeds[2], place=place,
+        )  # fmt: skip
+    network.load_state_dict(trained.weights)
+    best, history = trained.best_epoch, trained.history
+    member = Member(name, key, run.model, network, scaling, best, history)
+    write_member(run.out / "members", member, run.provenance)
+    gain = _nll(run, held, _fits(run, held)) - history[best].validation_nll
     return (
-        f"best epoch {trained.best_epoch} of {len(history) - 1}, validation likelihood "
+        f"best epoch {best} of {len(history) - 1}, validation likelihood "
         f"{gain:+.3f} nat against the fit"
     )
 
 
-def _lessons(
+def _training_batches(
     run: _Run, planets: Int64[np.ndarray, " K"], scaling: Scaling, *, seed: int, workers: int
 ) -> Batches:
-    """What a member learns from: planets, and what every epoch sees of them with donors."""
+    """Batches of a member's training planets and, with donors, of their new observations."""
     size = run.training.batch_size
     if run.donors is None:
         return Batches(_samples(run, planets, scaling), size=size, seed=seed)
@@ -353,13 +372,13 @@ def _write_results(run: _Run, members: list[Member], passes: int) -> tuple[float
 
 
 def _fits(run: _Run, planets: Int64[np.ndarray, " K"]) -> SpectrumPosterior:
-    """What the fit says of some planets."""
+    """Spectra of some planets as the fit has them."""
     table = run.table.of(planets)
     return SpectrumPosterior(torch.from_numpy(table.depth), torch.from_numpy(table.sigma))
 
 
 def _nll(run: _Run, planets: Int64[np.ndarray, " K"], spectra: SpectrumPosterior) -> float:
-    """Robust likelihood of their spectra, the mean over planets [nat]."""
+    """Robust likelihood of the true spectra of some planets, the mean over planets [nat]."""
     _, truth = _of(run, planets)
     loss, unit = run.model.loss, _fits(run, planets).sigma
     nll = robust_nll(
@@ -394,7 +413,7 @@ def _log_rows(members: list[Member]) -> Iterator[dict[str, str | float | None]]:
 
 
 def _hash(table: FeatureTable, truth: Float64[np.ndarray, "B W"], donors: Donors | None) -> str:
-    """Hash of features and labels, bit by bit, and of what donors are observed with."""
+    """Hash of features and labels, bit by bit, and of what the donors' observations rest on."""
     seen = hashlib.sha256(b"" if donors is None else donors.key.encode())
     for array in (*vars(table).values(), truth):
         seen.update(f"{array.shape}{array.dtype}".encode())

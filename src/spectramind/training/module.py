@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from spectramind.errors import DataError
 from spectramind.model.likelihood import loss_terms
-from spectramind.model.network import V50, Batch, FeatureSizes
+from spectramind.model.network import V50, Batch
 from spectramind.model.settings import LossConfig
 from spectramind.parallel import SILENCE_S
 from spectramind.training.checkpoint import SafetensorsIO, is_checkpoint
@@ -29,9 +29,9 @@ from spectramind.training.data import Batches
 from spectramind.training.ddp import Share, of_all, rank, strategy
 from spectramind.training.device import Precision
 from spectramind.training.loggers import logger_of
-from spectramind.training.out_of_memory import told
+from spectramind.training.out_of_memory import advise_when_out_of_memory
 from spectramind.training.settings import LoggerKind, Schedule, TrainingConfig
-from spectramind.training.store import Epoch, Trained, Weights
+from spectramind.training.store import Epoch, Trained, weights_of
 
 Sample = tuple[Batch, Tensor, list[int]]
 
@@ -42,7 +42,7 @@ _SEEDS = 2**63  # seeds are taken modulo this
 
 
 class StageModule(LightningModule, ABC):
-    """One stage of the curriculum; its random numbers follow from seed and epoch alone."""
+    """One stage of the curriculum; its random numbers depend on seed and epoch only."""
 
     def __init__(
         self, stage: str, member: str, schedule: Schedule, training: TrainingConfig, seed: int
@@ -53,7 +53,7 @@ class StageModule(LightningModule, ABC):
 
     @abstractmethod
     def loss_of(self, features: Batch, truth: Tensor) -> Tensor:
-        """What this stage makes small."""
+        """The loss of this stage."""
 
     def transfer_batch_to_device(
         self,
@@ -66,7 +66,7 @@ class StageModule(LightningModule, ABC):
         return features.to(device), truth.to(device), planets
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Loss of one batch; masks and dropout depend on seed, epoch and process alone."""
+        """Loss of one batch; masks and dropout depend on seed, epoch and process only."""
         if batch_idx == 0:
             drawn = self.seed + 1_000_003 * (self.current_epoch + 1) + 1_000_000_007 * rank()
             torch.manual_seed(drawn % _SEEDS)
@@ -129,7 +129,7 @@ def require_finite_weights(module: StageModule, epoch: int) -> None:
 
 
 def learning_rate_share(epochs: float, schedule: Schedule) -> float:
-    """Learning rate over the highest one after so many epochs: linear warm-up, then the decay.
+    """Learning rate after some epochs as a share of the highest: linear warm-up, then the decay.
 
     The cosine reaches 0 at the end of the last epoch.
 
@@ -145,7 +145,7 @@ def learning_rate_share(epochs: float, schedule: Schedule) -> float:
 
 
 class PretextModule(StageModule):
-    """A stage without labels: the network below heads of the stage's own."""
+    """A stage without labels, which trains the network through heads of its own."""
 
     def __init__(
         self, pretext: nn.Module, stage: str, member: str, schedule: Schedule,
@@ -169,11 +169,11 @@ class SpectrumModule(StageModule):
         self.network, self.loss = network, loss
 
     def loss_of(self, features: Batch, truth: Tensor) -> Tensor:
-        """Weighted sum of all terms; the decoders beyond the heads add their own."""
+        """Weighted sum of all terms, those of optional decoders included."""
         return self.network.loss(features, truth, self.loss)
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:  # noqa: ARG002
-        """Likelihood of one batch, without the priors; every process sees all of them."""
+        """Likelihood of one batch, without the priors; every process sees all batches."""
         nll = self.validation_nll(batch, self.current_epoch + 1)
         self.log("validation_nll", nll, batch_size=len(batch[0]), sync_dist=True)
 
@@ -195,41 +195,41 @@ class SpectrumModule(StageModule):
 class KeepBest(Callback):
     """Keep the weights of the best epoch in memory; stop after `patience` worse ones.
 
-    The network as it begins takes part as epoch 0. Untrained it is the fit, so that training
-    cannot make a member worse than the fit on the validation planets.
+    The network before training takes part as epoch 0. Untrained it is the fit, so that no member
+    can be worse than the fit on the validation planets.
     """
 
     def __init__(self, network: V50, first_nll: float, patience: int) -> None:
         self.patience = patience
         self.best = Epoch(0, None, first_nll)
-        self.weights = _copy(network)
+        self.weights = weights_of(network)
         self.history = [self.best]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Stop at once where a resumed training had already come to its end."""
+        """Stop at once where the resumed training had already stopped."""
         trainer.should_stop = self._stale()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare the epoch with the best one so far."""
+        """Note the epoch, and its weights if it is the best so far."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         number = trainer.current_epoch + 1
         epoch = Epoch(number, values["training_loss"], values["validation_nll"])
         self.history.append(epoch)
         if epoch.validation_nll < self.best.validation_nll:
             assert isinstance(pl_module, SpectrumModule)
-            self.best, self.weights = epoch, _copy(pl_module.network)
+            self.best, self.weights = epoch, weights_of(pl_module.network)
         trainer.should_stop = trainer.strategy.reduce_boolean_decision(self._stale())
 
     def _stale(self) -> bool:
         return self.history[-1].epoch - self.best.epoch >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """State of this callback for a checkpoint."""
         history = [list(epoch) for epoch in self.history]
         return {"best": self.best.epoch, "weights": self.weights, "history": history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Take the state from a checkpoint."""
         self.history = [Epoch(*epoch) for epoch in state_dict["history"]]
         self.best = next(e for e in self.history if e.epoch == state_dict["best"])
         self.weights = state_dict["weights"]
@@ -242,7 +242,7 @@ class KeepCheckpoint(Callback):
         self.path = path
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write it in place of the last one.
+        """Replace the checkpoint of the epoch before.
 
         Raises:
             DataError: If a weight is not finite; the last checkpoint stays.
@@ -253,7 +253,7 @@ class KeepCheckpoint(Callback):
 
 
 class SayProgress(Callback):
-    """A line now and then on stderr, where there is no bar: epochs done and time left."""
+    """A line on stderr now and then, where there is no bar: epochs done and time left."""
 
     def __init__(self) -> None:
         self.start = self.said = time.monotonic()
@@ -264,7 +264,7 @@ class SayProgress(Callback):
         self.first = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say it, unless the last line is fresh or this was the last epoch."""
+        """Print a line, unless the last one is recent or this was the last epoch."""
         assert isinstance(pl_module, StageModule)
         now, done, whole = time.monotonic(), trainer.current_epoch + 1, pl_module.schedule.epochs
         if now - self.said < SILENCE_S or done >= whole or rank():
@@ -280,7 +280,7 @@ class SayProgress(Callback):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a member is trained, logged and kept while it is unfinished."""
+    """Where a member is trained and logged, and where its checkpoints lie meanwhile."""
 
     device: torch.device
     devices: int  # processes that train it together
@@ -291,11 +291,17 @@ class Place:
     precision: Precision
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The two parts of the planets that a member may see."""
+
+    training: Batches  # to learn from
+    validation: Batches  # to choose the best epoch by
+
+
 def train_network(
     network: V50,
-    sizes: FeatureSizes,
-    training: Batches,
-    validation: Batches,
+    data: TrainingData,
     *,
     member: str,
     loss: LossConfig,
@@ -306,16 +312,15 @@ def train_network(
     """Take one network through the curriculum and return its best supervised epoch.
 
     Args:
-        network: Freshly initialised, or with weights to go on from.
-        sizes: Widths of its inputs.
-        training: Batches to learn from; the stages before the last one ignore the labels.
-        validation: Batches that choose the epoch.
+        network: With the weights to start from.
+        data: What it learns from, and what chooses the epoch; the stages before the last one
+            ignore the labels.
         member: Name, for messages.
         loss: Weights of the supervised loss.
         config: Section `training`.
         seed: Of masks and dropout.
-        place: Device and folders. Checkpoints of this member that lie in `resume_folder` are
-            gone on from; the result is the same as without the interruption.
+        place: Device and folders. Training resumes from a checkpoint of this member in
+            `resume_folder`; the result is the same as without the interruption.
 
     Raises:
         DataError: If the loss is not finite.
@@ -324,7 +329,7 @@ def train_network(
     curriculum = config.curriculum
     pretexts = {
         "masked": (
-            curriculum.masked, lambda: MaskedAutoencoding(network, sizes, curriculum.masked)
+            curriculum.masked, lambda: MaskedAutoencoding(network, curriculum.masked)
         ),
         "contrastive": (
             curriculum.contrastive, lambda: ContrastiveAlignment(network, curriculum.contrastive)
@@ -335,13 +340,13 @@ def train_network(
         if schedule.epochs:
             torch.manual_seed(seed + number)  # of the heads; a resumed training draws the same
             module = PretextModule(make(), stage, member, schedule, config, seed + number + 1)
-            _fit_stage(module, training, None, [], place, before)
+            _fit_stage(module, data.training, None, [], place, before)
             before += schedule.epochs
     module = SpectrumModule(network, loss, config, member, seed)
-    with told(f"{member}, supervised", config):
-        first = first_nll(module, validation, place.device)
+    with advise_when_out_of_memory(f"{member}, supervised", config):
+        first = first_nll(module, data.validation, place.device)
     keep = KeepBest(network, first, config.early_stop_patience)
-    _fit_stage(module, training, validation, [keep], place, before)
+    _fit_stage(module, data.training, data.validation, [keep], place, before)
     return Trained(keep.weights, keep.best.epoch, tuple(keep.history))
 
 
@@ -356,7 +361,8 @@ def _fit_stage(
     path = place.resume_folder / module.stage
     shared = training if place.devices == 1 else Share(training, place.devices)
     resumed = path if is_checkpoint(path) else None
-    with _quiet(), told(f"{module.member}, {module.stage}", module.training_config):
+    step = f"{module.member}, {module.stage}"
+    with _quiet(), advise_when_out_of_memory(step, module.training_config):
         trainer = _trainer(module, [*callbacks, KeepCheckpoint(path)], place)
         training.epoch = partial(_epoch, trainer, before)
         trainer.fit(module, shared, validation, ckpt_path=resumed)
@@ -403,10 +409,6 @@ def first_nll(module: SpectrumModule, validation: Batches, device: torch.device)
             total, planets = total + float(nll) * len(features), planets + len(features)
     network.train()
     return total / planets
-
-
-def _copy(network: V50) -> Weights:
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where memory ends: which errors say so, and which settings to lower."""
+"""Running out of memory: which errors mean it, and which settings to lower."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +12,24 @@ from spectramind.training.settings import TrainingConfig
 
 
 def is_out_of_memory(error: Exception | None) -> bool:
-    """Whether a computation ended for want of memory, on a GPU or in the allocator of the CPU."""
+    """Whether an error means that memory has run out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 @contextmanager
-def told(step: str, config: TrainingConfig) -> Iterator[None]:
-    """Say which setting to lower where memory ends, and hand on what another process said.
+def advise_when_out_of_memory(step: str, config: TrainingConfig) -> Iterator[None]:
+    """Turn running out of memory into an error that names the settings to lower.
+
+    An error of another training process is raised here as that process raised it.
+
+    Args:
+        step: First words of the message.
+        config: Section `training`.
 
     Raises:
-        ConfigError: If memory ends; it begins with `step`.
+        ConfigError: If the memory does not suffice.
     """
     try:
         yield
@@ -38,7 +44,7 @@ def told(step: str, config: TrainingConfig) -> Iterator[None]:
 
 
 def _advice(config: TrainingConfig) -> str:
-    """Settings to change where memory ends, those first that take most."""
+    """Settings to change, those that take most memory first."""
     advice = (
         f"Lower training.batch_size (now {config.batch_size}), or model.encoders.fgs1.d_model and "
         "model.encoders.airs.hidden, or raise model.encoders.fgs1.stride. "

@@ -1,7 +1,8 @@
-"""Spectra from trained members: one posterior a member, mixed into one."""
+"""Spectra from trained members: one posterior per member, mixed into one."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +19,32 @@ from spectramind.training.device import resolve_device, seeded
 from spectramind.training.out_of_memory import is_out_of_memory
 from spectramind.training.store import Member, member_names, read_member
 
-Epistemic = Literal["ensemble", "mc_dropout"]
-
 _BATCH = 64  # planets predicted at once; does not change the result
+
+
+@dataclass(frozen=True)
+class Epistemic:
+    """How the spread of the network's answers is measured at prediction."""
+
+    method: Literal["ensemble", "mc_dropout"]
+    mc_samples: int  # passes with dropout per member, for mc_dropout
+
+    def passes(self, model: ModelConfig) -> int:
+        """Passes with dropout per member; 0 means one pass without.
+
+        Raises:
+            ConfigError: If dropout is asked for and the network has none.
+        """
+        if self.method == "ensemble":
+            return 0
+        encoders = model.encoders
+        if encoders.fgs1.dropout == encoders.airs.dropout == model.fusion.dropout == 0.0:
+            raise ConfigError(
+                "uq.epistemic=mc_dropout: dropout is 0 in model.encoders.fgs1, .airs and "
+                "model.fusion, so all passes would be equal. Set one above 0 or use "
+                "uq.epistemic=ensemble."
+            )
+        return self.mc_samples
 
 
 def predict_members(
@@ -30,7 +54,6 @@ def predict_members(
     *,
     model: ModelConfig | None,
     epistemic: Epistemic,
-    mc_samples: int,
     device: str,
     seed: int,
 ) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior]:
@@ -41,8 +64,7 @@ def predict_members(
         fits: Fit of each planet.
         stars: Star of each planet; None where the archive has no star table.
         model: Architecture that the checkpoints must have; None takes any.
-        epistemic: ensemble: one pass a member; mc_dropout: `mc_samples` passes with dropout.
-        mc_samples: Passes a member.
+        epistemic: Method and number of passes per member.
         device: auto | cpu | cuda.
         seed: Of the dropout masks; `training.seed`.
 
@@ -61,27 +83,9 @@ def predict_members(
         )
     table = feature_table(fits, stars)
     members = [read_member(out / "members", name, model) for name in names]
-    passes = dropout_passes(members[0].model, epistemic, mc_samples)
+    passes = epistemic.passes(members[0].model)
     posterior = predict(members, table, passes=passes, device=resolve_device(device), seed=seed)
     return table.planet_ids, posterior
-
-
-def dropout_passes(model: ModelConfig, epistemic: Epistemic, mc_samples: int) -> int:
-    """Number of passes with dropout a member; 0 means one pass without.
-
-    Raises:
-        ConfigError: If dropout is asked for and the network has none.
-    """
-    if epistemic == "ensemble":
-        return 0
-    encoders = model.encoders
-    if encoders.fgs1.dropout == encoders.airs.dropout == model.fusion.dropout == 0.0:
-        raise ConfigError(
-            "uq.epistemic=mc_dropout: dropout is 0 in model.encoders.fgs1, .airs and "
-            "model.fusion, so all passes would be equal. Set one above 0 or use "
-            "uq.epistemic=ensemble."
-        )
-    return mc_samples
 
 
 def predict(
@@ -92,7 +96,7 @@ def predict(
     device: torch.device,
     seed: int,
 ) -> SpectrumPosterior:
-    """Equal mixture over members and passes; depths below 0 become 0 and are counted aloud."""
+    """Equal mixture over members and passes; depths below 0 become 0, and stderr counts them."""
     mixed = SpectrumPosterior.mixture(
         [
             _predict_member(member, table, passes=passes, device=device, seed=seed)
@@ -128,7 +132,7 @@ def _predict_member(
 def _predict_parts(
     member: Member, table: FeatureTable, *, passes: int, device: torch.device, seed: int
 ) -> Iterator[SpectrumPosterior]:
-    """Posterior of some planets after the other."""
+    """Posterior of all planets, batch by batch."""
     network = member.network.to(device).train(passes > 0)
     batch = member.scaling.batch(table)
     with seeded(seed, device), torch.inference_mode():

@@ -56,9 +56,9 @@ class TrainingConfig(Settings):
     curriculum: CurriculumConfig
     start: Path | None  # run whose members training goes on from, or `pretrained`; None: none
     folds: StrictInt = Field(ge=2)  # parts that are left out in turn
-    seeds: StrictInt = Field(ge=1)  # members a fold
+    seeds: StrictInt = Field(ge=1)  # members per fold
     validation_fraction: float = Field(gt=0, lt=1)  # of a fold's training planets
-    reobserved: StrictInt = Field(ge=0)  # other atmospheres a planet and epoch
+    reobserved: StrictInt = Field(ge=0)  # other atmospheres per planet and epoch
     calibration_fraction: float = Field(gt=0, lt=1)  # of all planets, never trained on
     seed: StrictInt = Field(ge=0)  # of folds, weights, order and dropout
 

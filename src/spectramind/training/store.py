@@ -20,6 +20,7 @@ from spectramind.files import read_tensors, write_json, write_tensors
 from spectramind.model.network import V50, FeatureSizes
 from spectramind.model.settings import ModelConfig
 from spectramind.provenance import Provenance
+from spectramind.settings import flatten
 from spectramind.training.data import Scaling
 from spectramind.training.device import seeded
 from spectramind.training.features import NODE_FEATURES, PLANET_FEATURES, SERIES_FEATURES
@@ -34,7 +35,7 @@ Weights = dict[str, torch.Tensor]
 
 
 class Epoch(NamedTuple):
-    """One line of the training log; epoch 0 is the network that training began with."""
+    """One line of the training log; epoch 0 is the network before training."""
 
     epoch: int
     training_loss: float | None  # mean over the epoch's batches
@@ -79,28 +80,31 @@ def member_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
-def write_member(
-    folder: Path, name: str, trained: Trained, *, scaling: Scaling, model: ModelConfig,
-    key: str, provenance: Provenance,
-) -> None:  # fmt: skip
-    """Write `name`.safetensors and then `name`.json."""
-    arrays = {key: tensor.numpy() for key, tensor in sorted(trained.weights.items())}
-    seen = write_tensors(folder / f"{name}.safetensors", arrays, {})
+def weights_of(network: V50) -> Weights:
+    """A copy of a network's weights in the computer's own memory."""
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def write_member(folder: Path, member: Member, provenance: Provenance) -> None:
+    """Write `NAME.safetensors` and then `NAME.json`."""
+    weights = sorted(weights_of(member.network).items())
+    arrays = {key: tensor.numpy() for key, tensor in weights}
+    seen = write_tensors(folder / f"{member.name}.safetensors", arrays, {})
     facts = {
         **asdict(provenance),
-        "key": key,
+        "key": member.key,
         "weights_sha256": seen,
-        "model": model.model_dump(mode="json"),
+        "model": member.model.model_dump(mode="json"),
         "features": FEATURES,
-        "scaling": scaling.to_json(),
-        "best_epoch": trained.best_epoch,
-        "history": [epoch._asdict() for epoch in trained.history],
+        "scaling": member.scaling.to_json(),
+        "best_epoch": member.best_epoch,
+        "history": [epoch._asdict() for epoch in member.history],
     }
-    write_json(folder / f"{name}.json", facts)
+    write_json(folder / f"{member.name}.json", facts)
 
 
 def is_finished(folder: Path, name: str, model: ModelConfig, key: str) -> bool:
-    """Whether a whole member with this key is there; a missing or damaged one is not."""
+    """Whether there is an undamaged member with this key."""
     try:
         return read_member(folder, name, model).key == key
     except ArtefactError:
@@ -115,7 +119,7 @@ def remove_others(folder: Path, names: Sequence[str]) -> None:
 
 
 def read_member(folder: Path, name: str, model: ModelConfig | None) -> Member:
-    """Read a member and hold its architecture against the configured one, if one is given.
+    """Read a member; its architecture must be the configured one, if one is given.
 
     Raises:
         ArtefactError: If it is damaged, incomplete, or of another architecture.
@@ -146,7 +150,7 @@ def _require_same(path: Path, facts: Mapping[str, Any], model: Mapping[str, Any]
     """Refuse a member whose architecture or features differ, and say where."""
     wanted = {"model": {**model, "loss": None}, "features": FEATURES}
     stored = {"model": {**facts["model"], "loss": None}, "features": facts["features"]}
-    there, here = _flat(stored), _flat(wanted)
+    there, here = flatten(stored), flatten(wanted)
     differ = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     if differ:
         first = differ[0]
@@ -155,16 +159,6 @@ def _require_same(path: Path, facts: Mapping[str, Any], model: Mapping[str, Any]
             f"{there.get(first)!r} in it and {here.get(first)!r} in the configuration "
             f"({len(differ)} keys differ). Set the key back, or run `spectramind train` again."
         )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= _flat(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -201,6 +201,49 @@ def _correlation(length_um: float) -> Float64[np.ndarray, "283 283"]:
     return correlation
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What light curves with given information can see of a prior's shapes, the level left free.
+
+    I is the batch: one for all spectra, or one per planet.
+    """
+
+    row: Float64[Tensor, "I W"]  # sums of the information over its rows
+    total: Float64[Tensor, "I 1"]  # information on the level, with that of its prior
+    gain: Float64[Tensor, "I W"]  # pull of a shape on the level
+    values: Float64[Tensor, "I 1 W"]  # information on each whitened coordinate
+    basis: Float64[Tensor, "I W W"]  # whitened coordinates to shapes
+    mean: Float64[Tensor, "I 1 W"]  # of the mean shape, by coordinate
+    mean_square: Float64[Tensor, "I 1"]  # of the mean shape, in all
+
+    def offset(
+        self, vector: Float64[Tensor, "B W"], level: tuple[float, float]
+    ) -> Float64[Tensor, "B 1"]:
+        """Level of spectra without shape."""
+        mean, spread = level
+        return (vector.sum(-1, keepdim=True) + mean * spread**-2.0) / self.total
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Posterior of shapes: one Gaussian per amplitude, G of them."""
+
+    weight: Float64[Tensor, "B G"]
+    log_amplitude: Float64[Tensor, "B G"]
+    shapes: Float64[Tensor, "B G W"]  # mean of each
+    variance: Float64[Tensor, "B W"]  # of whitened coordinates within one Gaussian, averaged
+
+    @property
+    def mean(self) -> Float64[Tensor, "B W"]:
+        """Mean shape."""
+        return torch.einsum("bg,bgw->bw", self.weight, self.shapes)
+
+    @property
+    def apart(self) -> Float64[Tensor, "B G W"]:
+        """Distance of each Gaussian from the mean, times the root of its weight."""
+        return (self.shapes - self.mean[:, None]) * self.weight.sqrt()[..., None]
+
+
 class PriorOnDevice:
     """A prior's matrices, ready to meet likelihoods of a batch."""
 
@@ -224,43 +267,91 @@ class PriorOnDevice:
             vector: b.
             log_scale: `log_signal` of each planet.
         """
-        constant, exponent, scatter = self.prior.amplitude
-        level, spread = self.prior.level
+        seen = self.see(information)
+        mixture = self.mixture(seen, vector, log_scale)
+        apart, mean = mixture.apart, mixture.mean
+        covariance = (seen.basis * mixture.variance[:, None]) @ seen.basis.transpose(-1, -2)
+        covariance = covariance + apart.transpose(-1, -2) @ apart
+        follows = (covariance @ seen.gain[..., None])[..., 0]  # how the level falls with a depth
+        own = (seen.gain * follows).sum(-1) + 1.0 / seen.total[..., 0]
+        covariance = covariance - follows[:, None, :] - follows[:, :, None] + own[:, None, None]
+        offset = seen.offset(vector, self.prior.level)
+        return Posterior(
+            mean=mean - (seen.gain * mean).sum(-1, keepdim=True) + offset,
+            covariance=covariance,
+            log_amplitude=(mixture.weight * mixture.log_amplitude).sum(-1),
+        )
+
+    def marginals(
+        self, seen: Seen, vector: Float64[Tensor, "B W"], log_scale: Float64[Tensor, " B"]
+    ) -> tuple[Float64[Tensor, "B W"], Float64[Tensor, "B W"]]:
+        """Mean and variance of each depth by the same posterior, without the covariance.
+
+        Args:
+            seen: Of the information A of all these spectra.
+            vector: b.
+            log_scale: `log_signal` of each planet.
+        """
+        mixture = self.mixture(seen, vector, log_scale)
+        apart, mean, basis = mixture.apart, mixture.mean, seen.basis[0]
+        gain, total = seen.gain[0], seen.total[0, 0]
+        diagonal = mixture.variance @ (basis**2).T + apart.square().sum(1)
+        follows = (mixture.variance * (gain @ basis)) @ basis.T  # as in `posterior`
+        follows = follows + torch.einsum("bgw,bg->bw", apart, apart @ gain)
+        own = follows @ gain + 1.0 / total
+        depth = mean - (mean @ gain)[:, None] + seen.offset(vector, self.prior.level)
+        return depth, diagonal - 2.0 * follows + own[:, None]
+
+    def see(self, information: Float64[Tensor, "I W W"]) -> Seen:
+        """Eliminate the level and decompose what is left in whitened coordinates.
+
+        Args:
+            information: A of exp(-d A d / 2 + b d).
+        """
         row = information.sum(-1)
-        total = row.sum(-1, keepdim=True) + spread**-2.0
-        gain = row / total  # pull of a shape on the level
-        offset = (vector.sum(-1, keepdim=True) + level * spread**-2.0) / total
+        total = row.sum(-1, keepdim=True) + self.prior.level[1] ** -2.0
+        gain = row / total
         inner = information - row[:, :, None] * gain[:, None, :]
-        pull = vector - row * offset
         white = self.lower.T @ inner @ self.lower
         values, vectors = torch.linalg.eigh(0.5 * (white + white.transpose(-1, -2)))
-        values = values.clamp_min(0.0)[:, None]
-        basis = self.lower @ vectors  # whitened coordinates to shapes
-        seen = torch.einsum("bwv,bw->bv", basis, pull)[:, None]
-        mean_seen = torch.einsum("bwv,bwu,u->bv", basis, inner, self.shape)[:, None]
-        mean_pull = pull @ self.shape
-        mean_square = torch.einsum("w,bwv,v->b", self.shape, inner, self.shape)
+        basis = self.lower @ vectors
+        return Seen(
+            row=row,
+            total=total,
+            gain=gain,
+            values=values.clamp_min(0.0)[:, None],
+            basis=basis,
+            mean=torch.einsum("bwv,bwu,u->bv", basis, inner, self.shape)[:, None],
+            mean_square=torch.einsum("w,bwv,v->b", self.shape, inner, self.shape)[:, None],
+        )
+
+    def mixture(
+        self, seen: Seen, vector: Float64[Tensor, "B W"], log_scale: Float64[Tensor, " B"]
+    ) -> Mixture:
+        """Posterior of the shapes, one Gaussian per amplitude.
+
+        Args:
+            seen: Of the information A; one for all, or one per planet.
+            vector: b.
+            log_scale: `log_signal` of each planet.
+        """
+        constant, exponent, scatter = self.prior.amplitude
+        pull = vector - seen.row * seen.offset(vector, self.prior.level)
+        by_coordinate = torch.einsum("bwv,bw->bv", seen.basis, pull)[:, None]
         expected = constant + exponent * log_scale
-        log_amplitude = expected[:, None] + scatter * _AMPLITUDES.to(expected)
+        steps = _AMPLITUDES.to(expected)
+        log_amplitude = expected[:, None] + scatter * steps
         alpha = log_amplitude.exp()[..., None]  # (B, G, 1)
-        precision = 1.0 + alpha**2 * values
-        turned = alpha * (seen - alpha * mean_seen)
+        precision = 1.0 + alpha**2 * seen.values
+        turned = alpha * (by_coordinate - alpha * seen.mean)
         evidence = (0.5 * turned**2 / precision - 0.5 * precision.log()).sum(-1)
-        evidence = evidence + alpha[..., 0] * mean_pull[:, None]
-        evidence = evidence - 0.5 * alpha[..., 0] ** 2 * mean_square[:, None]
-        weight = torch.softmax(evidence - 0.5 * _AMPLITUDES.to(expected) ** 2, dim=-1)
+        evidence = evidence + alpha[..., 0] * (pull @ self.shape)[:, None]
+        evidence = evidence - 0.5 * alpha[..., 0] ** 2 * seen.mean_square
+        weight = torch.softmax(evidence - 0.5 * steps**2, dim=-1)
         coordinates = alpha * turned / precision  # mean of the shape in the basis
-        shapes = coordinates @ basis.transpose(-1, -2) + alpha * self.shape
-        variance = torch.einsum("bg,bgv->bv", weight, alpha**2 / precision)
-        mean = torch.einsum("bg,bgw->bw", weight, shapes)
-        apart = (shapes - mean[:, None]) * weight.sqrt()[..., None]
-        covariance = (basis * variance[:, None]) @ basis.transpose(-1, -2)
-        covariance = covariance + apart.transpose(-1, -2) @ apart
-        follows = (covariance @ gain[..., None])[..., 0]  # how the level falls with each depth
-        own = (gain * follows).sum(-1) + 1.0 / total[..., 0]
-        covariance = covariance - follows[:, None, :] - follows[:, :, None] + own[:, None, None]
-        return Posterior(
-            mean=mean - (gain * mean).sum(-1, keepdim=True) + offset,
-            covariance=covariance,
-            log_amplitude=(weight * log_amplitude).sum(-1),
+        return Mixture(
+            weight=weight,
+            log_amplitude=log_amplitude,
+            shapes=coordinates @ seen.basis.transpose(-1, -2) + alpha * self.shape,
+            variance=torch.einsum("bg,bgv->bv", weight, alpha**2 / precision),
         )

@@ -1,1 +1,1 @@
-"""Error bars that hold: one temperature out of fold, then conformal intervals."""
+"""Calibrated error bars: a temperature fitted out of fold, then conformal intervals."""

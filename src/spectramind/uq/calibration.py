@@ -1,4 +1,4 @@
-"""What `calibrate-temp` learns on held-out planets, as one small JSON file."""
+"""Calibration of the error bars on held-out planets, kept as one small JSON file."""
 
 import json
 import statistics
@@ -27,7 +27,7 @@ class Calibration:
     Attributes:
         temperature: Factor on sigma; 1 when `uq.temp_scale` is off.
         nll_temperature: sqrt(mean z^2) out of fold, whether applied or not.
-        robust_temperature: median |z| / 0.6745 out of fold, for comparison.
+        robust_temperature: the same from the median |z|, for comparison.
         temperature_planets: Out-of-fold planets with trusted fits, behind the temperatures.
         conformal_planets: Calibration planets behind the half-widths.
         half_widths: For each level the half-width in units of the scaled sigma, or None where

@@ -1,4 +1,4 @@
-"""Split-conformal intervals, one quantile a wavelength, with planets as the exchangeable unit."""
+"""Split-conformal intervals, one quantile per wavelength; planets are the exchangeable units."""
 
 import math
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Intervals and stand-in predictions on disk: what travels beside mu and sigma."""
+"""Intervals on disk, beside mu and sigma."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from spectramind.uq.calibration import Interval
 def write_intervals(
     path: Path, planet_ids: Int[np.ndarray, " B"], intervals: Mapping[float, Interval]
 ) -> None:
-    """Write a parquet table, one row a planet and level: planet_id, level, lower_1.., upper_1..
+    """Write a parquet table, one row per planet and level: planet_id, level, lower_1.., upper_1..
 
     Args:
         path: File to write.

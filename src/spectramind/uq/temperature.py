@@ -8,8 +8,7 @@ from torch import Tensor
 
 from spectramind.errors import DataError
 from spectramind.posterior import SpectrumPosterior
-
-_NORMAL_MEDIAN = 0.6744897501960817  # median of |z| for a standard normal z
+from spectramind.robust import MAD_TO_SIGMA
 
 
 def fit_temperature(posterior: SpectrumPosterior, depth: Float64[Tensor, "B W"]) -> float:
@@ -35,13 +34,13 @@ def fit_temperature(posterior: SpectrumPosterior, depth: Float64[Tensor, "B W"])
 
 
 def robust_temperature(posterior: SpectrumPosterior, depth: Float64[Tensor, "B W"]) -> float:
-    """Temperature that a few failed planets cannot move: median |z| / 0.6745.
+    """Temperature that a few failed planets cannot move: the robust sigma of z.
 
     Reported beside `fit_temperature`; far below it, a few planets carry the correction.
 
     Source: the normal-consistent median absolute deviation, about zero instead of the median.
     """
-    return float(_normalised(posterior, depth).abs().median()) / _NORMAL_MEDIAN
+    return MAD_TO_SIGMA * float(_normalised(posterior, depth).abs().median())
 
 
 def _normalised(

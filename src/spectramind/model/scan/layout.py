@@ -1,4 +1,4 @@
-"""How the kernels cut the work: steps a chunk, channels a vector, states at once."""
+"""How the kernels cut the work: steps per chunk, channels per vector, states at once."""
 
 from torch import Tensor
 
