@@ -1,6 +1,8 @@
 """The code that a result depends on, held against what Python itself loads."""
 
+import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,32 +11,40 @@ from pathlib import Path
 import pytest
 
 from spectramind.closure import PACKAGE, closure, code_hash
+from spectramind.stages import freshness
 from spectramind.stages.folders import STAGES, module_of
 
+# Each module is loaded as if it were the first: the package forgotten, torch and the like kept.
 LOADED = """
-import json, sys
-import {module}
-files = [m.__file__ for n, m in sys.modules.items() if n.split(".")[0] == "spectramind"]
-print(json.dumps([f for f in files if f]))
+import importlib, json, sys
+loaded = {}
+for module in sys.argv[1:]:
+    own = [name for name in sys.modules if name.split(".")[0] == "spectramind"]
+    for name in own:
+        del sys.modules[name]
+    importlib.import_module(module)
+    own = [m for name, m in sys.modules.items() if name.split(".")[0] == "spectramind"]
+    loaded[module] = [m.__file__ for m in own if m.__file__]
+print(json.dumps(loaded))
 """
 
 
-def run(code, source, *arguments):
-    """What a fresh Python prints that takes the package from `source`."""
+def test_everything_that_python_loads_for_a_stage_is_in_its_closure():
+    modules = [module_of(stage) for stage in STAGES]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={"PYTHONPATH": str(source)},
+        [sys.executable, "-c", LOADED, *modules],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.mark.parametrize("stage", ["fit", "train", "diagnose"])
-def test_everything_that_python_loads_for_a_stage_is_in_its_closure(stage):
-    loaded = run(LOADED.format(module=module_of(stage)), PACKAGE.parent)
-    assert {Path(path) for path in loaded} <= closure(module_of(stage))
+    loaded = json.loads(done.stdout)
+    assert list(loaded) == modules
+    missed = {
+        module: {Path(path) for path in loaded[module]} - closure(module) for module in modules
+    }
+    assert missed == {module: set() for module in modules}
+    assert all(len(paths) > 5 for paths in loaded.values())
 
 
 def test_a_late_import_counts_and_one_for_types_alone_does_not():
@@ -55,25 +65,6 @@ def test_no_such_module():
         closure("spectramind.nowhere")
 
 
-EDITED = """
-import json, sys
-from pathlib import Path
-from spectramind.closure import closure
-from spectramind.stages.folders import STAGES, module_of
-from spectramind.stages.freshness import stage_code
-
-package, changed = Path(sys.argv[1]), {}
-before = {stage: stage_code(stage) for stage in STAGES}
-for path in sorted(package.rglob("*.py")):
-    text = path.read_bytes()
-    path.write_bytes(text + b"# edited\\n")
-    stale = [stage for stage in STAGES if stage_code(stage) != before[stage]]
-    changed[path.relative_to(package).as_posix()] = stale
-    path.write_bytes(text)
-print(json.dumps(changed))
-"""
-
-
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of the package without its weights."""
@@ -82,12 +73,30 @@ def copy(tmp_path_factory):
     return Path(shutil.copytree(PACKAGE, folder, ignore=left_out))
 
 
-def test_an_edited_module_makes_exactly_the_stages_stale_that_import_it(copy):
-    changed = run(EDITED, copy.parent, str(copy))
+def fresh(copy):
+    """The module under test as a fresh Python takes it from the copy, with nothing remembered."""
+    spec = importlib.util.spec_from_file_location("closure_of_the_copy", copy / "closure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert copy == module.PACKAGE
+    return module
+
+
+def test_an_edited_module_makes_exactly_the_stages_stale_that_import_it(copy, monkeypatch):
+    monkeypatch.setattr(freshness, "code_hash", fresh(copy).code_hash)
+    before = {stage: freshness.stage_code(stage) for stage in STAGES}
+    changed = {}
+    for path in sorted(copy.rglob("*.py")):
+        text = path.read_bytes()
+        path.write_bytes(text + b"# edited\n")
+        module = path.relative_to(copy).as_posix()
+        changed[module] = [s for s in STAGES if freshness.stage_code(s) != before[s]]
+        path.write_bytes(text)
     assert len(changed) > 100
-    for module, stale in changed.items():
-        expected = [stage for stage in STAGES if PACKAGE / module in closure(module_of(stage))]
-        assert stale == expected, module
+    assert changed == {
+        module: [stage for stage in STAGES if PACKAGE / module in closure(module_of(stage))]
+        for module in changed
+    }
     assert changed["cli/app.py"] == changed["config.py"] == []
     assert changed["transit/white.py"] == ["fit"]
     assert changed["uq/conformal.py"] == ["calibrate-temp", "predict", "diagnose"]
@@ -96,14 +105,14 @@ def test_an_edited_module_makes_exactly_the_stages_stale_that_import_it(copy):
 
 
 def test_a_module_moved_or_deleted_changes_the_hash(copy):
-    code = "import json; from spectramind.closure import code_hash; "
-    code += "print(json.dumps(code_hash('spectramind.calibrate.chain')))"
-    whole = run(code, copy.parent)
+    name = "spectramind.calibrate.chain"
+    whole = fresh(copy).code_hash(name)
+    assert whole == code_hash(name)
     module = copy / "calibrate" / "cosmic.py"
     moved = module.rename(module.with_name("rays.py"))
-    assert run(code, copy.parent) != whole
+    assert fresh(copy).code_hash(name) != whole
     moved.rename(module)
-    assert run(code, copy.parent) == whole
+    assert fresh(copy).code_hash(name) == whole
 
 
 def test_the_hash_follows_content():

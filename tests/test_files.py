@@ -54,6 +54,26 @@ def test_a_file_that_fails_leaves_the_old_one_and_nothing_beside_it(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_atomic_write_leaves_the_old_file_when_the_new_one_fails(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=r"cannot be written \(No space left on device\)\."):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writing_below_a_file_is_an_error_with_advice(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=r"point runtime\.out at a folder you may write to"):
+        write_atomic(tmp_path / "file" / "below", b"")
+
+
 def test_a_file_has_the_rights_that_the_user_wants(tmp_path):
     before = os.umask(0o027)
     try:

@@ -1,11 +1,14 @@
 """Contracts of the repository: layering, frozen parameters, pipeline file, messages, settings."""
 
 import ast
+import io
 import itertools
 import re
 import subprocess
 import sys
+import tokenize
 import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,31 @@ from spectramind.stages.folders import STAGES, module_of
 from spectramind.stages.freshness import STAGE_KEYS, stage_hash
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "src" / "spectramind").rglob("*.py"))
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in sorted((ROOT / "src" / "spectramind").rglob("*.py"))
+}
+
+
+@pytest.fixture(scope="module")
+def demo() -> Config:
+    return load(["experiment=demo"])
+
+
+@pytest.fixture(scope="module")
+def default() -> Config:
+    return load([])
+
+
+@pytest.fixture(scope="module")
+def dvc() -> dict[str, dict]:
+    """The stages of `dvc.yaml`."""
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def offenders(faults: Callable[[str], Iterator[object]]) -> list[str]:
+    """Every fault that a rule finds in a source file, with the file's name."""
+    return [f"{name}: {fault}" for name, text in SOURCES.items() for fault in faults(text)]
 
 
 def test_imports_point_down():
@@ -32,47 +59,44 @@ def test_imports_point_down():
     assert done.returncode == 0, done.stdout
 
 
-def test_params_file_is_the_frozen_demo():
-    assert (ROOT / "params.yaml").read_text() == load(["experiment=demo"]).frozen()
+def test_params_file_is_the_frozen_demo(demo):
+    assert (ROOT / "params.yaml").read_text() == demo.frozen()
 
 
-def test_dvc_params_are_the_stage_keys():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert tuple(stages) == STAGES
-    for stage, entry in stages.items():
-        assert tuple(entry["params"]) == STAGE_KEYS[stage]
+def test_dvc_params_are_the_stage_keys(dvc):
+    assert {stage: tuple(entry["params"]) for stage, entry in dvc.items()} == STAGE_KEYS
+    assert tuple(dvc) == STAGES
 
 
-def test_dvc_file_is_that_of_the_stages():
-    assert (ROOT / "dvc.yaml").read_text() == pipeline_text(load(["experiment=demo"]))
+def test_dvc_file_is_that_of_the_stages(demo):
+    assert (ROOT / "dvc.yaml").read_text() == pipeline_text(demo)
 
 
-def test_dvc_code_is_the_import_closure_of_each_stage():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for stage, entry in stages.items():
+def test_dvc_code_is_the_import_closure_of_each_stage(dvc):
+    for stage, entry in dvc.items():
         named = [ROOT / dep for dep in entry["deps"] if dep.startswith("src/")]
         files = {path for place in named for path in [place, *place.rglob("*")]}
         code = {path for path in files if path.is_file() and path.parent.name != "__pycache__"}
         assert code == closure(module_of(stage))
 
 
-def test_dvc_outs_are_the_stage_folders():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    out = load(["experiment=demo"]).runtime.out
-    for stage, entry in stages.items():
+def test_dvc_outs_are_the_stage_folders(dvc, demo):
+    for stage, entry in dvc.items():
         (declared,) = entry["outs"]
         path = declared if isinstance(declared, str) else next(iter(declared))
-        assert Path(path) == out / stage
+        assert Path(path) == demo.runtime.out / stage
 
 
-def test_every_result_key_belongs_to_a_stage():
-    tree = load([]).model_dump(mode="json")
+def test_every_result_key_belongs_to_a_stage(default):
     owned = [key for keys in STAGE_KEYS.values() for key in keys]
     free = {"data.name", "data.root"}  # known to the stages by the data hash
-    for leaf in flatten(tree):
-        if leaf.startswith("runtime.") or leaf in free:
-            continue
-        assert any(leaf == key or leaf.startswith(key + ".") for key in owned), leaf
+    nobodys = [
+        leaf
+        for leaf in flatten(default.model_dump(mode="json"))
+        if not leaf.startswith("runtime.") and leaf not in free
+        if not any(leaf == key or leaf.startswith(key + ".") for key in owned)
+    ]
+    assert nobodys == []
 
 
 @pytest.mark.parametrize(
@@ -88,34 +112,36 @@ def test_every_result_key_belongs_to_a_stage():
         ("diagnostics.planets=3", "diagnose"),
     ],
 )
-def test_a_changed_key_changes_exactly_the_hashes_below_it(override, first):
-    before, after = load([]), load([override])
-    changed = [s for s in STAGES if stage_hash(before, s) != stage_hash(after, s)]
+def test_a_changed_key_changes_exactly_the_hashes_below_it(default, override, first):
+    after = load([override])
+    changed = [s for s in STAGES if stage_hash(default, s) != stage_hash(after, s)]
     if first == "simulate":
         assert changed == ["simulate"]  # the data hash tells the others
     else:
         assert changed == list(STAGES[STAGES.index(first) :])
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        "runtime.workers=1",
-        "runtime.out=elsewhere",
-        "runtime.device=cpu",
-        "runtime.logger=none",
-        "data.root=elsewhere",
-        "calibration.cache=false",
-    ],
-)
-def test_how_and_where_to_run_enters_no_hash(override):
-    before, after = load([]), load([override])
-    assert [stage_hash(before, s) for s in STAGES] == [stage_hash(after, s) for s in STAGES]
+def test_how_and_where_to_run_enters_no_hash(default):
+    elsewhere = load(
+        [
+            "runtime.workers=1",
+            "runtime.out=elsewhere",
+            "runtime.device=cpu",
+            "runtime.logger=none",
+            "data.root=elsewhere",
+            "calibration.cache=false",
+        ]
+    )
+    changed = [s for s in STAGES if stage_hash(default, s) != stage_hash(elsewhere, s)]
+    assert changed == []
 
 
 def test_every_yaml_group_composes():
-    for path in sorted(configs_folder().glob("*/*.yaml")):
-        assert isinstance(load([f"{path.parent.name}={path.stem}"]), Config)
+    groups = [folder for folder in sorted(configs_folder().iterdir()) if folder.is_dir()]
+    files = [[f"{group.name}={path.stem}" for path in group.glob("*.yaml")] for group in groups]
+    assert all(files)
+    for choices in itertools.zip_longest(*files):  # one file of each group at a time
+        assert isinstance(load([choice for choice in choices if choice]), Config)
 
 
 def _is_settings(annotation: object) -> bool:
@@ -144,7 +170,7 @@ def _fields(model: type[Settings]) -> set[str]:
 
 
 def test_every_setting_is_read_somewhere():
-    text = "\n".join(path.read_text() for path in SOURCES)
+    text = "\n".join(SOURCES.values())
     reads = set(re.findall(r"\.([a-z_0-9]+)", text))
     for validated in re.findall(r"@field_validator\(([^)]*)\)", text):
         reads |= set(re.findall(r'"([a-z_0-9]+)"', validated))
@@ -161,55 +187,51 @@ def _settings_classes(model: type[Settings]) -> set[type[Settings]]:
 
 
 def test_settings_have_no_second_defaults():
-    for model in _settings_classes(Config):
-        for name, field in model.model_fields.items():
-            assert field.is_required(), f"{model.__name__}.{name}"
+    defaults = [
+        f"{model.__name__}.{name}"
+        for model in _settings_classes(Config)
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    ]
+    assert defaults == []
 
 
-def _seams(tree: ast.AST) -> list[int]:
-    """Lines where implicitly joined literals touch without a blank, or a raise makes a tuple."""
-    faults = []
-    for node in ast.walk(tree):
+def _raises_with_a_tuple(text: str) -> Iterator[int]:
+    """Lines of errors that got their sentence in several arguments."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            if not ast.unparse(node.exc.func).endswith("Error"):
-                continue
             strings = [a for a in node.exc.args if isinstance(a, ast.Constant | ast.JoinedStr)]
-            if len(strings) > 1:
-                faults.append(node.lineno)
-    return faults
+            if ast.unparse(node.exc.func).endswith("Error") and len(strings) > 1:
+                yield node.lineno
 
 
-def _joined_without_blank(path: Path) -> list[int]:
-    import io
-    import tokenize
-
-    faults = []
-    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+def _joined_without_blank(text: str) -> Iterator[int]:
+    """Lines of strings that continue those above without a blank between the words."""
     skip = {tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT}
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     solid = [token for token in tokens if token.type not in skip]
     for left, right in itertools.pairwise(solid):
         if left.type == right.type == tokenize.STRING and left.end[0] != right.start[0]:
             before = left.string.rstrip("\"'")[-1:]
             after = right.string.lstrip("rbfRBF").lstrip("\"'")[:1]
             if before.isalnum() and after.isalnum():
-                faults.append(right.start[0])
-    return faults
+                yield right.start[0]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_messages_have_no_broken_seams(path):
-    assert _seams(ast.parse(path.read_text())) == []
-    assert _joined_without_blank(path) == []
+def test_messages_have_no_broken_seams():
+    assert offenders(_raises_with_a_tuple) == []
+    assert offenders(_joined_without_blank) == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_nothing_is_unpickled_or_evaluated(path):
-    calls = {
-        ast.unparse(node.func)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-    }
-    assert not calls & {"pickle.load", "pickle.loads", "torch.load", "eval", "exec", "yaml.load"}
+def _unsafe_calls(text: str) -> Iterator[str]:
+    unsafe = {"pickle.load", "pickle.loads", "torch.load", "eval", "exec", "yaml.load"}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in unsafe:
+            yield f"{node.lineno}: {ast.unparse(node.func)}"
+
+
+def test_nothing_is_unpickled_or_evaluated():
+    assert offenders(_unsafe_calls) == []
 
 
 KERNELS = (
@@ -256,5 +278,5 @@ def test_the_count_of_parameters_sees_all_kinds():
 
 
 def test_files_stay_readable():
-    long = {path.name: n for path in SOURCES if (n := len(path.read_text().splitlines())) > 450}
+    long = {name: n for name, text in SOURCES.items() if (n := len(text.splitlines())) > 450}
     assert long == {}

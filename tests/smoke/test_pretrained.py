@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 from tiny_run import TINY, spectramind
 
 from spectramind.archive.submission import read_spectra
-from spectramind.stages.folders import PRETRAINED, prior_file, run_folder
+from spectramind.stages.fit import prior_file
+from spectramind.stages.folders import PRETRAINED, run_folder
 from spectramind.training.folds import read_folds
 from spectramind.transit.priors import read_priors
 from spectramind.transit.store import read_fits
@@ -46,7 +47,7 @@ def test_every_part_says_where_it_comes_from(shipped):
 
 
 def test_spectra_from_a_new_archive_at_once(copy):
-    """Twelve planets, ten labels: too few to learn anything from, so all of it is borrowed."""
+    """Eight planets, six labels: too few to learn anything from, so all of it is borrowed."""
     shutil.rmtree(copy / "artefacts/train")
     done = spectramind(copy, "predict", *TINY, "weights=pretrained", "prior=pretrained")
     assert "train: missing" not in done.stderr
@@ -62,7 +63,7 @@ def test_spectra_from_a_new_archive_at_once(copy):
 def test_their_temperature_holds_for_an_ensemble_alone(copy):
     words = ("weights=pretrained", "prior=pretrained", "uq.epistemic=mc_dropout")
     done = spectramind(copy, "predict", *TINY, *words, check=False)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "uq.epistemic=mc_dropout: the temperature of weights=pretrained was" in done.stderr
 
 

@@ -3,20 +3,35 @@
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
-from tiny_run import TINY, run_tiny, spectramind
+from tiny_run import TINY, run_tiny, spectramind, spectramind_process
 
 from spectramind.stages.folders import STAGES
 
+SUBMISSION = "artefacts/predict/submission.csv"
 PRODUCTS = (
     "predict/submission.csv",
     "predict/intervals.parquet",
     "train/oof.parquet",
     "train/calibration.parquet",
 )
+
+
+# Without frames, and with a prior over spectra learned from as few labels as it can be.
+LIGHT_CURVES = (
+    "data.level=lightcurves",
+    "simulate.train_planets=10",
+    "transit.spectrum.fewest_labels=10",
+)
+
+
+@pytest.fixture(scope="module")
+def light_curves(tmp_path_factory) -> Path:
+    return run_tiny(tmp_path_factory.mktemp("light_curves"), LIGHT_CURVES)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -30,9 +45,22 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def test_same_seed_gives_the_same_bytes(finished, tmp_path):
-    again = _hashes(run_tiny(tmp_path, ["runtime.workers=2"]))
+    """In a process of its own, which hands its planets to others."""
+    done = spectramind_process(tmp_path, "run", *TINY, "runtime.workers=2")
+    assert done.returncode == 0, done.stderr
+    again = _hashes(tmp_path)
     assert again == _hashes(finished)
     assert len(again) > len(PRODUCTS) + 10
+
+
+def test_the_installed_program_says_what_is_wrong_and_ends_with_its_code(tmp_path):
+    program = [str(Path(sys.executable).with_name("spectramind"))]
+    done = spectramind_process(tmp_path, "config", "validate", "training.lrr=1", program=program)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: training.lrr: no such key. Did you mean training.lr?\n"
+    (event,) = (tmp_path / "v50_debug_log.jsonl").read_text().splitlines()
+    assert json.loads(event)["arguments"] == ["config", "validate", "training.lrr=1"]
 
 
 def test_every_stage_leaves_its_provenance(finished):
@@ -46,10 +74,9 @@ def test_every_stage_leaves_its_provenance(finished):
 
 
 def test_submission_is_valid_and_scored(finished):
-    submission = "artefacts/predict/submission.csv"
     sample = "artefacts/simulate/sample_submission.csv"
-    spectramind(finished, "submission", "validate", submission, "--sample", sample)
-    report = json.loads(spectramind(finished, "score", submission, *TINY, "--json").stdout)
+    spectramind(finished, "submission", "validate", SUBMISSION, "--sample", sample)
+    report = json.loads(spectramind(finished, "score", SUBMISSION, *TINY, "--json").stdout)
     diagnosed = json.loads((finished / "artefacts/diagnose-metrics.json").read_text())
     assert report["score"] == pytest.approx(diagnosed["score"], abs=1e-9)
     assert report["planets"] == 2
@@ -58,10 +85,8 @@ def test_submission_is_valid_and_scored(finished):
 def test_fresh_stages_are_not_run_again(copy):
     done = spectramind(copy, "predict", *TINY)
     assert "running it first" not in done.stderr
-    stale = spectramind(copy, "predict", *TINY, "transit.bin_s=240")
-    for stage in ("fit", "train", "calibrate-temp"):
-        assert f"{stage}: missing or stale, running it first" in stale.stderr
-    assert "calibrate: missing" not in stale.stderr
+    plan = spectramind(copy, "predict", *TINY, "transit.bin_s=240", "--dry-run")
+    assert json.loads(plan.stdout)["runs_first"] == ["fit", "train", "calibrate-temp"]
 
 
 def test_a_second_run_computes_nothing(copy):
@@ -80,50 +105,52 @@ def test_a_second_run_computes_nothing(copy):
     assert changed.stderr.count(": up to date, ") == 4  # those before calibrate-temp
 
 
-def test_the_network_of_another_run_predicts_without_training(copy, tmp_path):
+def test_the_network_of_another_run_predicts_without_training(copy, light_curves, tmp_path):
     """Its calibration comes along; training settings of this run no longer matter."""
     bare = spectramind(copy, "predict", *TINY, "weights=artefacts", check=False)
-    assert bare.returncode == 2
+    assert bare.exit_code == 2
     assert "too few labels to learn a prior over spectra" in bare.stderr
-    words = (*TINY, "transit.spectrum.fewest_labels=10")
-    spectramind(copy, "predict", *words)
-    submission = copy / "artefacts/predict/submission.csv"
-    own = submission.read_bytes()
+    run = shutil.copytree(light_curves, tmp_path / "again")
+    own = (run / SUBMISSION).read_bytes()
     for stage in ("train", "calibrate-temp"):
-        shutil.move(copy / "artefacts" / stage, tmp_path / "other" / stage)
-    other = f"weights={tmp_path / 'other'}"
-    done = spectramind(copy, "predict", *words, other, "training.lr=2e-3")
+        shutil.move(run / "artefacts" / stage, tmp_path / "other" / stage)
+    words = (*TINY, *LIGHT_CURVES, "training.lr=2e-3")
+    done = spectramind(run, "predict", *words, f"weights={tmp_path / 'other'}")
     assert "running it first" not in done.stderr
-    assert submission.read_bytes() == own
-    nowhere = spectramind(copy, "predict", *words, "weights=nowhere", check=False)
-    assert nowhere.returncode == 1
+    assert (run / SUBMISSION).read_bytes() == own
+    nowhere = spectramind(run, "predict", *words, "weights=nowhere", check=False)
+    assert nowhere.exit_code == 1
     assert "nowhere/train: there is no finished training run in it" in nowhere.stderr
 
 
 def test_other_atmospheres_without_a_prior_to_see_them_through_are_refused(copy):
     done = spectramind(copy, "train", *TINY, "training.reobserved=2", check=False)
-    assert done.returncode == 2
-    assert "training.reobserved=2: none of 10 training planets can be observed" in done.stderr
+    assert done.exit_code == 2
+    assert "training.reobserved=2: none of 6 training planets can be observed" in done.stderr
 
 
 def test_six_lines_of_the_mission(copy):
     for stage in ("calibrate", "fit", "train", "calibrate-temp", "predict", "diagnose"):
         shutil.rmtree(copy / "artefacts" / stage)
-    lines = [
-        "calibrate data=sim calibration.cache=true",
-        "train model=v50 training=default",
-        "predict model=v50 uq.corel=true --out-csv outputs/submission.csv",
-        "calibrate-temp uq.temp_scale=true",
-        "diagnose dashboard diagnostics=dashboard",
-        "train -m training.lr=1e-4,2e-4 uq.epistemic=ensemble,mc_dropout",
+    said = [
+        spectramind(copy, *line.split(), *TINY).stderr
+        for line in (
+            "calibrate data=sim calibration.cache=true",
+            "train model=v50 training=default",
+            "predict model=v50 uq.corel=true --out-csv outputs/submission.csv",
+            "calibrate-temp uq.temp_scale=true",
+            "diagnose dashboard diagnostics=dashboard",
+        )
     ]
-    for line in lines:
-        done = spectramind(copy, *line.split(), *TINY)
-        if "corel" in line:
-            assert "relational" in done.stderr
+    assert ["running it first" in lines for lines in said] == [False, True, True, False, True]
+    assert "fit: missing or stale, running it first" in said[1]
+    assert "relational" in said[2]
     assert (copy / "outputs/submission.csv").is_file()
     assert json.loads((copy / "outputs/submission.csv.json").read_text())["stage"] == "predict"
     assert (copy / "artefacts/diagnose/dashboard.html").is_file()
+    sweep = "train -m training.lr=1e-4,2e-4 uq.epistemic=ensemble,mc_dropout"
+    done = spectramind_process(copy, *sweep.split(), *TINY)
+    assert done.returncode == 0, done.stderr
     ranks = [row.split() for row in done.stdout.splitlines() if "training.lr=" in row]
     scores = [float(row[2]) for row in ranks]
     assert len(ranks) == 4
@@ -135,7 +162,7 @@ def test_six_lines_of_the_mission(copy):
 def test_frozen_parameters_demand_the_stages_before(copy):
     spectramind(copy, "config", "freeze", *TINY, "transit.bin_s=300")
     done = spectramind(copy, "train", "--params", "params.yaml", check=False)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "Run `spectramind fit` with the same settings first." in done.stderr
 
 
@@ -160,25 +187,24 @@ def test_damaged_and_unlabelled_planets_do_not_stop_the_others(copy):
     done = spectramind(copy, "predict", *TINY)
     assert f"test planet {bad.name}" in done.stderr
     assert f"train planet {unlabelled.split(',')[0]}: has no label" in done.stderr
-    table = pl.read_csv(copy / "artefacts/predict/submission.csv")
+    table = pl.read_csv(copy / SUBMISSION)
     assert int(bad.name) in table["planet_id"].to_list()
     spectramind(copy, "diagnose", "dashboard", *TINY)
-    submission = "artefacts/predict/submission.csv"
-    scored = json.loads(spectramind(copy, "score", submission, *TINY, "--json").stdout)
+    scored = json.loads(spectramind(copy, "score", SUBMISSION, *TINY, "--json").stdout)
     diagnosed = json.loads((copy / "artefacts/diagnose-metrics.json").read_text())
     assert diagnosed["score"] == pytest.approx(scored["score"], abs=1e-9)
     assert diagnosed["planets"] == scored["planets"] == 2
-    rows = (copy / submission).read_text().splitlines()
+    rows = (copy / SUBMISSION).read_text().splitlines()
     (copy / "partial.csv").write_text("\n".join(rows[:-1]) + "\n")
     partial = spectramind(copy, "score", "partial.csv", *TINY, check=False)
-    assert partial.returncode == 1
+    assert partial.exit_code == 1
     assert "lacks 1 planets of" in partial.stderr
     strict = spectramind(copy, "calibrate", *TINY, "--strict", check=False)
-    assert strict.returncode == 1
+    assert strict.exit_code == 1
     assert bad.name in strict.stderr
 
 
-def test_light_curve_level_needs_no_frames(tmp_path):
-    run_tiny(tmp_path, ["data.level=lightcurves"])
-    assert not list(tmp_path.rglob("*_signal_*.parquet"))
-    assert json.loads((tmp_path / "artefacts/diagnose-metrics.json").read_text())["planets"] == 2
+def test_light_curve_level_needs_no_frames(light_curves):
+    assert not list(light_curves.rglob("*_signal_*.parquet"))
+    metrics = json.loads((light_curves / "artefacts/diagnose-metrics.json").read_text())
+    assert metrics["planets"] == 2

@@ -1,41 +1,67 @@
 """A run of every stage small enough for a test."""
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import torch
+from typer.testing import CliRunner, Result
+
+from spectramind.cli.app import app
+from spectramind.stages.freshness import forget_data_hash
 
 # Differences from the demo that make every stage run in seconds; not a measure of anything.
 TINY = (
     "experiment=demo",
-    "simulate.train_planets=10",
+    "simulate.train_planets=6",
     "simulate.test_planets=2",
     "simulate.cadence_factor=225",
     "training.folds=2",
     "training.epochs=2",
     "training.reobserved=0",
-    "training.calibration_fraction=0.3",
+    "training.calibration_fraction=0.34",
     "uq.levels=[0.5]",
     "runtime.workers=1",
 )
 
 
-def spectramind(folder: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def spectramind(folder: Path, *words: str, check: bool = True) -> Result:
+    """Run a command line in a folder, within this process.
+
+    `spectramind_process` does the same from outside; it costs some seconds of imports.
+    """
+    forget_data_hash()  # of an archive that lay below the same relative path in another folder
+    with contextlib.chdir(folder), _one_thread():
+        done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert not check or done.exit_code == 0, done.stderr
+    return done
+
+
+def spectramind_process(
+    folder: Path, *words: str, program: Sequence[str] = (sys.executable, "-m", "spectramind")
+) -> subprocess.CompletedProcess[str]:
     """Run a command line in a folder, as a user does."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "spectramind", *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
+    return subprocess.run(
+        [*program, *words], cwd=folder, env=environment, capture_output=True, text=True
     )
-    assert not check or done.returncode == 0, done.stderr
-    return done
 
 
 def run_tiny(folder: Path, overrides: Sequence[str] = ()) -> Path:
     """All stages in `folder`."""
     spectramind(folder, "run", *TINY, *overrides)
     return folder
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums as `spectramind_process` has them, for the number of threads changes last digits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
