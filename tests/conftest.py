@@ -1,9 +1,17 @@
-"""Fixtures shared by all tests: seeded generators and a clean working folder for logs."""
+"""Fixtures shared by all tests: seeded generators, and one thread for linear algebra."""
 
+import os
 import random
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
+
+# Threads of OpenBLAS wait by spinning: beside another worker of the tests that costs several
+# times the CPU time of the work itself. The plugins have loaded numpy by now; torch, scipy and
+# processes that a test starts read the variable.
+threadpool_limits(1, "blas")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)

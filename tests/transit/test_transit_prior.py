@@ -54,10 +54,10 @@ def _likelihood(rng, prior, scale, *, sigma=(2e-4, 1e-4)):
     """A spectrum of the prior measured with correlated errors; its information and vector."""
     alpha = np.exp(prior.log_amplitude(scale) + prior.amplitude[2] * rng.normal())
     mean, covariance = _dense(prior, alpha)
-    spectrum = rng.multivariate_normal(mean, covariance)
+    spectrum = rng.multivariate_normal(mean, covariance, method="cholesky")
     error = np.diag(rng.uniform(*sorted(sigma), W) ** 2) + 2e-9  # a common error of 45 ppm
     information = np.linalg.inv(error)
-    measured = rng.multivariate_normal(spectrum, error)
+    measured = rng.multivariate_normal(spectrum, error, method="cholesky")
     return spectrum, information, information @ measured
 
 
@@ -155,7 +155,7 @@ def _labels(rng, prior, count):
     spectra = []
     for own in scale:
         alpha = np.exp(prior.log_amplitude(own) + prior.amplitude[2] * rng.normal())
-        spectra.append(rng.multivariate_normal(*_dense(prior, alpha)))
+        spectra.append(rng.multivariate_normal(*_dense(prior, alpha), method="cholesky"))
     return np.array(spectra), scale
 
 

@@ -1,13 +1,11 @@
 """A run of every stage small enough for a test."""
 
 import contextlib
-import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from typer.testing import CliRunner, Result
 
 from spectramind.cli.app import app
@@ -34,7 +32,7 @@ def spectramind(folder: Path, *words: str, check: bool = True) -> Result:
     `spectramind_process` does the same from outside; it costs some seconds of imports.
     """
     forget_data_hash()  # of an archive that lay below the same relative path in another folder
-    with contextlib.chdir(folder), _one_thread():
+    with contextlib.chdir(folder):
         done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert not check or done.exit_code == 0, done.stderr
     return done
@@ -44,24 +42,10 @@ def spectramind_process(
     folder: Path, *words: str, program: Sequence[str] = (sys.executable, "-m", "spectramind")
 ) -> subprocess.CompletedProcess[str]:
     """Run a command line in a folder, as a user does."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*program, *words], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    return subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True)
 
 
 def run_tiny(folder: Path, overrides: Sequence[str] = ()) -> Path:
     """All stages in `folder`."""
     spectramind(folder, "run", *TINY, *overrides)
     return folder
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums as `spectramind_process` has them, for the number of threads changes last digits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
