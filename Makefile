@@ -30,7 +30,7 @@ demo: install
 	$(BIN)/python -m spectramind run experiment=demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --jaxtyping-packages=spectramind,beartype.beartype
+	$(BIN)/python -m pytest -n 2 --dist worksteal --jaxtyping-packages=spectramind,beartype.beartype
 
 slow: install
 	$(BIN)/python -m pytest -m slow --jaxtyping-packages=spectramind,beartype.beartype

@@ -46,13 +46,21 @@ def test_every_part_says_where_it_comes_from(shipped):
         assert provenance["git_dirty"] is False, path
 
 
-def test_spectra_from_a_new_archive_at_once(copy):
+@pytest.fixture(scope="module")
+def borrowed(finished, tmp_path_factory) -> Path:
     """Eight planets, six labels: too few to learn anything from, so all of it is borrowed."""
-    shutil.rmtree(copy / "artefacts/train")
-    done = spectramind(copy, "predict", *TINY, "weights=pretrained", "prior=pretrained")
+    run = tmp_path_factory.mktemp("borrowed") / "run"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "artefacts/train")
+    done = spectramind(run, "predict", *TINY, "weights=pretrained", "prior=pretrained")
+    assert "fit: missing or stale, running it first" in done.stderr
     assert "train: missing" not in done.stderr
-    planets, spectra = read_spectra(copy / "artefacts/predict/spectra.parquet")
-    fits = read_fits(copy / "artefacts/fit", "test")
+    return run
+
+
+def test_spectra_from_a_new_archive_at_once(borrowed):
+    planets, spectra = read_spectra(borrowed / "artefacts/predict/spectra.parquet")
+    fits = read_fits(borrowed / "artefacts/fit", "test")
     assert planets.tolist() == sorted(fits)
     fitted = np.stack([fits[planet].depth for planet in planets])
     sigma = np.stack([fits[planet].sigma for planet in planets])
@@ -60,19 +68,21 @@ def test_spectra_from_a_new_archive_at_once(copy):
     assert 0.01 < moved.mean() < 3.0  # the network has its say, and no more than that
 
 
-def test_their_temperature_holds_for_an_ensemble_alone(copy):
+def test_their_temperature_holds_for_an_ensemble_alone(borrowed, tmp_path):
+    run = shutil.copytree(borrowed, tmp_path / "run")
     words = ("weights=pretrained", "prior=pretrained", "uq.epistemic=mc_dropout")
-    done = spectramind(copy, "predict", *TINY, *words, check=False)
+    done = spectramind(run, "predict", *TINY, *words, check=False)
     assert done.exit_code == 2
     assert "uq.epistemic=mc_dropout: the temperature of weights=pretrained was" in done.stderr
 
 
-def test_training_goes_on_from_them(shipped, copy):
+def test_training_goes_on_from_them(shipped, borrowed, tmp_path):
     """At a rate of next to nothing the weights stay what they were."""
+    run = shutil.copytree(borrowed, tmp_path / "run")
     words = ("prior=pretrained", "training.start=pretrained", "training.lr=1e-9")
-    spectramind(copy, "train", *TINY, *words)
+    spectramind(run, "train", *TINY, *words)
     for member in ("fold0_seed0", "fold1_seed0"):
         begun = load_file(shipped / f"train/members/{member}.safetensors")
-        ended = load_file(copy / f"artefacts/train/members/{member}.safetensors")
+        ended = load_file(run / f"artefacts/train/members/{member}.safetensors")
         for name, weights in begun.items():
             np.testing.assert_allclose(ended[name], weights, rtol=0.0, atol=1e-6, err_msg=name)
