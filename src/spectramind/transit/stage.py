@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ _UNSOLVABLE = (np.linalg.LinAlgError, torch.linalg.LinAlgError)  # pyright: igno
 Labels = Mapping[int, Float64[np.ndarray, " 283"]]
 
 
+@runtime_checkable
 class LightCurveSource(Protocol):
     """Where light curves come from; goes to the workers."""
 
