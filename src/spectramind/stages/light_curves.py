@@ -40,12 +40,12 @@ class ForeignCurves:
 
     archive: "ForeignArchive"
 
-    def curves(self, _split: str, planet_id: int) -> list[LightCurves]:
+    def curves(self, split: str, planet_id: int) -> list[LightCurves]:  # noqa: ARG002
         """Light curves of the visits of a planet."""
         visits = self.archive.visits(planet_id)
         return [self.archive.light_curves(planet_id, visit) for visit in visits]
 
-    def origin(self, _split: str, planet_id: int) -> str:
+    def origin(self, split: str, planet_id: int) -> str:  # noqa: ARG002
         """Hash of the files of a planet."""
         return self.archive.content_hash(planet_id)
 
