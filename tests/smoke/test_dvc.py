@@ -29,8 +29,8 @@ def workspace(tmp_path) -> Path:
     return tmp_path
 
 
-def _repro(folder: Path, *overrides: str) -> list[str]:
-    """Stages that `dvc repro` runs after freezing this configuration."""
+def _repro(folder: Path, *overrides: str, stage: str = "diagnose") -> list[str]:
+    """Stages that `dvc repro` runs up to one, after freezing this configuration."""
     config = load([*TINY, "data.level=lightcurves", *overrides])
     (folder / "params.yaml").write_text(config.frozen())
     binaries = Path(sys.executable).parent
@@ -38,14 +38,21 @@ def _repro(folder: Path, *overrides: str) -> list[str]:
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
     }
-    done = subprocess.run(
-        [binaries / "dvc", "repro"], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    words = [binaries / "dvc", "repro", stage]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return re.findall(r"Running stage '([^']+)'", done.stdout)
 
 
 def test_repro_runs_what_a_key_changes_and_nothing_else(workspace):
+    """Up to the fit: every stage is a process, and the others take longer to load."""
+    assert _repro(workspace, stage="fit") == ["simulate", "calibrate", "fit"]
+    assert _repro(workspace, "runtime.workers=2", stage="fit") == []
+    assert _repro(workspace, "transit.bin_s=240", stage="fit") == ["fit"]
+
+
+@pytest.mark.slow
+def test_repro_runs_every_stage_and_those_below_a_key_again(workspace):
     assert _repro(workspace) == list(STAGES)
     assert _repro(workspace, "runtime.workers=2") == []
     assert _repro(workspace, "uq.corel=true") == ["predict", "diagnose"]

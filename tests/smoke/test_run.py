@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from tiny_run import TINY, run_tiny, spectramind, spectramind_process
 
-from spectramind.stages.folders import STAGES
+from spectramind.stages.folders import STAGES, command_of
 
 SUBMISSION = "artefacts/predict/submission.csv"
 PRODUCTS = (
@@ -164,6 +164,15 @@ def test_frozen_parameters_demand_the_stages_before(copy):
     done = spectramind(copy, "train", "--params", "params.yaml", check=False)
     assert done.exit_code == 1
     assert "Run `spectramind fit` with the same settings first." in done.stderr
+
+
+def test_every_stage_runs_from_frozen_parameters(light_curves, tmp_path):
+    """As the pipeline calls them, over what is there already."""
+    run = shutil.copytree(light_curves, tmp_path / "run")
+    spectramind(run, "config", "freeze", *TINY, *LIGHT_CURVES)
+    for stage in STAGES:
+        spectramind(run, *command_of(stage).split(), "--params", "params.yaml")
+    assert (run / SUBMISSION).read_bytes() == (light_curves / SUBMISSION).read_bytes()
 
 
 def test_dry_run_writes_nothing(copy):
