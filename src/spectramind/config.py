@@ -133,7 +133,10 @@ def load_params(path: Path) -> Config:
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML ({str(error).splitlines()[0]}).") from error
-    return validate(values)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _bad_params(path, error) from error
 
 
 def validate(values: object) -> Config:
@@ -145,8 +148,7 @@ def validate(values: object) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        sentences = [_sentence(detail) for detail in error.errors(include_url=False)]
-        raise ConfigError("\n".join(sentences)) from error
+        raise ConfigError(_sentences(error)) from error
 
 
 def dump(config: Config) -> dict[str, Any]:
@@ -197,12 +199,42 @@ def _package(path: Path, text: str) -> str:
     return first.removeprefix(_PACKAGE) if first.startswith(_PACKAGE) else path.parent.name
 
 
+def _bad_params(path: Path, error: ValidationError) -> ConfigError:
+    """A frozen file has all keys of the version that wrote it; nobody mends them one by one."""
+    wrong: dict[str, list[str]] = {"extra_forbidden": [], "missing": [], "model_type": []}
+    for detail in error.errors(include_url=False):
+        wrong.get(detail["type"], []).append(_key(detail))
+    if not any(wrong.values()):
+        return ConfigError(_sentences(error))
+    strange, lost, other = (", ".join(keys[:3]) for keys in wrong.values())
+    found = [
+        *([f"there is no key {strange}"] if strange else []),
+        *([f"{lost} has no value"] if lost else []),
+        *([f"{other or 'it'} is no section"] if wrong["model_type"] else []),
+    ]
+    return ConfigError(
+        f"{path}: is not of this version's layout: {'; '.join(found)}. Write it anew with: "
+        f"spectramind config freeze -o {path} (and the KEY=VALUE that it was written with)."
+    )
+
+
+def _sentences(error: ValidationError) -> str:
+    return "\n".join(_sentence(detail) for detail in error.errors(include_url=False))
+
+
+def _key(detail: ErrorDetails) -> str:
+    return ".".join(str(part) for part in detail["loc"])
+
+
 def _sentence(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
+    key = _key(detail)
     if detail["type"] == "extra_forbidden":
         return f"{key}: no such key.{_nearest(key)}"
     if detail["type"] == "missing":
         return f"{key}: has no value. Give one with {key}=VALUE."
     got = json.dumps(detail["input"], default=str)
+    expected = detail.get("ctx", {}).get("expected", "")
+    if detail["type"] == "literal_error" and " or " not in expected:
+        return f"{key}: got {got}; this version has {expected} alone. Leave the key out."
     message = detail["msg"].removeprefix("Value error, ")
     return f"{key}: got {got}; {message[0].lower()}{message[1:]}."

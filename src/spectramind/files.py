@@ -106,9 +106,9 @@ def write_parquet(path: Path, table: "pl.DataFrame", **layout: Any) -> None:  # 
 
 
 def write_tensors(
-    path: Path, tensors: "Mapping[str, np.ndarray]", facts: Mapping[str, Any]
+    path: Path, tensors: "Mapping[str, np.ndarray]", facts: Mapping[str, Any] | None
 ) -> str:
-    """Write arrays as safetensors, with facts as JSON in the metadata, atomically.
+    """Write arrays as safetensors, facts if any as JSON in the metadata, atomically.
 
     Returns:
         SHA-256 of the file.
@@ -121,19 +121,19 @@ def write_tensors(
     return hashlib.sha256(content).hexdigest()
 
 
-def tensor_bytes(tensors: "Mapping[str, np.ndarray]", facts: Mapping[str, Any]) -> bytes:
+def tensor_bytes(tensors: "Mapping[str, np.ndarray]", facts: Mapping[str, Any] | None) -> bytes:
     """The bytes of a safetensors file: the same for the same arrays and facts."""
     import numpy as np
     from safetensors.numpy import save
 
-    metadata = {_FACTS: json.dumps(facts, sort_keys=True)} if facts else None
+    metadata = {_FACTS: json.dumps(facts, sort_keys=True)} if facts is not None else None
     return save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
 
 
 def read_tensors(
     path: Path, *, arrays: bool = True
-) -> "tuple[dict[str, Any], dict[str, np.ndarray]]":
-    """Facts and, if wanted, arrays of a safetensors file; no facts where it has none of ours.
+) -> "tuple[dict[str, Any] | None, dict[str, np.ndarray]]":
+    """Facts and, if wanted, arrays of a safetensors file; None where it has no facts of ours.
 
     Raises:
         OSError: If the file cannot be read.
@@ -146,7 +146,7 @@ def read_tensors(
         metadata = file.metadata() or {}
         names = file.keys() if arrays else ()
         tensors = {name: file.get_tensor(name) for name in names}
-    return json.loads(metadata.get(_FACTS, "{}")), tensors
+    return json.loads(metadata[_FACTS]) if _FACTS in metadata else None, tensors
 
 
 def append(path: Path, line: str, *, header: str) -> None:

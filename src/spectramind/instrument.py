@@ -6,9 +6,11 @@ simulator writes.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the settings need these facts, and numpy takes long to load
+    import numpy as np
+    from numpy.typing import NDArray
 
 WAVELENGTHS = 283  # scored wavelengths: FGS1 first, then AIRS-CH0 with increasing wavelength
 FGS1_WAVELENGTH_UM = 0.7
@@ -61,25 +63,29 @@ AIRS = Channel("AIRS-CH0", rows=32, columns=356, cadence_s=4.8, read_s=(0.1, 4.6
 CHANNELS = (FGS1, AIRS)
 
 
-def detector_wavelength_um() -> NDArray[np.float64]:
+def detector_wavelength_um() -> "NDArray[np.float64]":
     """Wavelength of each AIRS-CH0 column, shape (356,), decreasing [um]."""
+    import numpy as np
+
     column = np.arange(AIRS.columns, dtype=np.float64)
     c0, c1, c2 = _DISPERSION_UM
     return c0 + c1 * column + c2 * column**2
 
 
-def wavelength_um() -> NDArray[np.float64]:
+def wavelength_um() -> "NDArray[np.float64]":
     """Scored wavelengths, shape (283,): FGS1, then AIRS-CH0 increasing [um]."""
+    import numpy as np
+
     return np.concatenate([[FGS1_WAVELENGTH_UM], to_scored(detector_wavelength_um())])
 
 
-def airs_edges_um() -> NDArray[np.float64]:
+def airs_edges_um() -> "NDArray[np.float64]":
     """Edges of the 282 scored AIRS-CH0 bins, shape (283,): midway between columns [um]."""
     column = detector_wavelength_um()
     between = 0.5 * (column[1:] + column[:-1])
     return between[SCORED_COLUMNS.start - 1 : SCORED_COLUMNS.stop][::-1]
 
 
-def to_scored(detector_columns: NDArray) -> NDArray:
+def to_scored(detector_columns: "NDArray") -> "NDArray":
     """Crop the last axis (356 detector columns) to the 282 scored ones, wavelength increasing."""
     return detector_columns[..., SCORED_COLUMNS][..., ::-1]

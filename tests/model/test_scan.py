@@ -202,9 +202,8 @@ def test_gpu_without_triton_says_what_to_install(monkeypatch):
     with pytest.raises(ConfigError) as raised:
         op._scan_cuda(*detached(inputs(3)))
     assert str(raised.value) == (
-        "selective scan: the tensors are on a GPU and the package triton, whose kernels run "
-        "there, is not installed. Run pip install 'spectramind[triton]' or set "
-        "runtime.device=cpu."
+        "selective scan on a GPU: the package triton is not installed. Run pip install "
+        "'spectramind[triton]', or set runtime.device=cpu."
     )
 
 

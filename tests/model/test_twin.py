@@ -205,7 +205,7 @@ def test_says_how_to_install_what_the_twin_needs(monkeypatch):
     monkeypatch.delitem(sys.modules, "spectramind.model.twin")
     with pytest.raises(
         ConfigError,
-        match=r"the graph need torch_geometric, which is not installed\. "
-        r"Install it with: pip install 'spectramind\[explain\]'",
+        match=r"^explainers of the graph: the package torch_geometric is not installed\. "
+        r"Run pip install 'spectramind\[explain\]'\.$",
     ):
         importlib.import_module("spectramind.model.twin")

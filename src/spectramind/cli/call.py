@@ -50,16 +50,13 @@ class Call:
     def load_config(self, overrides: Sequence[str], params: Path | None = None) -> "Config":
         """Compose from overrides, or read the frozen file; never both."""
         from spectramind.config import load, load_params
-        from spectramind.training.device import resolve_device
 
         if params is not None and overrides:
             raise ConfigError(
                 f"--params {params}: cannot be combined with KEY=VALUE ({overrides[0]}). "
                 "Give one of the two."
             )
-        config = load(overrides) if params is None else load_params(params)
-        self.device = resolve_device(config.runtime.device).type
-        return config
+        return load(overrides) if params is None else load_params(params)
 
     def say(self, line: str) -> None:
         """One line of progress on stderr."""

@@ -84,8 +84,13 @@ def config_dvc(
     """Write the stages as a DVC pipeline: what each runs, reads and writes."""
 
     def body(call: Call) -> None:
+        from importlib import import_module
+
+        from spectramind.extras import PACKAGES, Extra
         from spectramind.stages.dvc import pipeline_text
 
+        with Extra("pipeline", "config dvc", instead="run the stages by `spectramind run`"):
+            import_module(PACKAGES["pipeline"])
         text = pipeline_text(call.load_config(overrides or []))
         _write_or_check(call, output, text, check=check)
 

@@ -1,41 +1,75 @@
-"""What is installed, what the machine offers, and whether the archive is found."""
+"""What is installed, what the machine offers, and whether the archive is found; loads no torch."""
 
+import re
 import shutil
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
-
-from spectramind.archive.layout import open_archive
+from spectramind import hardware
 from spectramind.config import Config
 from spectramind.errors import DataError
-from spectramind.training.device import BF16_GAIN, bf16_speedup, resolve_device
+from spectramind.extras import PACKAGES, install_command
 
-_PACKAGES = ("spectramind", "torch", "lightning", "numba", "polars", "hydra-core", "dvc")
+_PACKAGES = ("spectramind", "torch", "lightning", "numba", "polars", "hydra-core")
 
 
 def examine(config: Config) -> dict[str, Any]:
     """Findings by name; nothing is changed."""
     findings: dict[str, Any] = {name: version(name) for name in _PACKAGES}
-    device = resolve_device(config.runtime.device)
-    findings["device"] = _describe(device)
-    speedup = bf16_speedup(device)
-    findings["bf16"] = f"{speedup:.2f} times the speed of fp32 in a matrix product: " + (
-        "training.amp=true pays" if speedup > BF16_GAIN else "leave training.amp=false"
-    )
-    findings["cores"] = psutil.cpu_count(logical=False) or psutil.cpu_count()
-    findings["memory"] = f"{psutil.virtual_memory().available / 2**30:.1f} GiB free"
+    for extra, package in PACKAGES.items():
+        findings[package] = _version(package) or f"not installed: {install_command(extra)}"
+    gpus = hardware.gpus() if _built_for_gpus() else ()
+    findings["device"] = _device(config.runtime.device, gpus)
+    findings["precision"] = _precision(config, gpus)
+    findings["cores"] = hardware.cores()
+    memory = hardware.free_memory_gib()
+    findings["memory"] = "not known" if memory is None else f"{memory:.1f} GiB free"
     findings["disk"] = _disk(config.runtime.out)
     findings["archive"] = _archive(config)
     return findings
 
 
-def _describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name()}"
-    return f"cpu: {torch.backends.cpu.get_cpu_capability()}, no GPU seen"
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _built_for_gpus() -> bool:
+    """Whether torch was built for CUDA, from the text of its own version file."""
+    text = Path(str(distribution("torch").locate_file("torch/version.py"))).read_text()
+    return bool(re.search(r"^cuda\b[^=]*= ['\"]", text, re.MULTILINE))
+
+
+def _device(wanted: str, gpus: tuple[hardware.Gpu, ...]) -> str:
+    """The device that a stage will take, and why."""
+    if not _built_for_gpus():
+        seen = "torch is built without CUDA"
+    elif gpus:
+        seen = ", ".join(f"{gpu.name} ({'.'.join(map(str, gpu.capability))})" for gpu in gpus)
+    else:
+        seen = "the driver shows no GPU"
+    taken = "cuda" if _takes_gpu(wanted, gpus) else "cpu"
+    if wanted == "cuda" and not gpus:
+        return f"runtime.device=cuda cannot be had: {seen}"
+    return f"{taken} for runtime.device={wanted}; {seen}; CPU: {hardware.cpu_name()}"
+
+
+def _takes_gpu(wanted: str, gpus: tuple[hardware.Gpu, ...]) -> bool:
+    return bool(gpus) and wanted != "cpu"
+
+
+def _precision(config: Config, gpus: tuple[hardware.Gpu, ...]) -> str:
+    """What training.amp means on this machine; `training.device.precision` decides likewise."""
+    if _takes_gpu(config.runtime.device, gpus):
+        native = hardware.gpu_multiplies_bf16(gpus[0].capability)
+        mixed = "bf16" if native else "fp16 (this GPU has no bf16 units)"
+    else:
+        native = hardware.cpu_multiplies_bf16()
+        mixed = "bf16" if native else "float32 (this CPU has no bf16 units)"
+    return f"training.amp={str(config.training.amp).lower()}; true trains in {mixed}"
 
 
 def _disk(out: Path) -> str:
@@ -46,6 +80,8 @@ def _disk(out: Path) -> str:
 
 
 def _archive(config: Config) -> str:
+    from spectramind.archive.layout import open_archive  # polars takes long to load
+
     try:
         archive = open_archive(config.data.root)
     except DataError as error:

@@ -21,6 +21,9 @@ from spectramind.uq.settings import NOT_RELATIONAL
 
 def announce(call: Call, config: Config, stage: Stage) -> None:
     """The opening line of a stage, and what the debug log says of it."""
+    from spectramind.training.device import resolve_device
+
+    call.device = resolve_device(config.runtime.device).type
     call.config_hash = stage_hash(config, stage)
     call.seed = seed_of(config, stage)
     if stage == "predict" and config.uq.corel:

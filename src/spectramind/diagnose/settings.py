@@ -1,13 +1,14 @@
 """Settings of the dashboard and constants of the score (`configs/diagnostics`)."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-from jaxtyping import Float
 from pydantic import Field, PositiveFloat, StrictBool, StrictInt, model_validator
 
 from spectramind.errors import ConfigError
 from spectramind.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class MetricConfig(Settings):
@@ -17,8 +18,10 @@ class MetricConfig(Settings):
     fgs1_sigma_true: PositiveFloat  # ideal error of FGS1 [(Rp/Rs)^2]
     airs_sigma_true: PositiveFloat  # ideal error of AIRS-CH0, in 2024 of all points [(Rp/Rs)^2]
 
-    def sigma_true(self, wavelengths: int) -> Float[np.ndarray, " W"]:
-        """Ideal error at each wavelength."""
+    def sigma_true(self, wavelengths: int) -> "np.ndarray":
+        """Ideal error at each wavelength, shape (W,)."""
+        import numpy as np
+
         sigma = np.full(wavelengths, self.airs_sigma_true)
         sigma[0] = self.fgs1_sigma_true
         return sigma

@@ -13,18 +13,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from spectramind.errors import ConfigError
+from spectramind.extras import Extra
 from spectramind.model.gnn import GraphStack, initial_blocks
 from spectramind.model.settings import AirsEncoderConfig
 
-try:
+with Extra("explain", "explainers of the graph", instead=""):
     from torch_geometric.nn import MessagePassing
     from torch_geometric.utils import scatter
-except ModuleNotFoundError as missing:
-    raise ConfigError(
-        "model/twin: the explainers of the graph need torch_geometric, which is not installed. "
-        "Install it with: pip install 'spectramind[explain]'"
-    ) from missing
 
 _FAINTEST = -80.0  # a self loop weighs at least exp(-80): with all edges masked it is alone
 

@@ -1,13 +1,13 @@
 """The section `simulate` of the configuration."""
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from spectramind.instrument import AIRS
 from spectramind.settings import Settings
-from spectramind.spectroscopy import GASES
 
+Gas = Literal["H2O", "CO2", "CO", "CH4", "NH3", "HCN", "C2H2", "SO2", "H2S"]  # of `GASES`
 Range = tuple[float, float]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -70,10 +70,10 @@ class AtmosphereConfig(Settings):
 
     @model_validator(mode="after")
     def _every_gas(self) -> "AtmosphereConfig":
-        if set(self.log10_abundance) != set(GASES):
+        if set(self.log10_abundance) != set(get_args(Gas)):
             raise ValueError(
                 f"simulate.atmosphere.log10_abundance names {sorted(self.log10_abundance)}, "
-                f"expected a range for each of {sorted(GASES)}."
+                f"expected a range for each of {sorted(get_args(Gas))}."
             )
         return self
 

@@ -59,7 +59,7 @@ class SafetensorsIO(CheckpointIO):
         where = map_location if isinstance(map_location, (str, torch.device)) else "cpu"
         try:
             facts, arrays = read_tensors(Path(path).with_suffix(_SUFFIX))
-            tree, seen = facts[_TREE], facts[_HASH]
+            tree, seen = (facts or {})[_TREE], (facts or {})[_HASH]
             if _hash(arrays, tree) != seen:
                 raise _damaged(path)
             there = {name: torch.from_numpy(array).to(where) for name, array in arrays.items()}

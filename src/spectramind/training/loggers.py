@@ -1,15 +1,46 @@
-"""Loggers of a training: TensorBoard, MLflow or none."""
+"""Loggers of a training: a CSV file, TensorBoard, MLflow or none."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
-from spectramind.errors import ConfigError
+from spectramind.extras import PACKAGES, Extra
+from spectramind.files import append
 from spectramind.training.settings import LoggerKind
 
 _EXPERIMENT = "spectramind"
+
+
+class CsvLogger(Logger):
+    """One line per number, `step,name,value`; a training that is resumed goes on below."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """Of the member."""
+        return self.path.parent.name
+
+    @property
+    def version(self) -> str:
+        """Stage of the curriculum."""
+        return self.path.stem
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write what Lightning measured at a step."""
+        lines = "".join(f"{step},{name},{float(value)!r}\n" for name, value in metrics.items())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        append(self.path, lines, header="step,name,value\n")
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - Lightning's interface
+        """Settings stand in `stage.json`."""
 
 
 class PortableMLFlowLogger(MLFlowLogger):
@@ -33,15 +64,9 @@ def require_logger(kind: LoggerKind) -> None:
     Raises:
         ConfigError: If it is not.
     """
-    if kind != "mlflow":
-        return
-    try:
-        import_module("mlflow")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"runtime.logger=mlflow: the package {error.name} is not installed. Run "
-            "pip install 'spectramind[mlflow]' or set runtime.logger=tensorboard."
-        ) from error
+    if kind == "mlflow" or kind == "tensorboard":
+        with Extra(kind, f"runtime.logger={kind}", instead="set runtime.logger=csv"):
+            import_module(PACKAGES[kind])
 
 
 def logger_of(
@@ -50,8 +75,9 @@ def logger_of(
     """A logger of one stage of one member's training.
 
     Args:
-        kind: tensorboard: events in `folder`/`member`/`stage`; mlflow: a run `member`/`stage` in
-            the database `folder`/mlflow.db; none.
+        kind: csv: the file `folder`/`member`/`stage`.csv; tensorboard: events in
+            `folder`/`member`/`stage`; mlflow: a run `member`/`stage` in the database
+            `folder`/mlflow.db; none.
         folder: Of all members.
         member: Name of the member.
         stage: Stage of the curriculum.
@@ -59,6 +85,8 @@ def logger_of(
     Returns:
         The logger, or False for none, as Lightning takes it.
     """
+    if kind == "csv":
+        return CsvLogger(folder / member / f"{stage}.csv")
     if kind == "tensorboard":
         return TensorBoardLogger(folder, member, version=stage)
     if kind == "none":

@@ -102,7 +102,7 @@ class Runtime:
     # Processes that train members beside one another on a CPU; with logger=mlflow, whose
     # database takes one writer, members still come one by one.
     workers: int
-    logger: LoggerKind  # tensorboard (events in `logs`) | mlflow (database there) | none
+    logger: LoggerKind  # csv (files in `logs`) | tensorboard | mlflow (both there) | none
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from pydantic import Field, StrictBool, StrictInt
 
 from spectramind.settings import Settings
 
-LoggerKind = Literal["tensorboard", "mlflow", "none"]
+LoggerKind = Literal["csv", "tensorboard", "mlflow", "none"]
 
 
 class Schedule(Settings):
@@ -50,7 +50,7 @@ class TrainingConfig(Settings):
     epochs: StrictInt = Field(ge=1)  # at most
     warmup_epochs: float = Field(ge=0)  # in which the rate rises from 0
     decay: Literal["constant", "cosine"]  # of the rate after the warm-up; cosine ends at 0
-    amp: StrictBool  # mixed precision where the device gains from it
+    amp: StrictBool  # mixed precision where the device is made for it
     gradient_clip: float = Field(gt=0)  # largest norm of the gradient
     early_stop_patience: StrictInt = Field(ge=1)  # epochs without a better validation likelihood
     curriculum: CurriculumConfig

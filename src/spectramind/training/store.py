@@ -89,7 +89,7 @@ def write_member(folder: Path, member: Member, provenance: Provenance) -> None:
     """Write `NAME.safetensors` and then `NAME.json`."""
     weights = sorted(weights_of(member.network).items())
     arrays = {key: tensor.numpy() for key, tensor in weights}
-    seen = write_tensors(folder / f"{member.name}.safetensors", arrays, {})
+    seen = write_tensors(folder / f"{member.name}.safetensors", arrays, None)
     facts = {
         **asdict(provenance),
         "key": member.key,

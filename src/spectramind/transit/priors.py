@@ -154,12 +154,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise ArtefactError(f"{path}: no priors there. Run `spectramind fit` first.")
     try:
-        return read_tensors(path)
+        described, tensors = read_tensors(path)
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise _no_priors(path, error) from error
+    if described is None:
+        raise _no_priors(path, "carries no SpectraMind metadata")
+    return described, tensors
 
 
-def _no_priors(path: Path, error: Exception) -> ArtefactError:
+def _no_priors(path: Path, error: Exception | str) -> ArtefactError:
     return ArtefactError(
         f"{path}: holds no priors of a transit fit ({error}). Name a file that "
         "`spectramind fit` wrote to priors/, or run it again."

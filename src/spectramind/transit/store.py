@@ -197,7 +197,7 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
         raise _damaged(path, f"is no safetensors file ({error})") from error
     except OSError as error:
         raise _damaged(path, f"cannot be read ({error})") from error
-    if not described:
+    if described is None:
         raise _damaged(path, "carries no SpectraMind metadata")
     return described, tensors
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, library
 from torch.nn import functional as F
 
-from spectramind.errors import ConfigError
+from spectramind.extras import Extra
 from spectramind.model.scan import cpu
 from spectramind.model.scan.layout import STATES, empty_kept
 
@@ -71,14 +71,8 @@ def _scan_backward(
 def _scan_cuda(
     x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor]:
-    try:
+    with Extra("triton", "selective scan on a GPU", instead="set runtime.device=cpu"):
         from spectramind.model.scan import gpu
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "selective scan: the tensors are on a GPU and the package triton, whose kernels run "
-            "there, is not installed. Run pip install 'spectramind[triton]' or set "
-            "runtime.device=cpu."
-        ) from error
     return gpu.forward(x, dt, a, b, c, d)
 
 

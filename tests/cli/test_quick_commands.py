@@ -1,0 +1,80 @@
+"""Commands that a user waits for load no science library and answer within a second of CPU."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+QUICK = {
+    "help": ["--help"],
+    "help of a group": ["config", "--help"],
+    "show": ["config", "show", "experiment=demo"],
+    "diff": ["config", "diff", "experiment=demo"],
+    "hash": ["config", "hash", "experiment=demo"],
+    "doctor": ["doctor"],
+}
+HEAVY = {"torch", "lightning", "numba", "scipy", "matplotlib", "xarray", "astropy", "plotly"}
+TABLES = {"numpy", "polars", "jaxtyping"}  # where an archive may be read
+CODE = """
+import sys
+from spectramind.cli.app import app
+try:
+    app(sys.argv[2:])
+except SystemExit as end:
+    assert not end.code, end.code
+loaded = set(sys.argv[1].split(",")) & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+def run(command: list[str], folder, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("words", QUICK.values(), ids=QUICK)
+def test_nothing_heavy_is_loaded(tmp_path, words):
+    heavy = HEAVY if words[0] == "doctor" or words[1:2] == ["hash"] else HEAVY | TABLES
+    done = run(["-c", CODE, ",".join(heavy), *words], tmp_path)
+    assert done.stdout
+
+
+# What the shell runs for `spectramind con<TAB>`.
+COMPLETION = {
+    "_SPECTRAMIND_COMPLETE": "complete_bash", "COMP_WORDS": "spectramind con", "COMP_CWORD": "1",
+}  # fmt: skip
+PROGRAM = [
+    "-c",
+    "import sys; sys.argv[0] = 'spectramind'; from spectramind.cli.app import main; main()",
+]
+
+
+def test_completion_of_a_word(tmp_path):
+    done = run(PROGRAM, tmp_path, **COMPLETION)
+    assert done.stdout.split() == ["config"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*QUICK, "completion"])
+def test_an_answer_takes_at_most_a_second_of_cpu(tmp_path, name):
+    """The best of five runs of compiled code; on a quiet machine it is about half of that."""
+    compiled = str(tmp_path / "compiled")
+    environment = {"PYTHONPYCACHEPREFIX": compiled, "PYTHONDONTWRITEBYTECODE": ""}
+    if name == "completion":
+        environment |= COMPLETION
+    seconds = []
+    for _ in range(6):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run([*PROGRAM, *QUICK.get(name, [])], tmp_path, **environment)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(seconds[1:]) <= 1.0
