@@ -14,6 +14,7 @@ from spectramind.calibrate.background import (
     star_position,
 )
 from spectramind.calibrate.cosmic import noise, reject, sampled_pairs
+from spectramind.calibrate.kernel import _median
 from spectramind.calibrate.masks import donors, hot_pixels, inpaint
 from spectramind.errors import DataError
 from spectramind.instrument import FGS1
@@ -170,3 +171,8 @@ def test_settings_that_make_no_sense_are_refused(config, keys, sentence):
 def test_perfect_maps_have_no_hot_pixels():
     maps = flat_maps(FGS1)
     assert not hot_pixels(maps.dark, maps.dead, 5.0).any()
+
+
+@given(st.lists(st.integers(-4, 4).map(float) | st.floats(-1e6, 1e6), min_size=1, max_size=140))
+def test_the_kernels_median_is_numpys(values):
+    assert _median(np.array(values)) == np.median(values)
