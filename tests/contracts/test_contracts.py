@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spectramind.cli.app import main
 from spectramind.closure import closure
 from spectramind.config import Config, configs_folder, load
 from spectramind.settings import Settings, flatten
@@ -57,6 +59,11 @@ def test_imports_point_down():
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_console_script_is_the_program():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"spectramind": f"{main.__module__}:{main.__name__}"}
 
 
 def test_params_file_is_the_frozen_demo(demo):

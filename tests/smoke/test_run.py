@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -53,9 +52,8 @@ def test_same_seed_gives_the_same_bytes(finished, tmp_path):
     assert len(again) > len(PRODUCTS) + 10
 
 
-def test_the_installed_program_says_what_is_wrong_and_ends_with_its_code(tmp_path):
-    program = [str(Path(sys.executable).with_name("spectramind"))]
-    done = spectramind_process(tmp_path, "config", "validate", "training.lrr=1", program=program)
+def test_the_program_says_what_is_wrong_and_ends_with_its_code(tmp_path):
+    done = spectramind_process(tmp_path, "config", "validate", "training.lrr=1")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "error: training.lrr: no such key. Did you mean training.lr?\n"

@@ -38,11 +38,10 @@ def spectramind(folder: Path, *words: str, check: bool = True) -> Result:
     return done
 
 
-def spectramind_process(
-    folder: Path, *words: str, program: Sequence[str] = (sys.executable, "-m", "spectramind")
-) -> subprocess.CompletedProcess[str]:
+def spectramind_process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command line in a folder, as a user does."""
-    return subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True)
+    command = [sys.executable, "-m", "spectramind", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 def run_tiny(folder: Path, overrides: Sequence[str] = ()) -> Path:
