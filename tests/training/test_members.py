@@ -256,8 +256,8 @@ def test_weights_of_another_run_are_not_sealed(run, archive, tmp_path, monkeypat
     run(data, folder="other", epochs=1, seed=7)
     train = members._train_missing
 
-    def train_then_lose(of, workers):
-        reused = train(of, workers)
+    def train_then_lose(of):
+        reused = train(of)
         for path in (tmp_path / "other" / "members").glob("fold1_seed0.*"):
             shutil.copy(path, of.out / "members")
         return reused
