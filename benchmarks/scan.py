@@ -56,7 +56,7 @@ CLOSE = 1e-5  # largest difference of a rival's output over the largest output
 Scan = Callable[..., Tensor]
 MEMORY = """
 import resource, sys
-import psutil, torch
+import torch
 sys.path.insert(0, sys.argv[1])
 from scan import draw
 from spectramind.model.scan import selective_scan
@@ -67,7 +67,8 @@ def run(args):
         return torch.autograd.grad(y, args, torch.ones_like(y)) if backward else y
 run(draw(64, backward))
 args = draw(int(sys.argv[2]), backward)
-before = psutil.Process().memory_info().rss
+with open("/proc/self/statm") as pages:
+    before = int(pages.read().split()[1]) * resource.getpagesize()
 run(args)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print((peak - before) / 1e9)

@@ -1,6 +1,7 @@
 import pytest
+import yaml
 
-from spectramind.config import load, load_params
+from spectramind.config import configs_folder, dump, flatten, load, load_params
 from spectramind.errors import ConfigError
 
 
@@ -63,6 +64,86 @@ def test_missing_and_broken_params_file(tmp_path):
     broken.write_text("a: [1")
     with pytest.raises(ConfigError, match="is not valid YAML"):
         load_params(broken)
+
+
+ONE_CHOICE = {
+    "model.encoders.fgs1.type": "mamba",
+    "model.encoders.airs.type": "gnn",
+    "model.fusion.type": "concat",
+    "training.optimizer": "adamw",
+}
+
+
+@pytest.mark.parametrize(("key", "choice"), ONE_CHOICE.items())
+def test_a_key_with_one_choice_says_so(key, choice):
+    sentence = rf'^{key}: got "other"; this version has \'{choice}\' alone\. Leave the key out\.$'
+    with pytest.raises(ConfigError, match=sentence):
+        load([f"{key}=other"])
+    assert flatten(dump(load([f"{key}={choice}"])))[key] == choice
+
+
+def test_the_weight_of_fgs1_stands_once():
+    sources = [path.read_text() for path in configs_folder().rglob("*.yaml")]
+    assert sum(text.count("57.846") for text in sources) == 1
+    config = load(["diagnostics.metric.fgs_weight=3.5"])
+    assert (config.diagnostics.metric.fgs_weight, config.model.loss.fgs1_weight) == (3.5, 3.5)
+    assert "fgs1_weight: 3.5" in config.frozen()
+    assert load(["model.loss.fgs1_weight=2"]).diagnostics.metric.fgs_weight == 57.846
+
+
+def test_the_mission_s_own_values_are_the_defaults():
+    config = load([])
+    assert config.model.loss.smooth_l2_weight == 0.1
+    assert config.model.loss.fft_suppress_weight == 0.05
+    assert config.training.amp is True
+
+
+@pytest.mark.parametrize("experiment", ["pretrain", "ablation"])
+def test_what_was_measured_without_priors_stays_without(experiment):
+    """The shipped weights, and the ablation, which switches each prior on alone."""
+    config = load([f"experiment={experiment}"])
+    assert (config.model.loss.smooth_l2_weight, config.model.loss.fft_suppress_weight) == (0, 0)
+    assert config.training.amp is False
+
+
+def _former(values):
+    """A layout that never was: a key renamed, a section gone."""
+    values["training"]["learning_rate"] = values["training"].pop("lr")
+    values["uq"] = 3
+    return values
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            _former,
+            r"there is no key training\.learning_rate; training\.lr has no value; "
+            r"uq is no section",
+        ),
+        (lambda values: values | {"loss": {}}, r"there is no key loss"),
+        (lambda _: None, r"it is no section"),
+        (lambda _: [1], r"it is no section"),
+    ],
+)
+def test_params_of_a_former_layout_are_written_anew(tmp_path, change, found):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(change(yaml.safe_load(load([]).frozen()))))
+    with pytest.raises(
+        ConfigError,
+        match=rf"params\.yaml: is not of this version's layout: {found}\. Write it anew with: "
+        r"spectramind config freeze -o .*params\.yaml \(and the KEY=VALUE that it was written wi",
+    ):
+        load_params(path)
+
+
+def test_a_wrong_value_in_params_is_named_as_on_the_command_line(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(load([]).frozen().replace("  folds: 5\n  gradient", "  folds: 1\n  gradient"))
+    with pytest.raises(
+        ConfigError, match=r"^training\.folds: got 1; input should be greater than"
+    ):
+        load_params(path)
 
 
 def test_sections_are_frozen():

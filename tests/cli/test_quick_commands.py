@@ -43,7 +43,7 @@ def run(command: list[str], folder, **environment: str) -> subprocess.CompletedP
 
 @pytest.mark.parametrize("words", QUICK.values(), ids=QUICK)
 def test_nothing_heavy_is_loaded(tmp_path, words):
-    heavy = HEAVY if words[0] == "doctor" or words[1:2] == ["hash"] else HEAVY | TABLES
+    heavy = HEAVY if words[1:2] == ["hash"] else HEAVY | TABLES
     done = run(["-c", CODE, ",".join(heavy), *words], tmp_path)
     assert done.stdout
 

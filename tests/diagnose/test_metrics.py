@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from scipy.stats import norm
 
+from spectramind.config import load
 from spectramind.diagnose.metrics import (
     channel_scores,
     energy_score,
@@ -16,12 +17,11 @@ from spectramind.diagnose.metrics import (
     score_2024,
     score_2025,
 )
-from spectramind.diagnose.settings import MetricConfig
 from spectramind.errors import DataError
 
 NAIVE_2024 = {"naive_mean": 0.0025517145902829823, "naive_sigma": 0.0017261973793536417}
 NAIVE_2025 = {"naive_mean": 0.014689019532534075, "naive_sigma": 0.01066133533197834}
-CONFIG = MetricConfig(fgs_weight=57.846, fgs1_sigma_true=1e-6, airs_sigma_true=1e-5)
+CONFIG = load([]).diagnostics.metric
 LABELS_2024 = Path(__file__).parents[3] / "shared" / "data" / "2024" / "train_labels.csv"
 
 
@@ -29,7 +29,7 @@ def _score_2025(depth, mu, sigma, **changes):
     arguments = {
         **NAIVE_2025,
         "sigma_true": CONFIG.sigma_true(depth.shape[1]),
-        "fgs_weight": 57.846,
+        "fgs_weight": CONFIG.fgs_weight,
     }
     return score_2025(depth, mu, sigma=sigma, **{**arguments, **changes})
 
@@ -81,7 +81,9 @@ def test_published_share_of_fgs1():
     assert channel_scores(points).fgs1 == pytest.approx(0.549, abs=5e-4)
     ideal = _points(depth, depth, np.broadcast_to(CONFIG.sigma_true(283), depth.shape))
     ideal[:, 1:] = 0.0
-    assert planet_scores(ideal, fgs_weight=57.846).mean() == pytest.approx(0.1702, abs=5e-5)
+    assert planet_scores(ideal, fgs_weight=CONFIG.fgs_weight).mean() == pytest.approx(
+        0.1702, abs=5e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_years_differ_in_how_they_average(depth, guess):
     ideal = log_likelihood(depth, depth, 1e-5).sum()
     reached = log_likelihood(depth, mu, sigma).sum()
     assert _score_2024(depth, mu, sigma) == pytest.approx((reached - naive) / (ideal - naive))
-    weights = np.tile(np.r_[57.846, np.ones(282)], (5, 1))
+    weights = np.tile(np.r_[CONFIG.fgs_weight, np.ones(282)], (5, 1))
     assert _score_2025(depth, mu, sigma) == pytest.approx(np.average(points, weights=weights))
 
 
@@ -225,15 +227,15 @@ def test_gains_make_up_the_score_of_2024(depth, guess):
 
 def test_planet_scores_average_to_the_score(depth, guess):
     points = _points(depth, *guess)
-    planets = planet_scores(points, fgs_weight=57.846)
+    planets = planet_scores(points, fgs_weight=CONFIG.fgs_weight)
     assert planets.mean() == pytest.approx(_score_2025(depth, *guess), rel=1e-13)
-    weights = np.r_[57.846, np.ones(282)]
+    weights = np.r_[CONFIG.fgs_weight, np.ones(282)]
     assert planets[3] == pytest.approx((points[3] * weights).sum() / weights.sum(), rel=1e-13)
 
 
 def test_channel_scores_make_up_the_score(depth, guess):
     parts = channel_scores(_points(depth, *guess))
-    share = 57.846 / (57.846 + 282)
+    share = CONFIG.fgs_weight / (CONFIG.fgs_weight + 282)
     total = share * parts.fgs1 + (1.0 - share) * parts.airs
     assert total == pytest.approx(_score_2025(depth, *guess), rel=1e-13)
 

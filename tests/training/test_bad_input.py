@@ -1,7 +1,6 @@
 """What cannot be trained ends in one sentence, and what was finished before it is kept."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from spectramind.errors import ConfigError, DataError
 from spectramind.model.network import V50
 from spectramind.training.checkpoint import SafetensorsIO
 from spectramind.training.data import Samples, Scaling, feature_table
-from spectramind.training.loggers import logger_of, require_logger
+from spectramind.training.loggers import logger_of
 from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
 from spectramind.training.module import SpectrumModule
 from spectramind.training.predict import Epistemic, predict, predict_members
@@ -163,18 +162,10 @@ def test_one_training_planet_is_refused(
         )  # fmt: skip
 
 
-def test_a_logger_that_is_not_installed_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    require_logger("tensorboard")
-    with pytest.raises(
-        ConfigError,
-        match=r"runtime\.logger=mlflow: the package mlflow .* install 'spectramind\[ml",
-    ):
-        require_logger("mlflow")
-
-
-def test_no_logger_and_tensorboard(tmp_path):
+def test_no_logger_csv_and_tensorboard(tmp_path):
     assert logger_of("none", tmp_path, member="fold0_seed0", stage="masked") is False
+    made = logger_of("csv", tmp_path, member="fold0_seed0", stage="masked")
+    assert (made.name, made.version) == ("fold0_seed0", "masked")
     made = logger_of("tensorboard", tmp_path, member="fold0_seed0", stage="masked")
     assert Path(made.log_dir) == tmp_path / "fold0_seed0" / "masked"
     assert list(tmp_path.iterdir()) == []

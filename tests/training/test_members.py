@@ -16,7 +16,7 @@ from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.observation import Labels
 from spectramind.training import members
 from spectramind.training.data import Scaling, feature_table
-from spectramind.training.device import precision, resolve_device
+from spectramind.training.device import resolve_device
 from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
 from spectramind.training.module import SpectrumModule
 from spectramind.training.predict import Epistemic, predict, predict_members
@@ -331,6 +331,20 @@ def test_negative_depths_are_set_to_zero_and_counted(trained, model_config, caps
     assert (posterior.mu == 0).all()
 
 
+def test_csv_keeps_the_course_of_every_epoch(run, archive, tmp_path):
+    run(archive(12), epochs=2, logger="csv")
+    files = sorted((tmp_path / "train" / "logs").rglob("*.csv"))
+    assert [file.parent.name for file in files] == ["fold0_seed0", "fold1_seed0"]
+    for file in files:
+        assert file.stem == "supervised"
+        table = pl.read_csv(file)
+        assert table.columns == ["step", "name", "value"]
+        losses = table.filter(pl.col("name") == "training_loss")
+        assert losses["value"].is_finite().all()
+        assert len(losses) == 2
+        assert {"validation_nll", "epoch"} < set(table["name"])
+
+
 def test_tensorboard_writes_events(run, archive, tmp_path):
     run(archive(12), epochs=1, logger="tensorboard")
     events = list((tmp_path / "train" / "logs").rglob("events.out.tfevents.*"))
@@ -467,20 +481,6 @@ def test_gpu_that_is_absent_is_refused():
     with pytest.raises(ConfigError, match=r"runtime.device=cuda: no CUDA device is seen"):
         resolve_device("cuda")
     assert resolve_device("auto").type == "cpu"
-
-
-def test_precision_is_full_unless_it_is_asked_for_and_pays(monkeypatch):
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    seconds = {torch.float32: 1.0, torch.bfloat16: 0.5}
-    monkeypatch.setattr("spectramind.training.device._product_s", lambda kind, _: seconds[kind])
-    assert precision(cpu, amp=False) == "32-true"
-    assert precision(cpu, amp=True) == "bf16-mixed"
-    seconds[torch.bfloat16] = 0.9  # faster, but not by enough to pay for the casts
-    assert precision(cpu, amp=True) == "32-true"
-    for native, wanted in ((True, "bf16-mixed"), (False, "16-mixed")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda native=native: native)
-        assert precision(gpu, amp=True) == wanted
-        assert precision(gpu, amp=False) == "32-true"
 
 
 def test_random_state_and_folder_outside_are_untouched(run, archive, tmp_path, monkeypatch):

@@ -80,6 +80,8 @@ def _disk(out: Path) -> str:
 
 
 def _archive(config: Config) -> str:
+    if not config.data.root.is_dir():
+        return f"not found: {config.data.root} is no folder; see the README for what goes there"
     from spectramind.archive.layout import open_archive  # polars takes long to load
 
     try:
