@@ -17,7 +17,7 @@ from spectramind.training.features import PLANET_FEATURES
 from spectramind.training.members import Recipe, Runtime, TrainingPlanets
 from spectramind.training.predict import Epistemic
 from spectramind.transit.priors import Priors, first_priors, write_priors
-from spectramind.transit.store import fit_path, write_fit
+from spectramind.transit.store import fit_path, read_header, write_fit, write_index
 
 COUNT = 3
 
@@ -67,9 +67,11 @@ def test_flagged_and_starless_planets_donate_nothing(archive, donors_among):
 def test_a_run_observes_its_fits_again_where_asked_to(archive, priors, tmp_path):
     fits, stars, _ = archive(3)
     asked = config.load([f"runtime.out={tmp_path}", "training.reobserved=2"])
+    folder, facts = stage_folder(asked, "fit"), {"priors": str(priors / "with"), "origin": ""}
     for planet, fit in fits.items():
-        facts = {"priors": str(priors / "with")}
-        write_fit(fit_path(stage_folder(asked, "fit"), "train", planet), fit, facts)
+        write_fit(fit_path(folder, "train", planet), fit, facts)
+    rows = [read_header(fit_path(folder, "train", planet)) for planet in sorted(fits)]
+    write_index(folder, "train", rows)
     donors = donors_of(asked, fits, stars)
     assert donors is not None
     assert donors.observe(0, workers=1).donor.tolist() == sorted([*fits] * 2)
