@@ -48,7 +48,7 @@ def test_every_part_says_where_it_comes_from(shipped):
 
 @pytest.fixture(scope="module")
 def borrowed(finished, tmp_path_factory) -> Path:
-    """Eight planets, six labels: too few to learn anything from, so all of it is borrowed."""
+    """Nine planets, seven labels: too few to learn anything from, so all of it is borrowed."""
     run = tmp_path_factory.mktemp("borrowed") / "run"
     shutil.copytree(finished, run)
     shutil.rmtree(run / "artefacts/train")

@@ -124,7 +124,7 @@ def test_the_network_of_another_run_predicts_without_training(copy, light_curves
 def test_other_atmospheres_without_a_prior_to_see_them_through_are_refused(copy):
     done = spectramind(copy, "train", *TINY, "training.reobserved=2", check=False)
     assert done.exit_code == 2
-    assert "training.reobserved=2: none of 6 training planets can be observed" in done.stderr
+    assert "training.reobserved=2: none of 7 training planets can be observed" in done.stderr
 
 
 def test_six_lines_of_the_mission(copy):

@@ -14,7 +14,7 @@ from spectramind.stages.freshness import forget_data_hash
 # Differences from the demo that make every stage run in seconds; not a measure of anything.
 TINY = (
     "experiment=demo",
-    "simulate.train_planets=6",
+    "simulate.train_planets=7",
     "simulate.test_planets=2",
     "simulate.cadence_factor=225",
     "training.folds=2",
