@@ -81,7 +81,10 @@ def _disk(out: Path) -> str:
 
 def _archive(config: Config) -> str:
     if not config.data.root.is_dir():
-        return f"not found: {config.data.root} is no folder; see the README for what goes there"
+        return (
+            f"not found: data.root={config.data.root} is no folder; `spectramind simulate` makes "
+            "one, data=kaggle data.root=DIR takes the challenge's"
+        )
     from spectramind.archive.layout import open_archive  # polars takes long to load
 
     try:
