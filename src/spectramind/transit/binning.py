@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 from scipy.ndimage import median_filter
 
-from spectramind.calibrate.cosmic import MAD_TO_SIGMA
 from spectramind.errors import DataError
 from spectramind.observation import LightCurves
+from spectramind.robust import MAD_TO_SIGMA
 from spectramind.transit.settings import TransitConfig
 
 MINIMUM_BINS = 20

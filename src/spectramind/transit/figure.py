@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from spectramind.errors import DataError
 from spectramind.instrument import FGS1_BAND_UM, FGS1_WAVELENGTH_UM, wavelength_um
 from spectramind.observation import TransitFit, VisitFit
+from spectramind.robust import MAD_TO_SIGMA
 from spectramind.transit.metrics import (
     PPM,
     AllanDeviation,
@@ -27,7 +28,6 @@ _GREY, _GRID = "0.45", "0.9"
 _WIDTH_IN, _HEIGHT_IN, _DPI = 16.0, 10.0, 100
 _EXTRA_VISIT_IN = 3.6  # each visit beyond two widens the figure [in]
 _WRAP = 165  # letters in a line of the verdict, for the narrowest figure
-_ROBUST = 1.4826  # median absolute deviation of a Gaussian to its standard deviation
 _REACH = 6.0  # residuals further out than this many sigma leave the panel, and are counted
 _IMAGE_SIGMA = 3.5  # ends of the colour scale
 _PAIR = (("FGS1", _FGS1), ("AIRS-CH0 white light", _AIRS))
@@ -142,7 +142,7 @@ def _draw_residual(
     if finite.size == 0:
         text = "no flux in this channel"
     else:
-        sigma = _ROBUST * float(np.median(np.abs(finite)))
+        sigma = MAD_TO_SIGMA * float(np.median(np.abs(finite)))
         farthest = float(np.abs(finite).max())
         reach = min(farthest, _REACH * sigma) if sigma > 0.0 else farthest
         outside = int(np.sum(np.abs(finite) > reach))
@@ -261,7 +261,7 @@ def _noise(residual: Float64[np.ndarray, "T 283"]) -> Float64[np.ndarray, " 283"
     """
     steps = np.abs(np.diff(residual, axis=0))
     finite = [column[np.isfinite(column)] for column in steps.T]
-    scale = _ROBUST / np.sqrt(2.0)
+    scale = MAD_TO_SIGMA / np.sqrt(2.0)
     noise = np.array([scale * np.median(part) if part.size else 0.0 for part in finite])
     return np.where(noise >= 0.1 * np.median(noise[1:]), noise, 0.0)
 

@@ -18,7 +18,7 @@ from jaxtyping import Float64
 
 from spectramind.errors import ArtefactError, SpectraMindError
 from spectramind.observation import LightCurves, Star, TransitFit
-from spectramind.parallel import each, one_thread
+from spectramind.parallel import each, one_thread, results
 from spectramind.provenance import Provenance, digest
 from spectramind.transit.fit import BinnedPlanet, fit_planets, learn_from, prepare
 from spectramind.transit.priors import (
@@ -145,9 +145,8 @@ def learn_folds(
         binned |= {planet.planet_id: planet for planet in prepared}
     evidence.sort(key=lambda planet: planet.planet_id)
     learn = partial(_learn_fold, work, evidence, folds, origins)
-    for outcome in each(learn, list(origins), workers=workers, label="learn priors"):
-        if outcome.error is not None:
-            raise outcome.error
+    for _ in results(each(learn, list(origins), workers=workers, label="learn priors")):
+        pass
     return LearnedPriors(everyone, own, binned)
 
 
@@ -210,10 +209,9 @@ def fit_split(
         for batch in _batches(planets, visits, work.config.planets_per_batch)
     ]
     outcomes: list[PlanetOutcome] = []
-    for outcome in each(partial(_fit_batch, work), tasks, workers=workers, label=f"fit {split}"):
-        if outcome.error is not None:
-            raise outcome.error
-        outcomes += outcome.value or []
+    fit = partial(_fit_batch, work)
+    for own in results(each(fit, tasks, workers=workers, label=f"fit {split}")):
+        outcomes += own
     outcomes.sort(key=lambda outcome: outcome.planet_id)
     rows = [outcome.row for outcome in outcomes if outcome.row is not None]
     remove_others(work.out, split, {row.planet_id for row in rows})

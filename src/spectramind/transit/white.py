@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64
 from scipy.ndimage import median_filter
 from torch import Tensor
 
-from spectramind.calibrate.cosmic import MAD_TO_SIGMA
+from spectramind.robust import MAD_TO_SIGMA
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.columns import Columns
 from spectramind.transit.drift import chebyshev
