@@ -50,7 +50,7 @@ from sets import (
 from spectramind import config as configuration
 from spectramind.config import Config
 from spectramind.files import write_json
-from spectramind.parallel import each
+from spectramind.parallel import results
 from spectramind.transit.priors import LabelledEvidence, deal_folds
 from spectramind.transit.settings import TransitConfig
 
@@ -189,10 +189,9 @@ def taught(plan: Plan, config: TransitConfig, workers: int) -> list[LabelledEvid
     tasks = batches(plan, plan.teachers, config.planets_per_batch)
     lessons: list[LabelledEvidence] = []
     task = partial(teach, config=config)
-    for outcome in each(task, tasks, workers=workers, label=f"{plan.year}: learn from labels"):
-        if outcome.error is not None:
-            raise outcome.error
-        lessons += outcome.value or []
+    label = f"{plan.year}: learn from labels"
+    for _, learned in results(task, tasks, workers=workers, label=label):
+        lessons += learned
     return sorted(lessons, key=lambda lesson: lesson.planet_id)
 
 
@@ -201,13 +200,8 @@ def schooled(
 ) -> dict[int, Schooling]:
     """For each fold of judged planets the priors that never saw it."""
     folds = sorted({plan.fold[planet] for planet in plan.judged})
-    schools = {}
     task = partial(_school_without, lessons=lessons, fold=plan.fold, config=config)
-    for outcome in each(task, folds, workers=workers, label=f"{plan.year}: learn priors"):
-        if outcome.error is not None:
-            raise outcome.error
-        schools[outcome.item] = outcome.value
-    return schools
+    return dict(results(task, folds, workers=workers, label=f"{plan.year}: learn priors"))
 
 
 def _school_without(
@@ -228,12 +222,8 @@ def answered(
     items = [(batch, schools[plan.fold[batch[0].planet_id]]) for batch in tasks]
     found = {}
     task = partial(_answer_batch, drift=drift, config=config)
-    for outcome in each(task, items, workers=workers, label=f"{plan.year}: fit"):
-        if outcome.error is not None:
-            raise outcome.error
-        assert outcome.value is not None
-        ids = [world.planet_id for world in outcome.item[0]]
-        found |= dict(zip(ids, outcome.value, strict=True))
+    for (batch, _), said in results(task, items, workers=workers, label=f"{plan.year}: fit"):
+        found |= dict(zip([world.planet_id for world in batch], said, strict=True))
     return found
 
 

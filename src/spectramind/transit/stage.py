@@ -145,7 +145,7 @@ def learn_folds(
         binned |= {planet.planet_id: planet for planet in prepared}
     evidence.sort(key=lambda planet: planet.planet_id)
     learn = partial(_learn_fold, work, evidence, folds, origins)
-    for _ in results(each(learn, list(origins), workers=workers, label="learn priors")):
+    for _ in results(learn, list(origins), workers=workers, label="learn priors"):
         pass
     return LearnedPriors(everyone, own, binned)
 
@@ -210,7 +210,7 @@ def fit_split(
     ]
     outcomes: list[PlanetOutcome] = []
     fit = partial(_fit_batch, work)
-    for own in results(each(fit, tasks, workers=workers, label=f"fit {split}")):
+    for _, own in results(fit, tasks, workers=workers, label=f"fit {split}"):
         outcomes += own
     outcomes.sort(key=lambda outcome: outcome.planet_id)
     rows = [outcome.row for outcome in outcomes if outcome.row is not None]
