@@ -61,7 +61,7 @@ def test_kernel_equals_reference(config, scenes, channel, keys):
 
 
 def test_kernel_equals_reference_across_blocks(config):
-    """A series longer than one block of the kernel, hits on both sides of the seam."""
+    """A series longer than a block and a span of the kernel, hits on both sides of the seams."""
     scene = make_scene(FGS1, pairs=8200)
     rng = np.random.default_rng(0)
     counts = np.array(scene.frames.reads)
@@ -70,6 +70,8 @@ def test_kernel_equals_reference_across_blocks(config):
     for pair in (4094, 4095, 4096, 8191):
         frames = hit(frames, 16 * 32 + 16, pair, 3e4)
         frames = hit(frames, 15 * 32 + 14, pair - 1, 3e4)
+    for pair in (511, 1024, 1537, 4096, 8192):  # last, first and second of a block, and of a span
+        frames = hit(frames, 17 * 32 + 15, pair, 3e4)
     fast = fused.calibrate_channel(frames, scene.maps, config)
     exact = reference.calibrate_channel(frames, scene.maps, config)
     np.testing.assert_allclose(fast.flux_e, exact.flux_e, rtol=1e-12)
