@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from spectramind.archive.fingerprint import archive_hash
-from spectramind.archive.layout import open_archive
 from spectramind.closure import code_hash
 from spectramind.config import Config, dump
 from spectramind.errors import ArtefactError
@@ -126,6 +125,8 @@ def data_hash(config: Config) -> str:
 
         open_foreign(config.data.root)
     else:
+        from spectramind.archive.layout import open_archive  # polars takes half a second to import
+
         open_archive(config.data.root)
     return _archive_hash(config.data.root)
 
