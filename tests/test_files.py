@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from spectramind import files
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.cli.log import append_event
 from spectramind.config import load
@@ -202,7 +203,13 @@ def test_the_voucher_goes_before_the_first_file_comes(tmp_path, monkeypatch):
     first, mark = tmp_path / "data", tmp_path / "mark"
     write_together({first: b"old", mark: b"old"})
     steps = []
-    replace = Path.replace
+    replace, to_disk = Path.replace, files._to_disk
+
+    def flushed(path):
+        steps.append(("flushed", mark.exists()))
+        to_disk(path)
+
+    monkeypatch.setattr(files, "_to_disk", flushed)
 
     def seen(self, other):
         steps.append((other.name, mark.exists()))
@@ -210,7 +217,7 @@ def test_the_voucher_goes_before_the_first_file_comes(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", seen)
     write_together({first: b"new", mark: b"new"})
-    assert steps == [("data", False), ("mark", False)]
+    assert steps == [("flushed", True), ("flushed", True), ("data", False), ("mark", False)]
     assert (first.read_bytes(), mark.read_bytes()) == (b"new", b"new")
 
 

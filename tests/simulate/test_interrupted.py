@@ -66,7 +66,7 @@ def test_a_killed_worker_leaves_nothing(tmp_path, monkeypatch, write_archive):
         (tmp_path / "train" / f".half.parquet.{DIGITS}.tmp").write_text("half")
         raise ArtefactError("simulate: a worker process was killed.")
 
-    monkeypatch.setattr(writer, "each", broken)
+    monkeypatch.setattr(writer, "results", broken)
     with pytest.raises(ArtefactError, match="was killed"):
         write_archive(tmp_path, **SMALL)
     assert temporary(tmp_path) == []

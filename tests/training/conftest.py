@@ -7,6 +7,7 @@ import pytest
 import torch
 from biased_fits import STAR, make_fit
 
+from spectramind.config import load
 from spectramind.model.network import V50
 from spectramind.model.settings import ModelConfig
 from spectramind.observation import Labels
@@ -38,7 +39,7 @@ SMALL_MODEL = {
     "loss": {
         "gll_weight": 1.0, "smooth_l2_weight": 0.1, "fft_suppress_weight": 0.05,
         "asymmetry_weight": 0.1, "negativity_weight": 1.0, "coherence_weight": 0.1,
-        "fgs1_weight": 57.846, "z_clip": 5.0, "fft_cutoff": 0.15,
+        "fgs1_weight": load([]).model.loss.fgs1_weight, "z_clip": 5.0, "fft_cutoff": 0.15,
     },
 }  # fmt: skip
 SMALL_TRAINING = {

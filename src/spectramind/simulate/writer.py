@@ -97,13 +97,12 @@ def simulate_archive(
         write_planet, config=config, root=root, level=level, made_from=made_from
     )
     everyone = [system for split in SPLITS for system in systems[split]]
-    remove_leftovers(root, "")  # of a run that was killed
     reused = 0
     try:
         for _, kept in results(work, everyone, workers=workers, label="simulate"):
             reused += kept
     finally:
-        remove_leftovers(root, "")  # of a worker that was killed
+        remove_leftovers(root, "")  # of an earlier run or a worker of this one that was killed
     visits = sum(system.planet.visits for system in everyone)
     return SimulationReport(planets=len(everyone), visits=visits, reused=reused)
 
