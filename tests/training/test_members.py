@@ -338,7 +338,7 @@ def test_csv_keeps_the_course_of_every_epoch(run, archive, tmp_path):
     for file in files:
         assert file.stem == "supervised"
         table = pl.read_csv(file)
-        assert table.columns == ["step", "name", "value"]
+        assert table.schema == {"step": pl.Int64, "name": pl.String, "value": pl.Float64}
         losses = table.filter(pl.col("name") == "training_loss")
         assert losses["value"].is_finite().all()
         assert len(losses) == 2
