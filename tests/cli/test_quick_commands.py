@@ -67,7 +67,9 @@ def test_completion_of_a_word(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*QUICK, "completion"])
 def test_an_answer_takes_at_most_a_second_of_cpu(tmp_path, name):
-    """The best of five runs of compiled code; on a quiet machine it is about half of that."""
+    """The best of five runs of compiled code, on a machine that does nothing else."""
+    if os.getloadavg()[0] > 0.75 * (os.cpu_count() or 1):
+        pytest.skip("the machine is busy: CPU seconds grow with what runs beside")
     compiled = str(tmp_path / "compiled")
     environment = {"PYTHONPYCACHEPREFIX": compiled, "PYTHONDONTWRITEBYTECODE": ""}
     if name == "completion":
