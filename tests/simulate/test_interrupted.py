@@ -26,6 +26,15 @@ def temporary(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.name.endswith(".tmp")]
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as on a terminal: a shell starts what runs in the background with it ignored."""
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, kept)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_of_a_file(tmp_path, monkeypatch, number):
     monkeypatch.chdir(tmp_path)
