@@ -81,7 +81,7 @@ def grade(panel: Panel, row: Row, metric: MetricConfig, year: int) -> dict[str, 
 
 
 def scales(panel: Panel, row: Row) -> Float64[np.ndarray, "P 283"]:
-    """Factor on sigma: root mean z^2 of trusted planets of other folds, one a channel."""
+    """Factor on sigma: root mean z^2 of trusted planets of other folds, one per channel."""
     square = ((row.depth - panel.label) / row.sigma) ** 2
     factor = np.empty_like(square)
     for fold in np.unique(panel.fold):

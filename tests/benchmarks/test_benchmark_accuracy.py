@@ -69,7 +69,7 @@ def _noisy(modules, panel, factor, seed=3):
 def test_scale_is_the_factor_between_errors_and_sigmas(modules, panel):
     scale = modules.grading.scales(panel, _noisy(modules, panel, 2.5))
     np.testing.assert_allclose(scale[:, 1:], 2.5, rtol=0.05)
-    assert len(np.unique(scale[panel.fold == 0][:, 1:])) == 1  # one a channel and fold
+    assert len(np.unique(scale[panel.fold == 0][:, 1:])) == 1  # one per channel and fold
     assert not np.allclose(scale[:, 0], scale[:, 1])
 
 

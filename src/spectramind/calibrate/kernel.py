@@ -1,7 +1,7 @@
 """The compiled loops of the fused chain: one pass over the counts of each pixel.
 
 Plain loops over plain arrays, compiled by numba and kept on disk; single-threaded, so run one
-process a core. The loops vectorise as they stand: no branch in the calibration, and hits are
+process per core. The loops vectorise as they stand: no branch in the calibration, and hits are
 counted first and replaced only in the few blocks that have one.
 
 The charge of a read is a polynomial of its count, `charge` (P, 6), ascending: the converter is

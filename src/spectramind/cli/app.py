@@ -227,7 +227,7 @@ def score(
 def export(
     overrides: Overrides = None,
     out: Annotated[
-        Path, typer.Option(help="FILE.nc for all planets, or a folder for one ECSV a planet.")
+        Path, typer.Option(help="FILE.nc for all planets, or a folder for one ECSV per planet.")
     ] = Path("outputs/spectra.nc"),
     stage: Annotated[
         Literal["fit", "predict"],

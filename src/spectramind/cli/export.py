@@ -18,7 +18,7 @@ from spectramind.transit.store import spectra_of_fits
 def export_spectra(
     config: Config, out: Path, *, stage: Literal["fit", "predict"], samples: int
 ) -> tuple[Path, ...]:
-    """Write the spectra of a stage as `out.nc`, or one ECSV a planet into the folder `out`.
+    """Write the spectra of a stage as `out.nc`, or one ECSV per planet into the folder `out`.
 
     Args:
         config: The whole configuration.
