@@ -1,7 +1,7 @@
 """Command line: `spectramind STAGE [KEY=VALUE ...]`.
 
 Values come from the configuration only; options say how to run. stdout carries the result,
-stderr the progress. Exit code 0: done; 1: data or run error; 2: usage or configuration.
+stderr the progress. Exit code 0 is done, 1 a data or run error, 2 one of usage or configuration.
 Heavy imports stay inside the commands, so that `--help` answers at once.
 """
 

@@ -75,9 +75,9 @@ def logger_of(
     """A logger of one stage of one member's training.
 
     Args:
-        kind: csv: the file `folder`/`member`/`stage`.csv; tensorboard: events in
-            `folder`/`member`/`stage`; mlflow: a run `member`/`stage` in the database
-            `folder`/mlflow.db; none.
+        kind: csv makes the file `folder`/`member`/`stage`.csv, tensorboard makes events in
+            `folder`/`member`/`stage`, mlflow makes a run `member`/`stage` in the database
+            `folder`/mlflow.db, none makes nothing.
         folder: Of all members.
         member: Name of the member.
         stage: Stage of the curriculum.

@@ -2,8 +2,8 @@
 
 Around a guess the light curves are linear in the depths and in what wavelengths share (orbit,
 limb darkening, times, drift). The shared parameters are marginalised under their prior, which
-leaves a Gaussian likelihood of the 283 depths; the prior over spectra turns it into a posterior;
-its mean is the next guess. Visits are one likelihood, each with a small depth offset of its own.
+leaves a Gaussian likelihood of the 283 depths. The prior over spectra turns it into a posterior
+whose mean is the next guess. Visits are one likelihood, each with a small depth offset of its own.
 """
 
 from dataclasses import dataclass

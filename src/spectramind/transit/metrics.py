@@ -43,7 +43,7 @@ class NoiseMetrics:
     photon_ratio: float  # rms over photon noise; 1 is the limit
     mad_ppm: float  # median absolute deviation from the median; x 1.4826 is a sigma [ppm]
     red_noise_s: float  # time over which beta averages [s]
-    beta: float  # binned scatter over that of white noise; 1 is white; NaN: series too short
+    beta: float  # binned scatter over that of white noise: 1 is white, NaN a series too short
     lag1: float  # autocorrelation of neighbouring bins; error about 1 / sqrt(bins)
     skewness: float  # third standardised moment; error about sqrt(6 / bins)
     allan: AllanDeviation

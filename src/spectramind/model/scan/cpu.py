@@ -8,8 +8,8 @@ each chunk are kept; the backward pass runs the chunk again from there.
 The gradients of b and c are sums over channels. Each group of blocks has its own, added up in
 the order of the groups, so that results do not depend on the number of threads.
 
-Arrays: x, dt, y (B, L, D); b, c (B, L, N) with N a multiple of 4; rate (blocks, N, lanes), the
-decay rates times log2 e; kept (B, chunks, blocks, N, lanes).
+Arrays: x, dt and y are (B, L, D), b and c are (B, L, N) with N a multiple of 4. rate, the decay
+rates times log2 e, is (blocks, N, lanes). kept is (B, chunks, blocks, N, lanes).
 """
 
 import math

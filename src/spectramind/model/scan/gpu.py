@@ -5,8 +5,8 @@ chunk of steps it writes them down. The backward pass computes the states of a c
 there into a scratch of one chunk, then goes back through it. Gradients of b and c are sums over
 channels: each block writes its own and torch adds them up, always in the same order.
 
-Arrays: x, dt, y (B, L, D); b, c (B, L, N); rate (D, N), the decay rates times log2 e;
-kept (B, chunks, at least D N).
+Arrays: x, dt and y are (B, L, D), b and c are (B, L, N). rate, the decay rates times log2 e, is
+(D, N). kept is (B, chunks, at least D N).
 """
 
 import math
