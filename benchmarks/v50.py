@@ -209,7 +209,7 @@ def _truth(data: Observed, planets: list[int]) -> Float64[np.ndarray, "P 283"]:
 
 
 def _scale(judged: Answers, scaling: Answers, school: Observed) -> Float64[np.ndarray, "P 283"]:
-    """Factor on sigma of each judged planet: root mean z^2 per channel of others."""
+    """Factor on sigma of each judged planet: root mean z^2 per channel of other trusted ones."""
     truth = _truth(school, scaling.planets.tolist())
     square = ((scaling.mu - truth) / scaling.sigma) ** 2
     trusted = np.array([not school.train[planet].reasons for planet in scaling.planets.tolist()])

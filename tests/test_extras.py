@@ -58,16 +58,11 @@ def test_a_logger_that_is_not_installed(monkeypatch, kind):
         require_logger(kind)
 
 
-def test_a_pipeline_without_dvc(tmp_path, monkeypatch):
+def test_the_pipeline_is_written_without_dvc(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "dvc", None)
-    done = CliRunner().invoke(app, ["config", "dvc"])
-    assert done.exit_code == 2
-    assert (
-        "error: config dvc: the package dvc is not installed. Run pip install "
-        "'spectramind[pipeline]', or run the stages by `spectramind run`."
-    ) in done.stderr
-    assert not (tmp_path / "dvc.yaml").exists()
+    assert CliRunner().invoke(app, ["config", "dvc"]).exit_code == 0
+    assert (tmp_path / "dvc.yaml").exists()
 
 
 def test_the_command_is_what_pip_takes():

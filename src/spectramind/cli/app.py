@@ -7,14 +7,14 @@ Heavy imports stay inside the commands, so that `--help` answers at once.
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # both before torch loads: two OpenMP pools
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # spin, and large temporaries page-fault
 
 import typer
 
-from spectramind.cli.call import Call, Options, execute
+from spectramind.cli.call import Options, command
 from spectramind.cli.config import config_app
 from spectramind.cli.words import (
     FREE,
@@ -28,10 +28,7 @@ from spectramind.cli.words import (
     example_lines,
 )
 from spectramind.errors import DataError
-
-if TYPE_CHECKING:
-    from spectramind.stages.folders import Stage
-
+from spectramind.stages.folders import Stage, command_of
 
 app = typer.Typer(
     name="spectramind",
@@ -74,13 +71,45 @@ def _options(
     """Options of the program itself; its help text stands at `app`."""
 
 
-def _stage_command(
-    typer_app: typer.Typer, stage: "Stage", *, name: str, summary: str, examples: tuple[str, ...]
-) -> None:
-    """Register the command of one stage; all stages take the same options."""
+_STAGES: dict[Stage, tuple[str, ...]] = {  # summary and examples of each; `predict` stands below
+    "simulate": (
+        "Write a simulated archive in the challenge's on-disk layout, with its truth.",
+        "spectramind simulate",
+        "spectramind simulate simulate.train_planets=8",
+    ),
+    "calibrate": (
+        "Turn raw frames into light curves, cached by settings and source files.",
+        "spectramind calibrate data=kaggle data.root=DIR calibration.cache=true",
+        "spectramind calibrate runtime.workers=8 --strict",
+    ),
+    "fit": (
+        "Fit the transit of each planet: the first estimate of its spectrum.",
+        "spectramind fit",
+        "spectramind fit transit.bin_s=240",
+    ),
+    "train": (
+        "Train the V50 network, in folds, on what the fit leaves.",
+        "spectramind train model=v50 training=default",
+        "spectramind train -m training.lr=1e-4,2e-4 uq.epistemic=ensemble,mc_dropout",
+    ),
+    "calibrate-temp": (
+        "Fit the temperature out of fold, and conformal quantiles on untouched planets.",
+        "spectramind calibrate-temp uq.temp_scale=true",
+    ),
+    "diagnose": (
+        "Write one offline HTML page: score, provenance, spectra and coverage.",
+        "spectramind diagnose dashboard diagnostics=dashboard",
+    ),
+}
 
-    @typer_app.command(name, help=summary, context_settings=FREE, epilog=example_lines(*examples))
-    def command(
+
+def _stage_command(stage: Stage, summary: str, *examples: str) -> None:
+    """Register the command of one stage; all take the same options."""
+    group = diagnose_app if stage == "diagnose" else app
+    name = command_of(stage).rpartition(" ")[2]
+
+    @group.command(name, help=summary, context_settings=FREE, epilog=example_lines(*examples))
+    def run_it(
         overrides: Overrides = None,
         params: Params = None,
         multirun: Multirun = False,
@@ -91,58 +120,15 @@ def _stage_command(
     ) -> None:
         from spectramind.cli.stage import run_stage_command
 
-        options = Options(params, multirun, as_json, dry_run, strict, debug)
+        options = Options(
+            params=params, multirun=multirun, as_json=as_json, dry_run=dry_run, strict=strict,
+            debug=debug,
+        )  # fmt: skip
         run_stage_command(stage, overrides or [], options)
 
 
-_stage_command(
-    app,
-    "simulate",
-    name="simulate",
-    summary="Write a simulated archive in the challenge's on-disk layout, with its truth.",
-    examples=("spectramind simulate", "spectramind simulate simulate.train_planets=8"),
-)
-_stage_command(
-    app,
-    "calibrate",
-    name="calibrate",
-    summary="Turn raw frames into light curves, cached by settings and source files.",
-    examples=(
-        "spectramind calibrate data=kaggle data.root=DIR calibration.cache=true",
-        "spectramind calibrate runtime.workers=8 --strict",
-    ),
-)
-_stage_command(
-    app,
-    "fit",
-    name="fit",
-    summary="Fit the transit of each planet: the first estimate of its spectrum.",
-    examples=("spectramind fit", "spectramind fit transit.bin_s=240"),
-)
-_stage_command(
-    app,
-    "train",
-    name="train",
-    summary="Train the V50 network, in folds, on what the fit leaves.",
-    examples=(
-        "spectramind train model=v50 training=default",
-        "spectramind train -m training.lr=1e-4,2e-4 uq.epistemic=ensemble,mc_dropout",
-    ),
-)
-_stage_command(
-    app,
-    "calibrate-temp",
-    name="calibrate-temp",
-    summary="Fit the temperature out of fold, and conformal quantiles on untouched planets.",
-    examples=("spectramind calibrate-temp uq.temp_scale=true",),
-)
-_stage_command(
-    diagnose_app,
-    "diagnose",
-    name="dashboard",
-    summary="Write one offline HTML page: score, provenance, spectra and coverage.",
-    examples=("spectramind diagnose dashboard diagnostics=dashboard",),
-)
+for _stage, _words in _STAGES.items():
+    _stage_command(_stage, *_words)
 
 
 @app.command(
@@ -164,7 +150,10 @@ def predict(
     """Predict the spectra of the test planets and write the submission."""
     from spectramind.cli.stage import run_stage_command
 
-    options = Options(params, multirun, as_json, dry_run, strict, debug, out_csv=out_csv)
+    options = Options(
+        params=params, multirun=multirun, as_json=as_json, dry_run=dry_run, strict=strict,
+        debug=debug, out_csv=out_csv,
+    )  # fmt: skip
     run_stage_command("predict", overrides or [], options)
 
 
@@ -184,7 +173,8 @@ def run(
     """Run all stages in order and print the score, the output paths and the time."""
     from spectramind.cli.stage import run_all_command
 
-    run_all_command(overrides or [], Options(params, False, as_json, False, strict, debug))
+    options = Options(params=params, as_json=as_json, strict=strict, debug=debug)
+    run_all_command(overrides or [], options)
 
 
 @app.command(
@@ -206,15 +196,12 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Score a submission with the challenge's metric."""
-
-    def body(call: Call) -> None:
+    with command("score", debug=debug) as call:
         from spectramind.cli.score import score_submission
 
         config = call.load_config(overrides or [])
         facts = score_submission(config, submission, solution=solution, year=year)
         call.finish(facts["summary"], facts, as_json=as_json)
-
-    execute("score", body, debug=debug)
 
 
 @app.command(
@@ -239,15 +226,12 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write spectra for retrieval codes, as netCDF or ECSV."""
-
-    def body(call: Call) -> None:
+    with command("export", debug=debug) as call:
         from spectramind.cli.export import export_spectra
 
         config = call.load_config(overrides or [])
         call.outputs = export_spectra(config, out, stage=stage, samples=samples)
         call.finish(f"{len(call.outputs)} files -> {out}", {"out": str(out)}, as_json=False)
-
-    execute("export", body, debug=debug)
 
 
 @app.command(
@@ -264,15 +248,12 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Show one planet's fit: parameters, noise, verdict, and a figure."""
-
-    def body(call: Call) -> None:
+    with command("inspect", debug=debug) as call:
         from spectramind.cli.inspect import inspect_planet
 
         table, facts, figure = inspect_planet(call.load_config(overrides or []), planet_id, out)
         call.outputs = (figure,)
         call.finish(f"{table}\n{figure}", facts | {"figure": str(figure)}, as_json=as_json)
-
-    execute("inspect", body, debug=debug)
 
 
 @submission_app.command(
@@ -290,8 +271,7 @@ def submission_validate(
     debug: Debug = False,
 ) -> None:
     """Check a submission file: columns, planets, signs, numbers."""
-
-    def body(call: Call) -> None:
+    with command("submission validate", debug=debug) as call:
         from spectramind.archive.submission import validate_submission
 
         problems = validate_submission(submission, sample)
@@ -300,21 +280,16 @@ def submission_validate(
         facts = {"valid": True, "submission": str(submission)}
         call.finish(f"{submission}: valid submission", facts, as_json=as_json)
 
-    execute("submission validate", body, debug=debug)
-
 
 @app.command(
     context_settings=FREE, epilog=example_lines("spectramind doctor data=kaggle data.root=DIR")
 )
 def doctor(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
     """Say what is installed, which device is used, and whether the archive is found."""
-
-    def body(call: Call) -> None:
+    with command("doctor", debug=debug) as call:
         from spectramind.cli.doctor import examine
 
         findings = examine(call.load_config(overrides or []))
         width = max(map(len, findings))
         lines = "\n".join(f"{name:{width}s}  {value}" for name, value in findings.items())
         call.finish(lines, findings, as_json=as_json)
-
-    execute("doctor", body, debug=debug)

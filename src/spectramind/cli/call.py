@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from spectramind.config import Config
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """How to run a stage command."""
 
     params: Path | None
-    multirun: bool
     as_json: bool
-    dry_run: bool
     strict: bool
     debug: bool
+    multirun: bool = False
+    dry_run: bool = False
     out_csv: Path | None = None
 
 
@@ -89,12 +89,13 @@ class Call:
         }
 
 
-def execute(name: str, body: Callable[[Call], None], *, debug: bool) -> None:
-    """Run a command body; catch what a user can mend, log everything, set the exit code."""
+@contextmanager
+def command(name: str, *, debug: bool) -> Iterator[Call]:
+    """Run a command inside; catch what a user can mend, log everything, set the exit code."""
     call = Call(name)
     try:
         with _orderly_end():
-            body(call)
+            yield call
     except SpectraMindError as error:
         call.state = f"failed: {error}"
         if debug:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spectramind.cli.call import Call, execute
+from spectramind.cli.call import Call, command
 from spectramind.cli.words import FREE, Debug, Json, Overrides, Params, example_lines
 from spectramind.errors import ConfigError
 
@@ -36,14 +36,11 @@ def _write_or_check(call: Call, output: Path, text: str, *, check: bool) -> None
 )
 def config_show(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
     """Print the composed, validated configuration."""
-
-    def body(call: Call) -> None:
+    with command("config show", debug=debug) as call:
         from spectramind.config import dump
 
         config = call.load_config(overrides or [])
         call.finish(config.frozen().rstrip(), dump(config), as_json=as_json)
-
-    execute("config show", body, debug=debug)
 
 
 @config_app.command(
@@ -60,12 +57,9 @@ def config_freeze(
     debug: Debug = False,
 ) -> None:
     """Write the configuration that DVC stages read."""
-
-    def body(call: Call) -> None:
+    with command("config freeze", debug=debug) as call:
         text = call.load_config(overrides or []).frozen()
         _write_or_check(call, output, text, check=check)
-
-    execute("config freeze", body, debug=debug)
 
 
 @config_app.command(
@@ -82,19 +76,11 @@ def config_dvc(
     debug: Debug = False,
 ) -> None:
     """Write the stages as a DVC pipeline: what each runs, reads and writes."""
-
-    def body(call: Call) -> None:
-        from importlib import import_module
-
-        from spectramind.extras import PACKAGES, Extra
+    with command("config dvc", debug=debug) as call:
         from spectramind.stages.dvc import pipeline_text
 
-        with Extra("pipeline", "config dvc", instead="run the stages by `spectramind run`"):
-            import_module(PACKAGES["pipeline"])
         text = pipeline_text(call.load_config(overrides or []))
         _write_or_check(call, output, text, check=check)
-
-    execute("config dvc", body, debug=debug)
 
 
 @config_app.command(
@@ -109,8 +95,7 @@ def config_diff(
     debug: Debug = False,
 ) -> None:
     """Print the keys in which a configuration differs from the defaults or from a file."""
-
-    def body(call: Call) -> None:
+    with command("config diff", debug=debug) as call:
         from spectramind.config import dump, load, load_params
         from spectramind.settings import flatten
 
@@ -124,16 +109,13 @@ def config_diff(
         lines = [f"{key}: {change['from']} -> {change['to']}" for key, change in changes.items()]
         call.finish("\n".join(lines) or "no difference", changes, as_json=as_json)
 
-    execute("config diff", body, debug=debug)
-
 
 @config_app.command(
     "hash", context_settings=FREE, epilog=example_lines("spectramind config hash model=v50")
 )
 def config_hash(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
     """Print the configuration hash of each stage."""
-
-    def body(call: Call) -> None:
+    with command("config hash", debug=debug) as call:
         from spectramind.stages.folders import STAGES
         from spectramind.stages.freshness import stage_hash
 
@@ -141,8 +123,6 @@ def config_hash(overrides: Overrides = None, as_json: Json = False, debug: Debug
         hashes: dict[str, Any] = {stage: stage_hash(config, stage) for stage in STAGES}
         lines = "\n".join(f"{stage:15s} {value}" for stage, value in hashes.items())
         call.finish(lines, hashes, as_json=as_json)
-
-    execute("config hash", body, debug=debug)
 
 
 @config_app.command(
@@ -154,9 +134,6 @@ def config_validate(
     overrides: Overrides = None, params: Params = None, debug: Debug = False
 ) -> None:
     """Check keys, types and ranges; all faults at once."""
-
-    def body(call: Call) -> None:
+    with command("config validate", debug=debug) as call:
         call.load_config(overrides or [], params)
         call.finish("the configuration is valid", {"valid": True}, as_json=False)
-
-    execute("config validate", body, debug=debug)

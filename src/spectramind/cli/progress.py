@@ -34,34 +34,34 @@ def announce(call: Call, config: Config, stage: Stage) -> None:
     )
 
 
-def announced(call: Call, config: Config, stage: Stage, folder: Path) -> Result:
-    """Say what runs, run it, and note for the debug log what it was made from."""
-    announce(call, config, stage)
-    result = run_stage(config, stage, folder)
-    call.data_hash = data_hash(config)
-    call.outputs = result.outputs
-    return result
+def run_up_to(
+    call: Call, config: Config, stage: Stage, folder: Path, options: Options
+) -> tuple[Result, list[str]]:
+    """Run a stage into its folder, after those before it that are stale.
 
-
-def bring_up_to_date(
-    call: Call, config: Config, stage: Stage, options: Options
-) -> tuple[str, ...]:
-    """Run stale stages before this one; with frozen parameters DVC does that, so refuse.
+    With frozen parameters DVC runs the stages before, so stale ones are refused.
 
     Returns:
-        A sentence for each planet that these stages left out.
+        The result of the stage, and a sentence for each planet left out on the way.
     """
-    failures: tuple[str, ...] = ()
-    if options.params is not None:
+    stale: tuple[Stage, ...] = ()
+    if options.params is None:
+        stale = stages_before(config, stage)
+    else:
         require_stages_before(config, stage)
-        return failures
-    for earlier in stages_before(config, stage):
-        call.say(f"{command_of(earlier)}: missing or stale, running it first")
-        result = announced(call, config, earlier, stage_folder(config, earlier))
-        call.say(f"{command_of(earlier)}: {result.summary}")
+    results = []
+    for own in (*stale, stage):
+        first = own != stage
+        if first:
+            call.say(f"{command_of(own)}: missing or stale, running it first")
+        announce(call, config, own)
+        result = run_stage(config, own, stage_folder(config, own) if first else folder)
+        call.data_hash, call.outputs = data_hash(config), result.outputs
+        if first:
+            call.say(f"{command_of(own)}: {result.summary}")
         report_failures(call, result.failures)
-        failures += result.failures
-    return failures
+        results.append(result)
+    return results[-1], [sentence for result in results for sentence in result.failures]
 
 
 def report_failures(call: Call, failures: Sequence[str]) -> None:
@@ -72,7 +72,7 @@ def report_failures(call: Call, failures: Sequence[str]) -> None:
         call.say(f"{number:4d}  {sentence}")
 
 
-def strict(failures: Sequence[str], options: Options) -> None:
+def refuse_failures(failures: Sequence[str], options: Options) -> None:
     """With `--strict`, planets that were left out are an error.
 
     Raises:

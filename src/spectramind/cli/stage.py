@@ -1,11 +1,10 @@
 """How a stage command runs: once, as a dry run, or as a sweep; and all stages in a row."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from spectramind.cli.call import Call, Options, execute
-from spectramind.cli.progress import announce, announced, bring_up_to_date, report_failures, strict
+from spectramind.cli.call import Call, Options, command
+from spectramind.cli.progress import announce, refuse_failures, report_failures, run_up_to
 from spectramind.config import Config
 from spectramind.stages.folders import Stage, command_of, publish_submission, stage_folder
 from spectramind.stages.freshness import data_hash, stage_hash, stage_values, stages_before
@@ -15,8 +14,7 @@ from spectramind.stages.runner import run_all
 
 def run_stage_command(stage: Stage, overrides: Sequence[str], options: Options) -> None:
     """Run one stage as the command line asks for it."""
-
-    def body(call: Call) -> None:
+    with command(command_of(stage), debug=options.debug) as call:
         if options.multirun:
             from spectramind.cli.sweep import sweep  # Hydra's launcher is needed here alone
 
@@ -24,28 +22,23 @@ def run_stage_command(stage: Stage, overrides: Sequence[str], options: Options) 
             return
         config = call.load_config(overrides, options.params)
         if options.dry_run:
-            _dry_run(call, config, stage, options)
+            _show_plan(call, config, stage)
             return
-        earlier = bring_up_to_date(call, config, stage, options)
-        result = announced(call, config, stage, stage_folder(config, stage))
+        result, failures = run_up_to(call, config, stage, stage_folder(config, stage), options)
         if options.out_csv is not None:
             publish_submission(config, options.out_csv)
             call.outputs = (*call.outputs, options.out_csv)
-        report_failures(call, result.failures)
         call.finish(
             f"{result.summary} ({call.seconds():.1f} s)",
             {**result.facts, "outputs": [str(path) for path in call.outputs]},
             as_json=options.as_json,
         )
-        strict([*earlier, *result.failures], options)
-
-    execute(command_of(stage), body, debug=options.debug)
+        refuse_failures(failures, options)
 
 
 def run_all_command(overrides: Sequence[str], options: Options) -> None:
     """Run every stage in order."""
-
-    def body(call: Call) -> None:
+    with command("run", debug=options.debug) as call:
         config = call.load_config(overrides, options.params)
         failures: list[str] = []
         outputs: list[Path] = []
@@ -63,12 +56,11 @@ def run_all_command(overrides: Sequence[str], options: Options) -> None:
         lines = [result.summary, *(str(path) for path in outputs)]
         lines.append(f"all stages took {call.seconds():.0f} s")
         call.finish("\n".join(lines), result.facts, as_json=options.as_json)
-        strict(failures, options)
-
-    execute("run", body, debug=options.debug)
+        refuse_failures(failures, options)
 
 
-def _dry_run(call: Call, config: Config, stage: Stage, options: Options) -> None:
+def _show_plan(call: Call, config: Config, stage: Stage) -> None:
+    """Print, as JSON always, what a stage would do."""
     stale = stages_before(config, stage)
     plan = {
         "stage": stage,
@@ -78,5 +70,4 @@ def _dry_run(call: Call, config: Config, stage: Stage, options: Options) -> None
         "runs_first": list(stale),
         "would_write": str(stage_folder(config, stage)),
     }
-    text = json.dumps(plan, indent=1)
-    call.finish(text, plan, as_json=options.as_json)
+    call.finish("", plan, as_json=True)

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from spectramind.cli.call import Call, Options
-from spectramind.cli.progress import announced, bring_up_to_date, strict
+from spectramind.cli.progress import refuse_failures, run_up_to
 from spectramind.config import configs_folder, from_tree, load_sweep
 from spectramind.errors import ConfigError, DataError, SpectraMindError
 from spectramind.files import write_json
@@ -42,7 +42,7 @@ def sweep(call: Call, stage: Stage, overrides: Sequence[str], options: Options) 
     call.outputs = (folder,)
     call.finish(_table(rows), {"jobs": rows, "folder": str(folder)}, as_json=options.as_json)
     failed = [row for row in rows if "error" in row]
-    strict([failure for row in rows for failure in row.get("failures", ())], options)
+    refuse_failures([failure for row in rows for failure in row.get("failures", ())], options)
     if failed:
         raise DataError(f"{len(failed)} of {len(rows)} jobs failed; see the table above.")
 
@@ -57,9 +57,8 @@ def _hydra_jobs(
         report: dict[str, Any] = {"overrides": list(runtime.overrides.task)}
         try:
             config = from_tree(tree)
-            earlier = bring_up_to_date(call, config, stage, options)
-            result = announced(call, config, stage, here / stage)
-            report |= {**result.facts, "failures": [*earlier, *result.failures]}
+            result, failures = run_up_to(call, config, stage, here / stage, options)
+            report |= {**result.facts, "failures": failures}
         except SpectraMindError as error:
             report["error"] = str(error)
         write_json(here / METRICS, report)
