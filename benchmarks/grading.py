@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from spectramind.diagnose.metrics import (
+    Naive,
+    gains,
     naive_statistics,
     planet_scores,
-    point_scores_2025,
     score_2024,
     score_2025,
 )
@@ -103,18 +104,11 @@ def both_scores(
     The hosts refuse negative depths, which single points of weak estimators have: they count as
     0 here, and `grade` says how many.
     """
-    mean, spread = naive_statistics(panel.taught)
     label, mu = panel.label[panel.graded], np.maximum(depth, 0.0)
-    return {
-        2024: score_2024(
-            label, mu, sigma=sigma, naive_mean=mean, naive_sigma=spread,
-            sigma_true=metric.airs_sigma_true,
-        ),
-        2025: score_2025(
-            label, mu, sigma=sigma, naive_mean=mean, naive_sigma=spread,
-            sigma_true=metric.sigma_true(label.shape[1]), fgs_weight=metric.fgs_weight,
-        ),
-    }  # fmt: skip
+    known = {"sigma": sigma, "naive": naive_statistics(panel.taught)}
+    old = gains(label, mu, sigma_true=metric.airs_sigma_true, **known)
+    new = gains(label, mu, sigma_true=metric.sigma_true(label.shape[1]), **known)
+    return {2024: score_2024(old), 2025: score_2025(new, fgs_weight=metric.fgs_weight)}
 
 
 def train_mean(panel: Panel) -> Row:
@@ -176,7 +170,7 @@ def scores_by_planet(
     mu: Float64[np.ndarray, "P 283"],
     sigma: Float64[np.ndarray, "P 283"],
     truth: Float64[np.ndarray, "P 283"],
-    naive: tuple[float, float],
+    naive: Naive,
     metric: MetricConfig,
 ) -> Float64[np.ndarray, " P"]:
     """2025 score of each planet, not clipped; negative depths count as 0.
@@ -188,8 +182,8 @@ def scores_by_planet(
         naive: Mean and standard deviation of all training labels.
         metric: Constants of the score.
     """
-    points = point_scores_2025(
-        truth, np.maximum(mu, 0.0), sigma=sigma, naive_mean=naive[0], naive_sigma=naive[1],
+    found = gains(
+        truth, np.maximum(mu, 0.0), sigma=sigma, naive=naive,
         sigma_true=metric.sigma_true(truth.shape[1]),
     )  # fmt: skip
-    return planet_scores(points, fgs_weight=metric.fgs_weight)
+    return planet_scores(found.reached / found.ideal, fgs_weight=metric.fgs_weight)

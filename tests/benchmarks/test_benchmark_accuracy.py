@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spectramind import config as configuration
-from spectramind.diagnose.metrics import naive_statistics, score_2025
+from spectramind.diagnose.metrics import gains, naive_statistics, score_2025
 from spectramind.transit.shared_prior import first_population
 from spectramind.transit.spectrum_prior import learn_spectrum_prior
 
@@ -95,11 +95,11 @@ def test_grade_is_the_hosts_score_of_the_scaled_sigma(modules, panel, config):
     own = modules.grading.grade(panel, row, metric, 2025)
     graded = panel.graded
     sigma = (row.sigma * modules.grading.scales(panel, row))[graded]
-    mean, spread = naive_statistics(panel.taught)
-    expected = score_2025(
-        panel.label[graded], row.depth[graded], sigma=sigma, naive_mean=mean, naive_sigma=spread,
-        sigma_true=metric.sigma_true(283), fgs_weight=metric.fgs_weight,
+    found = gains(
+        panel.label[graded], row.depth[graded], sigma=sigma, naive=naive_statistics(panel.taught),
+        sigma_true=metric.sigma_true(283),
     )  # fmt: skip
+    expected = score_2025(found, fgs_weight=metric.fgs_weight)
     assert own["score"] == own["score_2025"] == expected
     assert own["score"] > own["score_unscaled"]
     assert own["z2_airs"] == pytest.approx(1.0, abs=0.1)

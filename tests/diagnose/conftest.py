@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from spectramind.diagnose.evidence import Evidence
+from spectramind.diagnose.metrics import naive_statistics
 from spectramind.diagnose.report import write_dashboard
 from spectramind.diagnose.settings import DiagnosticsConfig
 from spectramind.instrument import wavelength_um
@@ -102,8 +103,7 @@ def evidence_of(rng, planets=24, *, known=True, correlated=0.3, claimed=1.0, bia
         "intervals": {level: ours.interval(gaussian_half_width(level)) for level in (0.68, 0.9)},
         "calibration_planets": None,
         "truth": Labels(ids, depth) if known else None,
-        "naive_mean": float(train.mean()),
-        "naive_sigma": float(train.std()),
+        "naive": naive_statistics(train),
         "oof": posterior(train, rng, **wrong),
         "oof_labels": Labels(np.arange(60), train),
         "provenance": [row(stage) for stage in ("calibrate", "fit", "train")],

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spectramind.diagnose.figures import POINTS, short, table, thinned
-from spectramind.diagnose.metrics import gains_2024, score_2024, score_2025
+from spectramind.diagnose.metrics import gains, score_2024, score_2025
 from spectramind.diagnose.report import write_dashboard
 from spectramind.diagnose.spectra import ranked
 from spectramind.errors import ArtefactError, ConfigError, DataError
@@ -105,8 +105,8 @@ def test_plots_are_small(dashboard):
 
 def test_same_numbers_in_json(dashboard):
     report, text, stored = dashboard
-    assert stored["score"]["V50"]["total"] == report.score
-    assert f"<dd>{report.score:.4f}</dd>" in text
+    assert stored["score"]["V50"]["total"] == report.headline.total
+    assert f"<dd>{report.headline.total:.4f}</dd>" in text
     assert set(stored["figures"]) == set(re.findall(r'id="figure-(\d+)"', text))
     assert [a["state"] for a in stored["alerts"]] == [a.state for a in report.alerts]
     for figure in stored["figures"].values():
@@ -119,16 +119,13 @@ def test_same_numbers_in_json(dashboard):
 def test_score_is_that_of_the_challenge(make_evidence, settings, tmp_path):
     evidence, config = make_evidence(), settings(export_html=False, planets=1)
     report = write_dashboard(evidence, config, tmp_path)
-    expected = score_2025(
-        evidence.truth.depth,
-        evidence.predicted.mu.numpy(),
-        sigma=evidence.predicted.sigma.numpy(),
-        naive_mean=evidence.naive_mean,
-        naive_sigma=evidence.naive_sigma,
+    found = gains(
+        evidence.truth.depth, evidence.predicted.mu.numpy(),
+        sigma=evidence.predicted.sigma.numpy(), naive=evidence.naive,
         sigma_true=config.metric.sigma_true(283),
-        fgs_weight=config.metric.fgs_weight,
-    )
-    assert report.score == pytest.approx(expected, rel=1e-12)
+    )  # fmt: skip
+    expected = score_2025(found, fgs_weight=config.metric.fgs_weight)
+    assert report.headline.total == pytest.approx(expected, rel=1e-12)
     assert report.html is None
     assert [path.name for path in report.outputs] == ["dashboard.json", "spectra.png"]
     assert not (tmp_path / "dashboard.html").exists()
@@ -137,19 +134,20 @@ def test_score_is_that_of_the_challenge(make_evidence, settings, tmp_path):
 def test_an_archive_of_2024_is_scored_by_the_metric_of_2024(make_evidence, settings, tmp_path):
     evidence, config = make_evidence(year=2024), settings(planets=1)
     report = write_dashboard(evidence, config, tmp_path)
-    words = {
-        "sigma": evidence.predicted.sigma.numpy(), "naive_mean": evidence.naive_mean,
-        "naive_sigma": evidence.naive_sigma, "sigma_true": config.metric.airs_sigma_true,
-    }  # fmt: skip
-    expected = score_2024(evidence.truth.depth, evidence.predicted.mu.numpy(), **words)
-    assert report.score == expected
+    found = gains(
+        evidence.truth.depth, evidence.predicted.mu.numpy(),
+        sigma=evidence.predicted.sigma.numpy(), naive=evidence.naive,
+        sigma_true=config.metric.airs_sigma_true,
+    )  # fmt: skip
+    expected = score_2024(found)
+    assert report.headline.total == expected
     (alert,) = (alert for alert in report.alerts if alert.name == "Score")
     assert alert.message.startswith(f"score {expected:.4f} (2024 metric)")
     stored = json.loads(report.json.read_text())
     assert stored["metric"] == 2024
     v50 = stored["score"]["V50"]
     assert v50["total"] == expected
-    gain, ideal = gains_2024(evidence.truth.depth, evidence.predicted.mu.numpy(), **words)
+    gain, ideal = found
     assert v50["fgs1"] == pytest.approx(gain[:, 0].sum() / ideal[:, 0].sum())
     assert stored["figures"]["201"]["title"] == "Score by the metric of 2024"
     assert stored["figures"]["201"]["rows"][1][1] == pytest.approx(expected, abs=1e-5)

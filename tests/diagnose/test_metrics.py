@@ -3,44 +3,46 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from scipy.stats import norm
 
 from spectramind.config import load
 from spectramind.diagnose.metrics import (
-    channel_scores,
+    Naive,
     energy_score,
-    gains_2024,
+    gains,
     log_likelihood,
     naive_statistics,
     planet_scores,
-    point_scores_2025,
     score_2024,
     score_2025,
 )
+from spectramind.diagnose.scorecard import Yardstick
 from spectramind.errors import DataError
+from spectramind.posterior import SpectrumPosterior
 
-NAIVE_2024 = {"naive_mean": 0.0025517145902829823, "naive_sigma": 0.0017261973793536417}
-NAIVE_2025 = {"naive_mean": 0.014689019532534075, "naive_sigma": 0.01066133533197834}
+NAIVE_2024 = Naive(0.0025517145902829823, 0.0017261973793536417)
+NAIVE_2025 = Naive(0.014689019532534075, 0.01066133533197834)
 CONFIG = load([]).diagnostics.metric
 LABELS_2024 = Path(__file__).parents[3] / "shared" / "data" / "2024" / "train_labels.csv"
 
 
-def _score_2025(depth, mu, sigma, **changes):
-    arguments = {
-        **NAIVE_2025,
-        "sigma_true": CONFIG.sigma_true(depth.shape[1]),
-        "fgs_weight": CONFIG.fgs_weight,
-    }
-    return score_2025(depth, mu, sigma=sigma, **{**arguments, **changes})
+def _gains_2025(depth, mu, sigma):
+    sigma_true = CONFIG.sigma_true(depth.shape[1])
+    return gains(depth, mu, sigma=sigma, naive=NAIVE_2025, sigma_true=sigma_true)
+
+
+def _score_2025(depth, mu, sigma):
+    return score_2025(_gains_2025(depth, mu, sigma), fgs_weight=CONFIG.fgs_weight)
 
 
 def _score_2024(depth, mu, sigma):
-    return score_2024(depth, mu, sigma=sigma, sigma_true=1e-5, **NAIVE_2024)
+    return score_2024(gains(depth, mu, sigma=sigma, naive=NAIVE_2024, sigma_true=1e-5))
 
 
 def _points(depth, mu, sigma):
-    sigma_true = CONFIG.sigma_true(depth.shape[1])
-    return point_scores_2025(depth, mu, sigma=sigma, sigma_true=sigma_true, **NAIVE_2025)
+    found = _gains_2025(depth, mu, sigma)
+    return found.reached / found.ideal
 
 
 BOTH = pytest.mark.parametrize("score", [_score_2024, _score_2025], ids=["2024", "2025"])
@@ -69,16 +71,16 @@ def guess(depth) -> tuple[np.ndarray, np.ndarray]:
     ],
 )  # fmt: skip
 def test_published_arithmetic_of_2025(error_ppm, expected):
-    depth = np.full((2, 283), sum(NAIVE_2025.values()))
+    depth = np.full((2, 283), sum(NAIVE_2025))
     error = error_ppm * 1e-6
     score = _score_2025(depth, depth - error, np.full_like(depth, error))
     assert score == pytest.approx(expected, abs=6e-4)
 
 
 def test_published_share_of_fgs1():
-    depth = np.full((2, 283), sum(NAIVE_2025.values()))
+    depth = np.full((2, 283), sum(NAIVE_2025))
     points = _points(depth, depth - 50e-6, np.full_like(depth, 50e-6))
-    assert channel_scores(points).fgs1 == pytest.approx(0.549, abs=5e-4)
+    assert points[:, 0].mean() == pytest.approx(0.549, abs=5e-4)
     ideal = _points(depth, depth, np.broadcast_to(CONFIG.sigma_true(283), depth.shape))
     ideal[:, 1:] = 0.0
     assert planet_scores(ideal, fgs_weight=CONFIG.fgs_weight).mean() == pytest.approx(
@@ -96,7 +98,7 @@ def test_published_share_of_fgs1():
     ],
 )
 def test_published_cost_of_one_blown_planet(channel, error_ppm, sigma_ppm, cost):
-    depth = np.full((1100, 283), sum(NAIVE_2025.values()))
+    depth = np.full((1100, 283), sum(NAIVE_2025))
     sigma = np.full_like(depth, 60e-6)
     mu = depth - sigma
     before = _score_2025(depth, mu, sigma)
@@ -115,8 +117,8 @@ def labels_2024() -> np.ndarray:
 
 def test_naive_constants_of_2024(labels_2024):
     mean, sigma = naive_statistics(labels_2024)
-    assert mean == pytest.approx(NAIVE_2024["naive_mean"], rel=1e-13)
-    assert sigma == pytest.approx(NAIVE_2024["naive_sigma"], rel=1e-13)
+    assert mean == pytest.approx(NAIVE_2024.mean, rel=1e-13)
+    assert sigma == pytest.approx(NAIVE_2024.sigma, rel=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -142,23 +144,21 @@ def test_two_points_by_hand():
     ideal = np.array([-np.log(0.1), -np.log(0.5)]) - half_log
     reached = np.array([0.0, -0.5 - np.log(2.0)]) - half_log
     points = (reached - naive) / (ideal - naive)
-    arguments = {"sigma": sigma, "naive_mean": 1.0, "naive_sigma": 2.0}
-    sigma_true = np.array([0.1, 0.5])
-    mine = point_scores_2025(depth, mu, sigma_true=sigma_true, **arguments)
-    np.testing.assert_allclose(mine, points[None], rtol=1e-14)
+    known = {"sigma": sigma, "naive": Naive(1.0, 2.0)}
+    mine = gains(depth, mu, sigma_true=np.array([0.1, 0.5]), **known)
+    np.testing.assert_allclose(mine.reached / mine.ideal, points[None], rtol=1e-14)
     assert points[1] == 0.0
-    assert score_2025(
-        depth, mu, sigma_true=sigma_true, fgs_weight=3.0, **arguments
-    ) == pytest.approx(0.75 * points[0], rel=1e-14)
+    assert score_2025(mine, fgs_weight=3.0) == pytest.approx(0.75 * points[0], rel=1e-14)
     ideal = -np.log(0.1) - half_log
     summed = (reached - naive).sum() / (2.0 * ideal - naive.sum())
-    assert score_2024(depth, mu, sigma_true=0.1, **arguments) == pytest.approx(summed, rel=1e-14)
+    mine = gains(depth, mu, sigma_true=0.1, **known)
+    assert score_2024(mine) == pytest.approx(summed, rel=1e-14)
 
 
 def test_years_differ_in_how_they_average(depth, guess):
     mu, sigma = guess
     points = _points(depth, mu, sigma)
-    naive = log_likelihood(depth, *NAIVE_2024.values()).sum()
+    naive = log_likelihood(depth, *NAIVE_2024).sum()
     ideal = log_likelihood(depth, depth, 1e-5).sum()
     reached = log_likelihood(depth, mu, sigma).sum()
     assert _score_2024(depth, mu, sigma) == pytest.approx((reached - naive) / (ideal - naive))
@@ -180,7 +180,7 @@ def test_log_likelihood_against_scipy(depth, guess):
 def test_naive_guess_scores_zero_and_ideal_scores_one(score, depth):
     naive = NAIVE_2024 if score is _score_2024 else NAIVE_2025
     sigma_true = np.full(283, 1e-5) if score is _score_2024 else CONFIG.sigma_true(283)
-    mean, sigma = (np.full_like(depth, value) for value in naive.values())
+    mean, sigma = (np.full_like(depth, value) for value in naive)
     assert score(depth, mean, sigma) == 0.0
     assert score(depth, depth, np.tile(sigma_true, (5, 1))) == 1.0
 
@@ -218,13 +218,6 @@ def test_points_have_no_cap(depth, guess):
     assert points[0, 2] > 1.5
 
 
-def test_gains_make_up_the_score_of_2024(depth, guess):
-    mu, sigma = guess
-    gain, ideal = gains_2024(depth, mu, sigma=sigma, sigma_true=1e-5, **NAIVE_2024)
-    score = gain.sum() / ideal.sum()
-    assert np.clip(score, 0.0, 1.0) == pytest.approx(_score_2024(depth, mu, sigma), rel=1e-12)
-
-
 def test_planet_scores_average_to_the_score(depth, guess):
     points = _points(depth, *guess)
     planets = planet_scores(points, fgs_weight=CONFIG.fgs_weight)
@@ -233,11 +226,22 @@ def test_planet_scores_average_to_the_score(depth, guess):
     assert planets[3] == pytest.approx((points[3] * weights).sum() / weights.sum(), rel=1e-13)
 
 
-def test_channel_scores_make_up_the_score(depth, guess):
-    parts = channel_scores(_points(depth, *guess))
-    share = CONFIG.fgs_weight / (CONFIG.fgs_weight + 282)
-    total = share * parts.fgs1 + (1.0 - share) * parts.airs
-    assert total == pytest.approx(_score_2025(depth, *guess), rel=1e-13)
+@pytest.mark.parametrize("year", [2024, 2025])
+def test_planets_and_channels_make_up_the_score(year, depth, guess):
+    """The weights of the channels are those of 2025; in 2024 their ideal gains weigh."""
+    mu, sigma = guess
+    prediction = SpectrumPosterior(torch.from_numpy(mu), torch.from_numpy(sigma))
+    naive = NAIVE_2024 if year == 2024 else NAIVE_2025
+    found = Yardstick(CONFIG, year, naive).score(depth, prediction)
+    by_hand = (_score_2024 if year == 2024 else _score_2025)(depth, mu, sigma)
+    assert 0.0 < found.total < 1.0
+    assert found.total == pytest.approx(by_hand, rel=1e-12)
+    assert found.planets.mean() == pytest.approx(found.total, rel=1e-12)
+    ideal = gains(depth, mu, sigma=sigma, naive=naive, sigma_true=1e-5).ideal.sum(axis=0)
+    weights = ideal if year == 2024 else np.r_[CONFIG.fgs_weight, np.ones(282)]
+    share = weights[0] / weights.sum()
+    total = share * found.fgs1 + (1.0 - share) * found.airs
+    assert total == pytest.approx(found.total, rel=1e-12)
 
 
 def test_naive_statistics():

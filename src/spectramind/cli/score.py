@@ -11,7 +11,7 @@ from spectramind.archive.submission import read_submission
 from spectramind.archive.tables import read_labels
 from spectramind.config import Config
 from spectramind.diagnose.metrics import naive_statistics
-from spectramind.diagnose.scorecard import score
+from spectramind.diagnose.scorecard import Yardstick
 from spectramind.errors import ConfigError, DataError
 from spectramind.stages.folders import HIDDEN_LABELS
 
@@ -43,13 +43,9 @@ def score_submission(
     truth = read_labels(path)
     planets, posterior = read_submission(submission)
     _require_same_planets(submission, planets, path, truth.planet_ids)
-    found = score(
-        config.diagnostics.metric,
-        year or archive.year,
-        depth=truth.of(planets).depth,
-        posterior=posterior,
-        naive=naive_statistics(archive.labels("train").depth),
-    )
+    naive = naive_statistics(archive.labels("train").depth)
+    yardstick = Yardstick(config.diagnostics.metric, year or archive.year, naive)
+    found = yardstick.score(truth.of(planets).depth, posterior)
     summary = (
         f"score {found.total:.4f} ({found.year} metric, {len(planets)} planets); "
         f"FGS1 {found.fgs1:.4f}, AIRS-CH0 {found.airs:.4f}"

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 
 from spectramind.archive.layout import Year
+from spectramind.diagnose.metrics import Naive
 from spectramind.errors import DataError
 from spectramind.observation import Labels, TransitFit
 from spectramind.posterior import SpectrumPosterior
@@ -28,8 +29,7 @@ class Evidence:
         intervals: Lower and upper end of the published intervals at each level.
         calibration_planets: Planets behind conformal intervals; None for Gaussian ones.
         truth: Labels of the same planets in the same order; None where nobody has them.
-        naive_mean: Mean of all training labels.
-        naive_sigma: Standard deviation of all training labels.
+        naive: Mean and standard deviation of all training labels, the guess that scores 0.
         oof: Calibrated out-of-fold posterior of training planets.
         oof_labels: Their labels, same order.
         provenance: Sidecar of each stage, in order of running.
@@ -46,8 +46,7 @@ class Evidence:
     intervals: Mapping[float, Interval]
     calibration_planets: int | None
     truth: Labels | None
-    naive_mean: float
-    naive_sigma: float
+    naive: Naive
     oof: SpectrumPosterior
     oof_labels: Labels
     provenance: Sequence[Mapping[str, Any]]

@@ -14,16 +14,23 @@ from spectramind.errors import DataError
 _SIGMA_FLOOR = 1e-15  # the hosts' only protection against a sigma of zero
 
 
-class ChannelScores(NamedTuple):
-    """Mean point score of each channel, not clipped: below 0 is worse than the naive guess."""
+class Naive(NamedTuple):
+    """The guess that scores 0: one Gaussian for every point of every planet."""
 
-    fgs1: float
-    airs: float
+    mean: float
+    sigma: float
 
 
-def naive_statistics(depth: Float[np.ndarray, "B W"]) -> tuple[float, float]:
-    """Mean and (population) standard deviation of all labels: the guess that scores 0."""
-    return float(depth.mean()), float(depth.std())
+class Gains(NamedTuple):
+    """Log-likelihood of each point above that of the naive guess [nat]."""
+
+    reached: Float[np.ndarray, "B W"]
+    ideal: Float[np.ndarray, "B W"]  # by the truth with the ideal error
+
+
+def naive_statistics(depth: Float[np.ndarray, "B W"]) -> Naive:
+    """Mean and (population) standard deviation of all labels."""
+    return Naive(float(depth.mean()), float(depth.std()))
 
 
 def log_likelihood(
@@ -35,112 +42,48 @@ def log_likelihood(
     return -0.5 * ((depth - mu) / sigma) ** 2 - np.log(sigma) - 0.5 * np.log(2.0 * np.pi)
 
 
-def score_2024(
+def gains(
     depth: Float[np.ndarray, "B W"],
     mu: Shaped[np.ndarray, "R V"],
     *,
     sigma: Shaped[np.ndarray, "R V"],
-    naive_mean: float,
-    naive_sigma: float,
-    sigma_true: float,
-) -> float:
-    """Score of 2024: (L - L_naive) / (L_ideal - L_naive) of summed log-likelihoods, within 0..1.
+    naive: Naive,
+    sigma_true: Float[np.ndarray, " W"] | float,
+) -> Gains:
+    """What a prediction and the ideal one gain on the naive guess, point by point.
 
     Args:
         depth: True spectra.
         mu: Predicted spectra.
         sigma: Predicted errors, clipped from below at 1e-15.
-        naive_mean: Mean of all training labels.
-        naive_sigma: Standard deviation of all training labels.
-        sigma_true: Error of the ideal prediction (10 ppm in 2024).
+        naive: Mean and standard deviation of all training labels.
+        sigma_true: Error of the ideal prediction, for all points or at each wavelength.
 
     Raises:
         DataError: If the prediction has another shape, is not numeric or holds negative values.
 
-    Source: evaluation code of the hosts, 2024. NaN is not tested there and gives a NaN score.
+    Source: evaluation code of the hosts, 2024 and 2025. NaN is not tested there and gives a NaN
+    score.
     """
     mu, sigma = _as_submitted(depth, mu, sigma)
-    naive = log_likelihood(depth, naive_mean, naive_sigma).sum()
-    ideal = log_likelihood(depth, depth, sigma_true).sum()
-    reached = log_likelihood(depth, mu, sigma).sum()
-    return float(np.clip((reached - naive) / (ideal - naive), 0.0, 1.0))
-
-
-def gains_2024(
-    depth: Float[np.ndarray, "B W"],
-    mu: Shaped[np.ndarray, "R V"],
-    *,
-    sigma: Shaped[np.ndarray, "R V"],
-    naive_mean: float,
-    naive_sigma: float,
-    sigma_true: float,
-) -> tuple[Float[np.ndarray, "B W"], Float[np.ndarray, "B W"]]:
-    """Log-likelihood above the naive guess, of the prediction and of the ideal one [nat].
-
-    The ratio of their sums over any points is the 2024 score of these points before it is clipped.
-    Arguments and errors as in `score_2024`.
-    """
-    mu, sigma = _as_submitted(depth, mu, sigma)
-    naive = log_likelihood(depth, naive_mean, naive_sigma)
+    least = log_likelihood(depth, naive.mean, naive.sigma)
     reached, ideal = log_likelihood(depth, mu, sigma), log_likelihood(depth, depth, sigma_true)
-    return reached - naive, ideal - naive
+    return Gains(reached - least, ideal - least)
 
 
-def score_2025(
-    depth: Float[np.ndarray, "B W"],
-    mu: Shaped[np.ndarray, "R V"],
-    *,
-    sigma: Shaped[np.ndarray, "R V"],
-    naive_mean: float,
-    naive_sigma: float,
-    sigma_true: Float[np.ndarray, " W"],
-    fgs_weight: float,
-) -> float:
-    """Score of 2025: the weighted mean over all points of the point scores, within 0..1.
+def score_2024(gains: Gains) -> float:
+    """Score of 2024: the gain summed over all points, over that of the ideal, within 0..1."""
+    return float(np.clip(gains.reached.sum() / gains.ideal.sum(), 0.0, 1.0))
 
-    Args:
-        depth: True spectra.
-        mu: Predicted spectra.
-        sigma: Predicted errors, clipped from below at 1e-15.
-        naive_mean: Mean of all training labels.
-        naive_sigma: Standard deviation of all training labels.
-        sigma_true: Error of the ideal prediction at each wavelength.
-        fgs_weight: Weight of wavelength 0; the others weigh 1.
 
-    Raises:
-        DataError: If the prediction has another shape, is not numeric or holds negative values.
+def score_2025(gains: Gains, *, fgs_weight: float) -> float:
+    """Score of 2025: weighted mean over all points of gain over ideal gain, within 0..1.
 
-    Source: evaluation code of the hosts, 2025. NaN is not tested there and gives a NaN score.
+    Wavelength 0 weighs `fgs_weight`, the others 1.
     """
-    points = point_scores_2025(
-        depth,
-        mu,
-        sigma=sigma,
-        naive_mean=naive_mean,
-        naive_sigma=naive_sigma,
-        sigma_true=sigma_true,
-    )
+    points = gains.reached / gains.ideal
     weights = np.broadcast_to(point_weights(points.shape[1], fgs_weight), points.shape)
     return float(np.clip(np.average(points, weights=weights), 0.0, 1.0))
-
-
-def point_scores_2025(
-    depth: Float[np.ndarray, "B W"],
-    mu: Shaped[np.ndarray, "R V"],
-    *,
-    sigma: Shaped[np.ndarray, "R V"],
-    naive_mean: float,
-    naive_sigma: float,
-    sigma_true: Float[np.ndarray, " W"],
-) -> Float[np.ndarray, "B W"]:
-    """Score of each point, (L - L_naive) / (L_ideal - L_naive), not clipped on either side.
-
-    Arguments and errors as in `score_2025`.
-    """
-    mu, sigma = _as_submitted(depth, mu, sigma)
-    naive = log_likelihood(depth, naive_mean, naive_sigma)
-    ideal = log_likelihood(depth, depth, sigma_true)
-    return (log_likelihood(depth, mu, sigma) - naive) / (ideal - naive)
 
 
 def point_weights(wavelengths: int, fgs_weight: float) -> Float[np.ndarray, " W"]:
@@ -153,13 +96,11 @@ def point_weights(wavelengths: int, fgs_weight: float) -> Float[np.ndarray, " W"
 def planet_scores(
     points: Float[np.ndarray, "B W"], *, fgs_weight: float
 ) -> Float[np.ndarray, " B"]:
-    """Share of each planet in the 2025 score; their mean is the score before it is clipped."""
+    """Share of each planet in the 2025 score; their mean is the score before it is clipped.
+
+    `points` holds gain over ideal gain.
+    """
     return np.average(points, axis=1, weights=point_weights(points.shape[1], fgs_weight))
-
-
-def channel_scores(points: Float[np.ndarray, "B W"]) -> ChannelScores:
-    """What FGS1 alone and AIRS-CH0 alone reach in the 2025 score."""
-    return ChannelScores(float(points[:, 0].mean()), float(points[:, 1:].mean()))
 
 
 def energy_score(

@@ -24,7 +24,7 @@ from spectramind.diagnose.evidence import Evidence, Judged, arrays, judged
 from spectramind.diagnose.figures import Figure, Table
 from spectramind.diagnose.page import Section
 from spectramind.diagnose.residuals import ResidualPower, residual_power
-from spectramind.diagnose.scorecard import Score, score
+from spectramind.diagnose.scorecard import Score, Yardstick
 from spectramind.diagnose.settings import DiagnosticsConfig
 from spectramind.diagnose.spectra import (
     light_curve_figure,
@@ -33,11 +33,11 @@ from spectramind.diagnose.spectra import (
     write_picture,
 )
 from spectramind.files import write_atomic, write_json
-from spectramind.posterior import SpectrumPosterior
 
 _PROVENANCE = (
     "stage", "config_hash", "data_hash", "git_sha", "git_dirty", "version", "seed", "created",
 )  # fmt: skip
+FIT_ALONE = "transit fit"  # among the scores, where the truth of held-out planets is known
 _SEVERITY = ("fail", "warn", "pass")
 _NO_TRUTH = (
     "The true spectra of the predicted planets are not known here (the challenge keeps them), so "
@@ -49,14 +49,19 @@ _NO_TRUTH = (
 
 @dataclass(frozen=True)
 class DashboardReport:
-    """Files of a dashboard, its headline score and its verdicts."""
+    """Files of a dashboard, its scores and its verdicts."""
 
     html: Path | None  # None when diagnostics.export_html is off
     json: Path
     picture: Path
-    score: float  # of held-out planets where their truth is known, else out of fold
+    scores: Mapping[str, Score]  # of held-out planets where their truth is known; headline first
     held_out: bool
     alerts: tuple[Alert, ...]
+
+    @property
+    def headline(self) -> Score:
+        """The network's score, of held-out planets where their truth is known."""
+        return next(iter(self.scores.values()))
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -90,7 +95,7 @@ def write_dashboard(evidence: Evidence, config: DiagnosticsConfig, out: Path) ->
         out: Folder to write into.
 
     Returns:
-        Paths, headline score and verdicts.
+        Paths, scores and verdicts.
 
     Raises:
         ArtefactError: If a file cannot be written.
@@ -101,7 +106,7 @@ def write_dashboard(evidence: Evidence, config: DiagnosticsConfig, out: Path) ->
     sections = _sections(findings, alerts)
     html = out / "dashboard.html" if config.export_html else None
     report = DashboardReport(
-        html, out / "dashboard.json", out / "spectra.png", findings.headline.total,
+        html, out / "dashboard.json", out / "spectra.png", findings.scores,
         findings.judged.held_out, alerts,
     )  # fmt: skip
     write_json(report.json, _as_json(findings, report, sections))
@@ -114,19 +119,15 @@ def write_dashboard(evidence: Evidence, config: DiagnosticsConfig, out: Path) ->
 
 def _find(evidence: Evidence, config: DiagnosticsConfig) -> _Findings:
     known = judged(evidence)
-    naive = (evidence.naive_mean, evidence.naive_sigma)
-
-    def scored(depth: np.ndarray, posterior: SpectrumPosterior) -> Score:
-        return score(config.metric, evidence.year, depth=depth, posterior=posterior, naive=naive)
-
-    out_of_fold = scored(evidence.oof_labels.depth, evidence.oof)
+    yardstick = Yardstick(config.metric, evidence.year, evidence.naive)
+    out_of_fold = yardstick.score(evidence.oof_labels.depth, evidence.oof)
     if evidence.truth is None:
         scores = {"V50 out of fold": out_of_fold}
         quality = -np.median(arrays(evidence.predicted)[1], axis=1)
     else:
-        v50 = scored(known.depth, evidence.predicted)
-        fit = scored(known.depth, evidence.fit)
-        scores = {"V50": v50, "transit fit": fit, "V50 out of fold": out_of_fold}
+        v50 = yardstick.score(known.depth, evidence.predicted)
+        fit = yardstick.score(known.depth, evidence.fit)
+        scores = {"V50": v50, FIT_ALONE: fit, "V50 out of fold": out_of_fold}
         quality = v50.planets
     power = residual_power(known.z[:, 1:]) if config.fft_residuals else None
     return _Findings(evidence, config, known, scores, power, ranked(quality, config.planets))
@@ -136,7 +137,7 @@ def _alerts(findings: _Findings) -> tuple[Alert, ...]:
     evidence, known = findings.evidence, findings.judged
     white = () if findings.power is None else (alert_white(findings.power),)
     alerts = (
-        alert_score(findings.headline, findings.scores.get("transit fit")),
+        alert_score(findings.headline, findings.scores.get(FIT_ALONE)),
         alert_sigma(known),
         alert_bias(known),
         alert_coverage(known),
@@ -180,7 +181,7 @@ def _score_section(findings: _Findings) -> Section:
     )
     text = (
         f"Metric of the {year} challenge: {constants}; naive guess "
-        f"{findings.evidence.naive_mean:.6f} ± {findings.evidence.naive_sigma:.6f}."
+        f"{findings.evidence.naive.mean:.6f} ± {findings.evidence.naive.sigma:.6f}."
     )
     missing = () if findings.evidence.truth is not None else (_NO_TRUTH,)
     figures = (
@@ -256,8 +257,8 @@ def _cards(findings: _Findings) -> tuple[tuple[str, str], ...]:
         ("FGS1", f"{headline.fgs1:.3f}"),
         ("AIRS-CH0", f"{headline.airs:.3f}"),
     ]
-    if "transit fit" in findings.scores:
-        cards.append(("transit fit alone", f"{findings.scores['transit fit'].total:.4f}"))
+    if FIT_ALONE in findings.scores:
+        cards.append(("transit fit alone", f"{findings.scores[FIT_ALONE].total:.4f}"))
     cards.append(("planets judged", str(findings.judged.planets)))
     return tuple(cards)
 

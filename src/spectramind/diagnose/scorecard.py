@@ -7,10 +7,10 @@ from jaxtyping import Float, Float64
 
 from spectramind.archive.layout import Year
 from spectramind.diagnose.metrics import (
-    channel_scores,
-    gains_2024,
+    Gains,
+    Naive,
+    gains,
     planet_scores,
-    point_scores_2025,
     score_2024,
     score_2025,
 )
@@ -29,71 +29,48 @@ class Score:
     planets: Float64[np.ndarray, " B"]  # share of each planet, not clipped; the mean is the total
 
 
-def score(
-    metric: MetricConfig,
-    year: Year,
-    *,
-    depth: Float[np.ndarray, "B W"],
-    posterior: SpectrumPosterior,
-    naive: tuple[float, float],
-) -> Score:
-    """Score of a prediction.
+@dataclass(frozen=True)
+class Yardstick:
+    """One year's metric, its constants and the guess that scores 0."""
 
-    The metric of 2024 weighs all points alike and has one ideal error, that of AIRS-CH0.
+    metric: MetricConfig  # constants of both years
+    year: Year
+    naive: Naive
 
-    Args:
-        metric: Constants of both metrics.
-        year: Whose metric it is.
-        depth: True spectra.
-        posterior: Predicted spectra of the same planets.
-        naive: Mean and standard deviation of all training labels, the guess that scores 0.
+    def score(self, depth: Float[np.ndarray, "B W"], posterior: SpectrumPosterior) -> Score:
+        """Score of predicted spectra, given the true ones of the same planets.
 
-    Raises:
-        DataError: If the prediction is of another shape or holds negative values.
-    """
-    mu, sigma = (part.detach().cpu().double().numpy() for part in (posterior.mu, posterior.sigma))
-    judge = _score_2024 if year == 2024 else _score_2025
-    return judge(metric, depth, mu, sigma, naive)
+        The metric of 2024 weighs all points alike and has one ideal error, that of AIRS-CH0.
+
+        Raises:
+            DataError: If the prediction is of another shape or holds negative values.
+        """
+        mu, sigma = (p.detach().cpu().double().numpy() for p in (posterior.mu, posterior.sigma))
+        metric, old = self.metric, self.year == 2024
+        sigma_true = metric.airs_sigma_true if old else metric.sigma_true(depth.shape[1])
+        found = gains(depth, mu, sigma=sigma, naive=self.naive, sigma_true=sigma_true)
+        return _of_2024(found) if old else _of_2025(found, metric.fgs_weight)
 
 
-def _score_2024(
-    metric: MetricConfig,
-    depth: Float[np.ndarray, "B W"],
-    mu: Float[np.ndarray, "B W"],
-    sigma: Float[np.ndarray, "B W"],
-    naive: tuple[float, float],
-) -> Score:
-    words = {
-        "sigma": sigma, "naive_mean": naive[0], "naive_sigma": naive[1],
-        "sigma_true": metric.airs_sigma_true,
-    }  # fmt: skip
-    gain, ideal = gains_2024(depth, mu, **words)
+def _of_2024(found: Gains) -> Score:
+    """Ratios of sums."""
+    reached, ideal = found
     return Score(
         year=2024,
-        total=score_2024(depth, mu, **words),
-        fgs1=float(gain[:, 0].sum() / ideal[:, 0].sum()),
-        airs=float(gain[:, 1:].sum() / ideal[:, 1:].sum()),
-        planets=gain.mean(axis=1) / ideal.mean(),
+        total=score_2024(found),
+        fgs1=float(reached[:, 0].sum() / ideal[:, 0].sum()),
+        airs=float(reached[:, 1:].sum() / ideal[:, 1:].sum()),
+        planets=reached.mean(axis=1) / ideal.mean(),
     )
 
 
-def _score_2025(
-    metric: MetricConfig,
-    depth: Float[np.ndarray, "B W"],
-    mu: Float[np.ndarray, "B W"],
-    sigma: Float[np.ndarray, "B W"],
-    naive: tuple[float, float],
-) -> Score:
-    words = {
-        "sigma": sigma, "naive_mean": naive[0], "naive_sigma": naive[1],
-        "sigma_true": metric.sigma_true(depth.shape[1]),
-    }  # fmt: skip
-    points = point_scores_2025(depth, mu, **words)
-    channels = channel_scores(points)
+def _of_2025(found: Gains, fgs_weight: float) -> Score:
+    """Means of ratios."""
+    points = found.reached / found.ideal
     return Score(
         year=2025,
-        total=score_2025(depth, mu, fgs_weight=metric.fgs_weight, **words),
-        fgs1=channels.fgs1,
-        airs=channels.airs,
-        planets=planet_scores(points, fgs_weight=metric.fgs_weight),
+        total=score_2025(found, fgs_weight=fgs_weight),
+        fgs1=float(points[:, 0].mean()),
+        airs=float(points[:, 1:].mean()),
+        planets=planet_scores(points, fgs_weight=fgs_weight),
     )

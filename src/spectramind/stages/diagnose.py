@@ -1,7 +1,6 @@
 """Stage `diagnose`: what the stages left, scored and drawn as a dashboard."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ from spectramind.archive.submission import completed_fit, fit_posterior, read_sp
 from spectramind.archive.tables import read_labels
 from spectramind.diagnose.evidence import Evidence
 from spectramind.diagnose.metrics import naive_statistics
-from spectramind.diagnose.report import write_dashboard
-from spectramind.diagnose.scorecard import score
+from spectramind.diagnose.report import FIT_ALONE, DashboardReport, write_dashboard
+from spectramind.diagnose.scorecard import Yardstick
 from spectramind.files import write_atomic
 from spectramind.observation import Labels
 from spectramind.provenance import Provenance
@@ -43,8 +42,8 @@ def diagnose(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     write_atomic(params, config.frozen().encode())
     evidence = gather_evidence(config, command=f"spectramind run --params {params}")
     report = write_dashboard(evidence, config.diagnostics, folder)
-    facts = score_facts(config, evidence)
-    where = "held-out planets" if evidence.truth is not None else "training planets, out of fold"
+    facts = _facts(config, evidence, report)
+    where = "held-out planets" if report.held_out else "training planets, out of fold"
     return Result(
         summary=(
             f"score {facts['score']:.4f} ({facts['metric']} metric) on {facts['planets']} {where} "
@@ -68,7 +67,6 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
     planets, posterior = read_spectra(predicted / SPECTRA)
     oof_ids, oof = read_spectra(stage_folder(config, "train") / OUT_OF_FOLD)
     calibration = read_calibration(stage_folder(config, "calibrate-temp") / CALIBRATION)
-    naive_mean, naive_sigma = naive_statistics(labels.depth)
     sidecars = [made for stage in STAGES[:-1] if (made := read_sidecar(config, stage))]
     return Evidence(
         year=archive.year,
@@ -79,8 +77,7 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
         intervals=read_intervals(predicted / INTERVALS),
         calibration_planets=calibration.conformal_planets if config.uq.corel else None,
         truth=hidden_truth(archive, planets),
-        naive_mean=naive_mean,
-        naive_sigma=naive_sigma,
+        naive=naive_statistics(labels.depth),
         oof=calibration.apply(oof),
         oof_labels=labels.of(oof_ids),
         provenance=[_without_bulk(made) for made in sidecars],
@@ -96,19 +93,13 @@ def hidden_truth(archive: Archive, planets: Int[np.ndarray, " B"]) -> Labels | N
     return read_labels(path).of(planets) if path.is_file() else None
 
 
-def score_facts(config: "Config", evidence: Evidence) -> dict[str, Any]:
-    """Score of V50 and of the fit alone on held-out planets, else of V50 out of fold."""
-    if evidence.truth is None:
-        fits = read_fits(stage_folder(config, "fit"), "train")
-        known, network = evidence.oof_labels, evidence.oof
-        alone = fit_posterior(fits, known.planet_ids)
-    else:
-        known, network, alone = evidence.truth, evidence.predicted, evidence.fit
-    naive = (evidence.naive_mean, evidence.naive_sigma)
-    judge = partial(
-        score, config.diagnostics.metric, evidence.year, depth=known.depth, naive=naive
-    )
-    v50, fit = judge(posterior=network), judge(posterior=alone)
+def _facts(config: "Config", evidence: Evidence, report: DashboardReport) -> dict[str, Any]:
+    """Score of V50 and of the fit alone on held-out planets, else on training planets."""
+    v50, fit = report.headline, report.scores.get(FIT_ALONE)
+    if fit is None:  # the dashboard has it for held-out planets only
+        fits, known = read_fits(stage_folder(config, "fit"), "train"), evidence.oof_labels
+        yardstick = Yardstick(config.diagnostics.metric, evidence.year, evidence.naive)
+        fit = yardstick.score(known.depth, fit_posterior(fits, known.planet_ids))
     return {
         "score": v50.total,
         "fgs1": v50.fgs1,
@@ -116,8 +107,8 @@ def score_facts(config: "Config", evidence: Evidence) -> dict[str, Any]:
         "fit_score": fit.total,
         "gain": v50.total - fit.total,
         "metric": v50.year,
-        "planets": len(known.planet_ids),
-        "held_out": evidence.truth is not None,
+        "planets": len(v50.planets),
+        "held_out": report.held_out,
     }
 
 

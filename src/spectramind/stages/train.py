@@ -1,14 +1,13 @@
 """Stage `train`: the network in folds, and what it predicts out of fold."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectramind.archive.layout import Archive, open_archive, stars_of
 from spectramind.archive.submission import fit_posterior, read_spectra
 from spectramind.diagnose.metrics import naive_statistics
-from spectramind.diagnose.scorecard import Score, score
+from spectramind.diagnose.scorecard import Score, Yardstick
 from spectramind.observation import Labels, Star, TransitFit
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import OUT_OF_FOLD, run_folder, stage_folder
@@ -84,15 +83,10 @@ def _scores(
 ) -> tuple[int, Score, Score]:
     """Number of planets predicted out of fold; the network's score on them and the fit's."""
     planets, posterior = read_spectra(out_of_fold)
-    judge = partial(
-        score,
-        config.diagnostics.metric,
-        archive.year,
-        depth=labels.of(planets).depth,
-        naive=naive_statistics(labels.depth),
-    )
-    alone = judge(posterior=fit_posterior(fits, planets))
-    return len(planets), judge(posterior=posterior), alone
+    depth = labels.of(planets).depth
+    yardstick = Yardstick(config.diagnostics.metric, archive.year, naive_statistics(labels.depth))
+    alone = yardstick.score(depth, fit_posterior(fits, planets))
+    return len(planets), yardstick.score(depth, posterior), alone
 
 
 def donors_of(
