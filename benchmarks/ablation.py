@@ -184,11 +184,12 @@ def main() -> None:
     elif arguments.steps:
         state = Machine.now()
         result = stored | {"steps": measure_steps(TIMED) | state.stored()}
+        state.store_times(RESULT, result)
     else:
         state = Machine.now()
         result = stored | measure(names, seeds) | state.stored()
-    if not arguments.stored and arguments.only is None and seeds == SEEDS:
-        write_json(RESULT, result)
+        if arguments.only is None and seeds == SEEDS:
+            write_json(RESULT, result)
     print(table(result))
     print(json.dumps(result))
 

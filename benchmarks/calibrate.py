@@ -38,7 +38,6 @@ from spectramind.archive.layout import open_archive
 from spectramind.calibrate import fused, reference
 from spectramind.calibrate.chain import read_pixels
 from spectramind.calibrate.settings import CalibrationConfig
-from spectramind.files import write_json
 from spectramind.instrument import CHANNELS
 from spectramind.provenance import describe
 from spectramind.simulate.writer import simulate_archive
@@ -105,7 +104,7 @@ def main() -> None:
         quick = {"cadence_factor": 5, "repeats": 1, "turns": 5}
         result = measure(**(quick if arguments.quick else full)) | state.stored()
         if not arguments.quick:
-            write_json(RESULT, result)
+            state.store_times(RESULT, result)
     print(table(result))
     print(json.dumps(result))
 

@@ -28,7 +28,6 @@ from reports.fit import table
 from sets import World, sim2025
 from spectramind import config as configuration
 from spectramind.config import Config
-from spectramind.files import write_json
 from spectramind.simulate.curves import draw_curves
 from spectramind.simulate.systems import draw_systems
 from spectramind.simulate.visit import draw_visit
@@ -53,7 +52,7 @@ def main() -> None:
         state = Machine.now()
         result = measure(planets=2 if arguments.quick else PLANETS) | state.stored()
         if not arguments.quick:
-            write_json(RESULT, result)
+            state.store_times(RESULT, result)
     print(table(result))
     print(json.dumps(result))
 

@@ -35,7 +35,6 @@ from torch_geometric.nn import DenseGATConv, GATConv, RGCNConv
 from quiet import Machine
 from reports.graph import table
 from spectramind import config as configuration
-from spectramind.files import write_json
 from spectramind.model.gnn import GraphEncoder, RelationalAttention, RelationalConvolution
 from spectramind.model.graph import Relations, relations
 from spectramind.model.settings import AirsEncoderConfig
@@ -61,7 +60,7 @@ def main() -> None:
         found = measure(**quick) if arguments.quick else measure(batch=16, rounds=5)
         result = found | state.stored()
         if not arguments.quick:
-            write_json(RESULT, result)
+            state.store_times(RESULT, result)
     print(table(result))
     print(json.dumps(result))
 

@@ -29,7 +29,6 @@ from quiet import Machine
 from reports.predict import table
 from spectramind import config as configuration
 from spectramind.config import Config
-from spectramind.files import write_json
 from spectramind.stages.folders import SUBMISSION, Stage, stage_folder
 from spectramind.stages.freshness import forget_data_hash, provenance_of
 from spectramind.stages.runner import run_stage
@@ -104,7 +103,7 @@ def main() -> None:
             found = measure(Path(folder), QUICK_PLANETS if arguments.quick else PLANETS)
         result = found | state.stored()
         if not arguments.quick:
-            write_json(RESULT, result)
+            state.store_times(RESULT, result)
     print(table(result))
     print(json.dumps(result))
 

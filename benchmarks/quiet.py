@@ -2,6 +2,7 @@
 
 state = Machine.now()     first of all; prints the load, and says when it is too high
 result = measure() | state.stored()
+state.store_times(RESULT, result)     only if the machine was quiet
 """
 
 import os
@@ -12,10 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+from spectramind.files import write_json
+from spectramind.hardware import cpu_name
 from spectramind.provenance import git_state, utc_now
 
 QUIET = 0.5  # load average below which times are those of the program alone
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,14 @@ class Machine:
         """What a result keeps of it."""
         return asdict(self)
 
-
-def cpu_name() -> str:
-    """The processor's name as the kernel tells it; its architecture where it tells none."""
-    lines = _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    def store_times(self, path: Path, result: dict[str, Any]) -> None:
+        """Write a result that holds times, unless other programs made them too long."""
+        if self.quiet:
+            write_json(path, result)
+            return
+        print(
+            f"{path.name}: the result is printed and not stored, for the load was "
+            f"{self.load_before:.2f}, expected at most {QUIET}. Measure again on a quiet machine.",
+            file=sys.stderr,
+            flush=True,
+        )

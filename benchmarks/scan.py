@@ -41,7 +41,6 @@ from torch import Tensor
 
 from quiet import Machine
 from reports.scan import table
-from spectramind.files import write_json
 from spectramind.model.scan import scan_reference, selective_scan
 from spectramind.model.scan.lanes import exp2, load, store
 from torch_loop import loop_scan
@@ -88,7 +87,7 @@ def main() -> None:
         full = {"length": LENGTH, "rounds": ROUNDS}
         result = measure(**(quick if arguments.quick else full)) | state.stored()
         if not arguments.quick:
-            write_json(RESULT, result)
+            state.store_times(RESULT, result)
     print(table(result))
     print(json.dumps(result))
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from quiet import Machine
 from reports.simulate import table
 from spectramind import config as configuration
-from spectramind.files import write_json
 from spectramind.instrument import AIRS
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "simulate.json"
@@ -63,7 +62,7 @@ def main() -> None:
         state = Machine.now()
         result = measure(**(quick if arguments.quick else full)) | state.stored()
         if not arguments.quick:
-            write_json(RESULT, result)
+            state.store_times(RESULT, result)
     print(table(result))
     print(json.dumps(result))
 

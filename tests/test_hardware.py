@@ -74,6 +74,13 @@ def test_cores_and_memory(machine):
     assert hardware.free_memory_gib() is None
 
 
+def test_the_processor_is_named_as_the_kernel_names_it(machine):
+    machine("processor\t: 0\nmodel name\t: Abacus 9\n\nprocessor\t: 1\nmodel name\t: B\n")
+    assert hardware.cpu_name() == "Abacus 9"
+    machine("")
+    assert hardware.cpu_name() == os.uname().machine
+
+
 def test_no_driver_means_no_gpu(monkeypatch):
     monkeypatch.setattr(hardware, "_DRIVER", "libnone.so")
     assert hardware.gpus() == ()

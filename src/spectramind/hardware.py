@@ -8,7 +8,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 _CPU = Path("/proc/cpuinfo")
 _MEMORY = Path("/proc/meminfo")
@@ -16,6 +16,8 @@ _DRIVER = "libcuda.so.1"
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, Arm
 _BF16_CAPABILITY = 8  # first generation of NVIDIA GPUs that multiply bf16 natively
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+
+Mixed = Literal["bf16", "fp16", "float32"]
 
 
 class Gpu(NamedTuple):
@@ -25,14 +27,20 @@ class Gpu(NamedTuple):
     capability: tuple[int, int]  # compute capability
 
 
-def gpu_multiplies_bf16(capability: tuple[int, int]) -> bool:
-    """Whether a GPU of this compute capability has bf16 units."""
-    return capability[0] >= _BF16_CAPABILITY
+def mixed_precision(capability: tuple[int, int] | None) -> Mixed:
+    """What mixed precision means on a GPU of this compute capability; None: on this CPU.
+
+    Where there are bf16 units it is bf16. Elsewhere it is fp16 on a GPU and float32, which is
+    faster there, on a CPU.
+    """
+    if capability is not None:
+        return "bf16" if capability[0] >= _BF16_CAPABILITY else "fp16"
+    return "bf16" if cpu_multiplies_bf16() else "float32"
 
 
 @cache
 def cpu_multiplies_bf16() -> bool:
-    """Whether this CPU has instructions that multiply bf16; elsewhere bf16 is slower."""
+    """Whether this CPU has instructions that multiply bf16."""
     return bool(_BF16_FLAGS & _cpu_flags(_read(_CPU)))
 
 

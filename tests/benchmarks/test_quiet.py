@@ -11,10 +11,17 @@ from quiet import Machine
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 STORING = sorted(
-    path.stem
-    for path in BENCHMARKS.glob("*.py")
-    if "\nRESULT = " in path.read_text() and path.stem != "calibrate"
+    path.stem for path in BENCHMARKS.glob("*.py") if "\nRESULT = " in path.read_text()
 )
+TIMED = ("calibrate", "fit", "graph", "predict", "scan", "simulate")  # scores do not need quiet
+MEASURED_BUSY = {
+    "ablation",
+    "calibrate",
+    "fit",
+    "graph",
+    "predict",
+    "simulate",
+}  # to be measured again
 
 
 @pytest.mark.parametrize(
@@ -37,12 +44,42 @@ def test_what_is_stored_is_json_and_names_the_machine():
     assert {"cores", "cpu", "torch", "numba", "date", "git_sha", "git_dirty"} < set(stored)
 
 
-def test_the_processor_is_named_as_the_kernel_names_it(tmp_path, monkeypatch):
-    info = tmp_path / "cpuinfo"
-    monkeypatch.setattr(quiet, "_CPUINFO", info)
-    assert quiet.cpu_name() == quiet.platform.machine()
-    info.write_text("processor\t: 0\nmodel name\t: Abacus 9\n\nprocessor\t: 1\nmodel name\t: B\n")
-    assert quiet.cpu_name() == "Abacus 9"
+@pytest.mark.parametrize("load", [0.5, 0.51])
+def test_times_are_stored_only_if_the_machine_was_quiet(load, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(quiet.os, "getloadavg", lambda: (load, 9.0, 9.0))
+    path = tmp_path / "scan.json"
+    Machine.now().store_times(path, {"ms": 1.0})
+    said = capsys.readouterr().err.splitlines()[1:]
+    if load <= 0.5:
+        assert json.loads(path.read_text()) == {"ms": 1.0}
+        assert said == []
+    else:
+        assert not path.exists()
+        assert said == [
+            "scan.json: the result is printed and not stored, for the load was 0.51, expected at "
+            "most 0.5. Measure again on a quiet machine."
+        ]
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_times_are_stored_by_the_machine_alone(name):
+    text = (BENCHMARKS / f"{name}.py").read_text()
+    assert "state.store_times(RESULT, result)" in text
+    assert "write_json(RESULT" not in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(one, marks=pytest.mark.xfail(one in MEASURED_BUSY, strict=True, reason=one))
+        for one in (*TIMED, "ablation")
+    ],
+)
+def test_stored_times_are_those_of_a_quiet_machine(name):
+    """A file that was measured again leaves `MEASURED_BUSY`. The ablation times steps alone."""
+    stored = json.loads((BENCHMARKS.parent / "docs" / "results" / f"{name}.json").read_text())
+    times = stored["steps"] if name == "ablation" else stored
+    assert times.get("load_before", quiet.QUIET + 1.0) <= quiet.QUIET
 
 
 @pytest.mark.parametrize("name", STORING)

@@ -62,14 +62,12 @@ def _takes_gpu(wanted: str, gpus: tuple[hardware.Gpu, ...]) -> bool:
 
 
 def _precision(config: Config, gpus: tuple[hardware.Gpu, ...]) -> str:
-    """What training.amp means on this machine; `training.device.precision` decides likewise."""
-    if _takes_gpu(config.runtime.device, gpus):
-        native = hardware.gpu_multiplies_bf16(gpus[0].capability)
-        mixed = "bf16" if native else "fp16 (this GPU has no bf16 units)"
-    else:
-        native = hardware.cpu_multiplies_bf16()
-        mixed = "bf16" if native else "float32 (this CPU has no bf16 units)"
-    return f"training.amp={str(config.training.amp).lower()}; true trains in {mixed}"
+    """What training.amp means on this machine."""
+    taken = gpus[0].capability if _takes_gpu(config.runtime.device, gpus) else None
+    mixed = hardware.mixed_precision(taken)
+    unit = "CPU" if taken is None else "GPU"
+    lacking = "" if mixed == "bf16" else f" (this {unit} has no bf16 units)"
+    return f"training.amp={str(config.training.amp).lower()}; true trains in {mixed}{lacking}"
 
 
 def _disk(out: Path) -> str:

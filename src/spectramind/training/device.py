@@ -7,9 +7,12 @@ from typing import Literal
 import torch
 
 from spectramind.errors import ConfigError
-from spectramind.hardware import cpu_multiplies_bf16, gpu_multiplies_bf16
+from spectramind.hardware import Mixed, mixed_precision
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+_PRECISION: dict[Mixed, Precision] = {  # as Lightning names it
+    "bf16": "bf16-mixed", "fp16": "16-mixed", "float32": "32-true",
+}  # fmt: skip
 
 
 def resolve_device(name: str) -> torch.device:
@@ -30,16 +33,13 @@ def resolve_device(name: str) -> torch.device:
 def precision(device: torch.device, *, amp: bool) -> Precision:
     """Mixed precision where it is asked for and the device is made for it.
 
-    On a GPU bf16 where it is native (compute capability 8 and up), else fp16; on a CPU bf16 where
-    it has instructions for it (avx512_bf16, amx_bf16), else float32, which is faster there.
-    Features alone decide, so that one machine always trains in one precision.
+    Features alone decide (`hardware.mixed_precision`), so that one machine always trains in one
+    precision.
     """
     if not amp:
         return "32-true"
-    if device.type == "cuda":
-        native = gpu_multiplies_bf16(torch.cuda.get_device_capability(device))
-        return "bf16-mixed" if native else "16-mixed"
-    return "bf16-mixed" if cpu_multiplies_bf16() else "32-true"
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    return _PRECISION[mixed_precision(capability)]
 
 
 @contextmanager
