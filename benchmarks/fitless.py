@@ -3,9 +3,10 @@
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from spectramind.calibrate.cache import LightCurveStore
 from spectramind.config import Config
 from spectramind.observation import LightCurves
-from spectramind.stages.light_curves import light_curve_store
+from spectramind.stages.folders import store_folder
 from spectramind.training.data import FeatureTable
 from spectramind.training.features import PLANET_FEATURES
 
@@ -23,7 +24,7 @@ def fitless_table(
 
     The network then corrects the mean spectrum of the training planets in units of its scatter.
     """
-    store = light_curve_store(config)
+    store = LightCurveStore(store_folder(config))
     seen = [store.read("train", planet, 0) for planet in table.planet_ids.tolist()]
     known = truth[np.searchsorted(table.planet_ids, teach)]
     shape = truth.shape

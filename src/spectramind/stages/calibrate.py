@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectramind.archive.layout import SPLITS, open_archive
+from spectramind.calibrate.cache import LightCurveStore
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import store_folder
-from spectramind.stages.light_curves import light_curve_store, open_source
+from spectramind.stages.light_curves import open_source
 from spectramind.stages.result import Result
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
     archive = open_archive(config.data.root)
     problems = tuple(text for split in SPLITS for text in archive.problems(split))
     if config.data.level == "lightcurves":
-        store = light_curve_store(config)
+        store = LightCurveStore(store_folder(config))
         planets = sum(len(store.planets(split)) for split in SPLITS)
         folder.mkdir(parents=True, exist_ok=True)
         return Result(

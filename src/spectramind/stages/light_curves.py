@@ -71,7 +71,7 @@ def open_source(config: "Config") -> Source:
         from spectramind.archive.foreign import open_foreign  # xarray takes a second to import
 
         return _foreign(open_foreign(config.data.root))
-    archive, store = open_archive(config.data.root), light_curve_store(config)
+    archive, store = open_archive(config.data.root), LightCurveStore(store_folder(config))
     visits, known, problems = {}, {}, []
     for split in SPLITS:
         here = sorted(set(archive.planets(split)) & set(store.planets(split)))
@@ -101,8 +101,3 @@ def _foreign(archive: "ForeignArchive") -> Source:
         labels=labels,
         problems=(),
     )
-
-
-def light_curve_store(config: "Config") -> LightCurveStore:
-    """The store that `fit` reads."""
-    return LightCurveStore(store_folder(config))
