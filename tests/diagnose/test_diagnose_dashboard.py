@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from spectramind.config import load
 from spectramind.diagnose.figures import POINTS, short, table, thinned
 from spectramind.diagnose.metrics import gains, score_2024, score_2025
 from spectramind.diagnose.report import write_dashboard
+from spectramind.diagnose.scorecard import Yardstick
 from spectramind.diagnose.spectra import ranked
 from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.observation import Labels
 from spectramind.posterior import SpectrumPosterior
+from spectramind.stages import diagnose as stage
 
 
 class Page(HTMLParser):
@@ -157,6 +160,28 @@ def test_an_archive_of_2024_is_scored_by_the_metric_of_2024(make_evidence, setti
     assert f"<dd>{expected:.4f}</dd><dt>score, 2024 metric</dt>" in page
     assert "Metric of the 2024 challenge: every point weighs 1; ideal error 1e-05;" in page
     assert "2025 metric" not in page
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_facts_of_the_stage_are_the_scores_of_the_dashboard(
+    known, make_evidence, settings, tmp_path, monkeypatch
+):
+    """Nothing is scored twice; the fit alone only where the dashboard does not show it."""
+    evidence = make_evidence(known=known)
+    report = write_dashboard(evidence, settings(export_html=False, planets=1), tmp_path)
+    if known:
+        monkeypatch.setattr(Yardstick, "score", lambda *_: pytest.fail("scored twice"))
+        fit = report.scores["transit fit"].total
+    else:
+        monkeypatch.setattr(stage, "read_fits", lambda *_: {})
+        monkeypatch.setattr(stage, "fit_posterior", lambda *_: evidence.oof)
+        fit = report.headline.total
+    facts = stage._facts(load([]), evidence, report)
+    assert facts["score"] == report.headline.total
+    assert facts["fit_score"] == fit
+    assert facts["gain"] == report.headline.total - fit
+    assert facts["planets"] == (24 if known else 60)
+    assert facts["held_out"] is known
 
 
 def test_same_evidence_gives_the_same_bytes(make_evidence, settings, tmp_path):
