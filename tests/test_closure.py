@@ -1,8 +1,9 @@
-"""The code that a result depends on, held against what Python itself loads."""
+"""The code that a result depends on, held against what Python loads and what the text says."""
 
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from spectramind.closure import PACKAGE, closure, code_hash
-from spectramind.stages import freshness
+from spectramind.config import load
+from spectramind.stages import freshness, runner
 from spectramind.stages.folders import STAGES, module_of
+from spectramind.stages.result import Result
 
 # Each module is loaded as if it were the first: the package forgotten, torch and the like kept.
 LOADED = """
@@ -45,6 +48,37 @@ def test_everything_that_python_loads_for_a_stage_is_in_its_closure():
     }
     assert missed == {module: set() for module in modules}
     assert all(len(paths) > 5 for paths in loaded.values())
+
+
+# The same by words alone: what stands after `import` anywhere, but below `if TYPE_CHECKING:`.
+FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+.*\n|\n)+", re.MULTILINE)
+FROM = re.compile(r"^\s*from (spectramind[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
+
+
+def named_by(text):
+    """Modules that a text imports, as files of the package."""
+    found = {PACKAGE / "__init__.py"}
+    for place, names in FROM.findall(FOR_TYPES.sub("", text)):
+        for name in ["", *re.findall(r"\w+", names)]:
+            path = PACKAGE.parent.joinpath(*place.split("."), name)
+            found |= {path.with_suffix(".py"), path / "__init__.py", path.parent / "__init__.py"}
+    return {path for path in found if path.is_file()}
+
+
+def reached_from(module):
+    """All files that are named on the way from a module, itself included."""
+    waiting, found = {PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")}, set()
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        waiting |= named_by(path.read_text()) - found
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_closure_holds_what_is_imported_on_the_way_and_nothing_else(stage):
+    modules = {path for path in closure(module_of(stage)) if path.suffix == ".py"}
+    assert modules == reached_from(module_of(stage))
 
 
 def test_a_late_import_counts_and_one_for_types_alone_does_not():
@@ -83,18 +117,21 @@ def fresh(copy):
 
 
 def test_an_edited_module_makes_exactly_the_stages_stale_that_import_it(copy, monkeypatch):
-    monkeypatch.setattr(freshness, "code_hash", fresh(copy).code_hash)
+    later = fresh(copy)
+    monkeypatch.setattr(freshness, "code_hash", later.code_hash)
     before = {stage: freshness.stage_code(stage) for stage in STAGES}
     changed = {}
     for path in sorted(copy.rglob("*.py")):
         text = path.read_bytes()
         path.write_bytes(text + b"# edited\n")
+        later._sources.cache_clear()  # what another process reads; who imports whom stays
         module = path.relative_to(copy).as_posix()
         changed[module] = [s for s in STAGES if freshness.stage_code(s) != before[s]]
         path.write_bytes(text)
     assert len(changed) > 100
+    reached = {stage: reached_from(module_of(stage)) for stage in STAGES}
     assert changed == {
-        module: [stage for stage in STAGES if PACKAGE / module in closure(module_of(stage))]
+        module: [stage for stage in STAGES if PACKAGE / module in reached[stage]]
         for module in changed
     }
     assert changed["cli/app.py"] == changed["config.py"] == []
@@ -102,6 +139,30 @@ def test_an_edited_module_makes_exactly_the_stages_stale_that_import_it(copy, mo
     assert changed["uq/conformal.py"] == ["calibrate-temp", "predict", "diagnose"]
     assert "calibrate" not in changed["transit/stage.py"]
     assert set(changed["observation.py"]) == set(STAGES)
+
+
+def test_work_begun_before_an_edit_is_that_of_the_code_before_it(copy, tmp_path, monkeypatch):
+    """Edited while it runs, also by taking a module away, the stage is stale afterwards."""
+    config = load([f"runtime.out={tmp_path}"])
+    module, other = copy / "training" / "module.py", copy / "training" / "curriculum.py"
+    texts = {path: path.read_bytes() for path in (module, other)}
+
+    def edit(*_):
+        module.write_bytes(texts[module] + b"# edited\n")
+        other.unlink()
+        return Result("made", ())
+
+    monkeypatch.setattr(runner, "_function", lambda _: edit)
+    monkeypatch.setattr(freshness, "data_hash", lambda _: "d")
+    monkeypatch.setattr(freshness, "code_hash", fresh(copy).code_hash)
+    runner.run_stage(config, "train", tmp_path / "train")
+    assert freshness.up_to_date(config, "train")  # this process still runs the code it loaded
+    monkeypatch.setattr(freshness, "code_hash", fresh(copy).code_hash)
+    assert not freshness.up_to_date(config, "train")
+    for path, text in texts.items():
+        path.write_bytes(text)
+    monkeypatch.setattr(freshness, "code_hash", fresh(copy).code_hash)
+    assert freshness.up_to_date(config, "train")
 
 
 def test_a_module_moved_or_deleted_changes_the_hash(copy):

@@ -2,6 +2,9 @@
 
 Nothing is listed by hand and nothing is imported: the files are read. An import counts wherever
 it stands, inside a function too; one under `TYPE_CHECKING` never runs and does not count.
+
+A process reads all files at once, when it first asks, and never again: the modules that it has
+loaded stay as they were, whatever is edited while it runs.
 """
 
 import ast
@@ -22,8 +25,20 @@ def code_hash(*modules: str) -> str:
     seen = hashlib.sha256()
     for path in sorted({path for module in modules for path in closure(module)}):
         seen.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
-        seen.update(path.read_bytes())
+        seen.update(_sources()[path])
     return seen.hexdigest()[:16]
+
+
+@cache
+def _sources() -> dict[Path, bytes]:
+    """Content of every module of this package and of the files beside them."""
+    folders = [path.parent for path in PACKAGE.rglob("__init__.py")]
+    return {
+        path: path.read_bytes()
+        for folder in folders
+        for path in folder.iterdir()
+        if path.is_file()
+    }
 
 
 @cache
@@ -51,7 +66,7 @@ def closure(module: str) -> frozenset[Path]:
 def _file(module: str) -> Path | None:
     place = PACKAGE.parent.joinpath(*module.split("."))
     for path in (place.with_suffix(".py"), place / "__init__.py"):
-        if path.is_file():
+        if path in _sources():
             return path
     return None
 
@@ -60,11 +75,10 @@ def _file(module: str) -> Path | None:
 def _files(module: str) -> tuple[Path, ...]:
     path = _file(module)
     assert path is not None
-    text = path.read_text()
-    beside = [
-        other for other in path.parent.iterdir() if other.is_file() and other.suffix != ".py"
-    ]
-    return (path, *(other for other in beside if f'"{other.name}"' in text))
+    text = _sources()[path].decode()
+    beside = [other for other in _sources() if other.parent == path.parent]
+    named = [other for other in beside if other.suffix != ".py" and f'"{other.name}"' in text]
+    return (path, *named)
 
 
 @cache
@@ -72,7 +86,7 @@ def _imported(module: str) -> frozenset[str]:
     """Modules of this package that a module imports itself, and the packages around them."""
     path = _file(module)
     assert path is not None
-    names = {name for node in _running(ast.parse(path.read_text())) for name in _names(node)}
+    names = {name for node in _running(ast.parse(_sources()[path])) for name in _names(node)}
     own = {name for name in names if name.split(".")[0] == _NAME and _file(name) is not None}
     around = {name.rpartition(".")[0] for name in own | {module}}
     while around:

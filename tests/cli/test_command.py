@@ -9,8 +9,7 @@ from spectramind.cli.app import app
 from spectramind.cli.call import command
 from spectramind.config import load
 from spectramind.errors import ConfigError, DataError
-from spectramind.stages.folders import STAGES
-from spectramind.stages.freshness import borrowed_hash, code_so_far, read_sidecar, stage_hash
+from spectramind.stages.freshness import built_on, code_so_far, stage_hash
 
 COMMANDS = [
     "simulate",
@@ -80,41 +79,13 @@ def test_no_archive_after_an_earlier_run(invoke, tmp_path):
     sidecar = {
         "config_hash": stage_hash(config, "calibrate"),
         "code_so_far": code_so_far("calibrate"),
-        "borrowed_hash": "",
+        "built_on": built_on(config, "calibrate"),
         "data_hash": "x",
     }
     (folder / "stage.json").write_text(json.dumps(sidecar))
     done = invoke("train", "data=kaggle", "data.root=nowhere", "--dry-run")
     assert done.exit_code == 1
     assert "data=sim" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("key", "stage", "file"),
-    [
-        ("prior", "fit", "fit/priors/all.safetensors"),
-        ("training.start", "train", "train/members/fold0_seed0.json"),
-        ("weights", "predict", "calibrate-temp/calibration.json"),
-    ],
-)
-def test_what_is_borrowed_makes_a_stage_and_those_after_it_stale(tmp_path, key, stage, file):
-    path = tmp_path / file
-    path.parent.mkdir(parents=True)
-    path.write_text("one")
-    config = load([f"{key}={tmp_path / file if key == 'prior' else tmp_path}"])
-    before = [borrowed_hash(config, own) for own in STAGES]
-    path.write_text("another")
-    after = [borrowed_hash(config, own) for own in STAGES]
-    changed = [own for own, old, new in zip(STAGES, before, after, strict=True) if old != new]
-    assert changed == list(STAGES[STAGES.index(stage) :])
-    assert set(before[: STAGES.index(stage)]) == {""}
-
-
-def test_damaged_sidecar_means_not_finished(tmp_path):
-    config = load([f"runtime.out={tmp_path}"])
-    (tmp_path / "fit").mkdir()
-    (tmp_path / "fit" / "stage.json").write_text("{")
-    assert read_sidecar(config, "fit") is None
 
 
 @pytest.mark.parametrize(

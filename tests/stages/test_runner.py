@@ -1,21 +1,12 @@
 import pytest
 
-from spectramind.config import load
-from spectramind.errors import ArtefactError, DataError
+from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.stages import runner
-from spectramind.stages.result import Result
 from spectramind.stages.runner import run_stage
 
 
-@pytest.fixture
-def config(tmp_path):
-    return load([f"runtime.out={tmp_path}", "data.level=lightcurves"])
-
-
-def test_a_stage_that_fails_is_not_called_done(config, tmp_path, monkeypatch):
-    folder = tmp_path / "simulate"
-    monkeypatch.setattr(runner, "_function", lambda _: lambda *_: Result("made", ()))
-    run_stage(config, "simulate", folder)
+def test_a_stage_that_fails_is_not_called_done(of, run, monkeypatch):
+    folder = run / "simulate"
     assert (folder / "stage.json").is_file()
 
     def fail(*_):
@@ -23,11 +14,30 @@ def test_a_stage_that_fails_is_not_called_done(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr(runner, "_function", lambda _: fail)
     with pytest.raises(DataError, match="planet 1: is damaged"):
-        run_stage(config, "simulate", folder)
+        run_stage(of(run), "simulate", folder)
     assert not (folder / "stage.json").exists()
 
 
-def test_two_runs_of_a_stage_do_not_share_a_folder(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("stage", "word", "refused"),
+    [
+        (
+            "simulate",
+            "data.name=kaggle",
+            (ConfigError, "data=kaggle: `simulate` writes simulated"),
+        ),
+        ("calibrate", "data.root=/typo", (DataError, "data.root=/typo: is not a folder")),
+    ],
+)
+def test_a_command_that_cannot_begin_leaves_what_is_done(of, run, stage, word, refused):
+    seal = run / stage / "stage.json"
+    before = seal.read_bytes()
+    with pytest.raises(refused[0], match=refused[1]):
+        run_stage(of(run, word), stage, run / stage)
+    assert seal.read_bytes() == before
+
+
+def test_two_runs_of_a_stage_do_not_share_a_folder(of, tmp_path, monkeypatch):
     folder = tmp_path / "simulate"
 
     def second(inner_config, inner_folder, _provenance):
@@ -37,4 +47,4 @@ def test_two_runs_of_a_stage_do_not_share_a_folder(config, tmp_path, monkeypatch
 
     monkeypatch.setattr(runner, "_function", lambda _: second)
     with pytest.raises(DataError, match="stop here"):
-        run_stage(config, "simulate", folder)
+        run_stage(of(tmp_path), "simulate", folder)

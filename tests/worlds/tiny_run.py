@@ -9,7 +9,6 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from spectramind.cli.app import app
-from spectramind.stages.freshness import forget_data_hash
 
 # Differences from the demo that make every stage run in seconds; not a measure of anything.
 TINY = (
@@ -31,7 +30,6 @@ def spectramind(folder: Path, *words: str, check: bool = True) -> Result:
 
     `spectramind_process` does the same from outside; it costs some seconds of imports.
     """
-    forget_data_hash()  # of an archive that lay below the same relative path in another folder
     with contextlib.chdir(folder):
         done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert not check or done.exit_code == 0, done.stderr

@@ -24,6 +24,11 @@ SHIPPED = Path(__file__).resolve().parents[1] / PRETRAINED  # laid out like `run
 HIDDEN_LABELS = "truth/test.csv"  # of a simulated archive
 
 
+def stages_of(config: "Config") -> tuple[Stage, ...]:
+    """The stages of a run: an archive is simulated only where `data` asks for a simulated one."""
+    return STAGES if config.data.name == "sim" else STAGES[1:]
+
+
 def stage_folder(config: "Config", stage: Stage) -> Path:
     """Output folder of a stage."""
     return config.runtime.out / stage
@@ -55,9 +60,10 @@ def run_folder(named: Path) -> Path:
 def read_sidecar(config: "Config", stage: Stage) -> dict[str, Any] | None:
     """What `stage.json` of a stage says; None where it is missing or damaged: run it again."""
     try:
-        return json.loads((stage_folder(config, stage) / SIDECAR).read_text())
-    except (OSError, json.JSONDecodeError):
+        made = json.loads((stage_folder(config, stage) / SIDECAR).read_bytes())
+    except (OSError, ValueError):  # no text, or no JSON
         return None
+    return made if isinstance(made, dict) else None
 
 
 def publish_submission(config: "Config", path: Path) -> None:

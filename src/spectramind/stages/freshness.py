@@ -1,7 +1,7 @@
 """What the stages were made from, and whether what lies on disk is still that.
 
-A stage is fresh while its configuration, its code, its archive and what it borrows from other
-runs are those that it was made with. `STAGE_KEYS` is the one place that says which keys a
+A stage is fresh while its configuration, its code and its archive are those that it was made
+with, and no stage before it has run again. `STAGE_KEYS` is the one place that says which keys a
 stage's result depends on; what code it depends on is read from its imports.
 """
 
@@ -48,17 +48,21 @@ STAGE_KEYS: dict[Stage, tuple[str, ...]] = {
 }
 SCORED: tuple[Stage, ...] = ("train", "diagnose")  # stages whose facts are metrics
 _NOT_RESULT = {"calibration": ("cache",)}  # keys inside a section that change no result
-# Files of another run that say what a stage takes from it; a prior may be a file of its own.
-_BORROWED: dict[Stage, tuple[str, ...]] = {
-    "fit": ("fit/priors/all.safetensors",),
-    "train": ("train/members/*.json",),
-    "predict": ("train/members/*.json", f"calibrate-temp/{CALIBRATION}"),
-}
+# Files of another run that say what is taken from it; priors may be a file of their own.
+_PRIORS = "fit/priors/all.safetensors"
+_MEMBERS = "train/members/*.json"
+_QUANTILES = f"calibrate-temp/{CALIBRATION}"
 
 
 def stage_values(config: Config, stage: Stage) -> dict[str, Any]:
-    """The values that the result of a stage depends on, those of earlier stages included."""
+    """The values that the result of a stage depends on, those of earlier stages included.
+
+    Another run that is named in them counts by what is taken from it, wherever it lies.
+    """
     tree = dump(config)
+    tree["prior"] = _borrowed(config.prior, _PRIORS)
+    tree["training"]["start"] = _borrowed(config.training.start, _MEMBERS)
+    tree["weights"] = _borrowed(config.weights, _MEMBERS, _QUANTILES)
     for section, names in _NOT_RESULT.items():
         for name in names:
             del tree[section][name]
@@ -92,21 +96,28 @@ def _at(tree: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - any JSON va
     return value
 
 
-def borrowed_hash(config: Config, stage: Stage) -> str:
-    """Hash of what a stage and those before it take from other runs; empty where they do not."""
-    named: dict[Stage, Path | None] = {
-        "fit": config.prior, "train": config.training.start, "predict": config.weights,
-    }  # fmt: skip
-    seen = hashlib.sha256()
-    before = STAGES[: STAGES.index(stage) + 1]
-    taken: dict[Stage, Path] = {
-        own: run_folder(run) for own, run in named.items() if run and own in before
-    }
-    for own, run in taken.items():
-        files = [path for pattern in _BORROWED[own] for path in sorted(run.glob(pattern))]
-        for path in files or [run]:
-            seen.update(path.read_bytes() if path.is_file() else b"not there")
-    return seen.hexdigest()[:16] if taken else ""
+def _borrowed(named: Path | None, *patterns: str) -> str | None:
+    """Hash of what is taken from another run."""
+    if named is None:
+        return None
+    run, seen = run_folder(named), hashlib.sha256()
+    files = [path for pattern in patterns for path in sorted(run.glob(pattern))]
+    for path in files or [run]:
+        seen.update(path.read_bytes() if path.is_file() else b"not there")
+    return seen.hexdigest()[:16]
+
+
+def built_on(config: Config, stage: Stage) -> str:
+    """Hash of the seals of the stages that a stage reads: other when one of them has run again."""
+    return digest([read_sidecar(config, own) for own in stages_read(config, stage)])
+
+
+def stages_read(config: Config, stage: Stage) -> tuple[Stage, ...]:
+    """Stages that a stage reads; the archive is known by its data hash instead."""
+    needed = STAGES[1 : max(STAGES.index(stage), 1)]
+    if stage == "predict" and config.weights is not None:
+        return tuple(name for name in needed if name not in ("train", "calibrate-temp"))
+    return needed
 
 
 @cache
@@ -128,7 +139,7 @@ def data_hash(config: Config) -> str:
         from spectramind.archive.layout import open_archive  # polars takes half a second to import
 
         open_archive(config.data.root)
-    return _archive_hash(config.data.root)
+    return _archive_hash(config.data.root.resolve())
 
 
 def forget_data_hash() -> None:
@@ -142,7 +153,7 @@ def seed_of(config: Config, stage: Stage) -> int:
 
 
 def provenance_of(config: Config, stage: Stage) -> Provenance:
-    """Provenance of what a stage makes now."""
+    """Provenance of what a stage makes now; `simulate` knows its archive at the end alone."""
     return describe(
         stage=stage,
         config_hash=stage_hash(config, stage),
@@ -158,12 +169,13 @@ def up_to_date(config: Config, stage: Stage) -> bool:
     wanted = {
         "config_hash": stage_hash(config, stage),
         "code_so_far": code_so_far(stage),
-        "borrowed_hash": borrowed_hash(config, stage),
+        "built_on": built_on(config, stage),
     }
     if made is None or any(made.get(key) != value for key, value in wanted.items()):
         return False
-    if stage == "simulate":
-        return config.data.root.is_dir()
+    if stage == "simulate":  # its archive may be gone, or lie elsewhere
+        root = config.data.root
+        return root.is_dir() and made.get("data_hash") == _archive_hash(root.resolve())
     return made.get("data_hash") == data_hash(config)
 
 
@@ -172,11 +184,7 @@ def stages_before(config: Config, stage: Stage) -> tuple[Stage, ...]:
 
     The archive itself is never simulated on the way: a missing one is an error with advice.
     """
-    if stage == "simulate":
-        return ()
-    needed: tuple[Stage, ...] = STAGES[1 : STAGES.index(stage)]
-    if stage == "predict" and config.weights is not None:
-        needed = tuple(name for name in needed if name not in ("train", "calibrate-temp"))
+    needed = stages_read(config, stage)
     stale = [name for name in needed if not up_to_date(config, name)]
     return needed[needed.index(stale[0]) :] if stale else ()
 
@@ -190,6 +198,7 @@ def require_stages_before(config: Config, stage: Stage) -> None:
     stale = stages_before(config, stage)
     if stale:
         raise ArtefactError(
-            f"{stage_folder(config, stale[0])}: missing, or made with another configuration or "
-            f"archive. Run `spectramind {command_of(stale[0])}` with the same settings first."
+            f"{stage_folder(config, stale[0])}: missing, or made with another configuration, code "
+            "or archive, or before a stage that has run again since. "
+            f"Run `spectramind {command_of(stale[0])}` with the same settings first."
         )

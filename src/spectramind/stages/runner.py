@@ -4,29 +4,32 @@ A stage reads the artefacts of earlier stages under `runtime.out`, writes its ow
 last of all, `stage.json` with its provenance.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from spectramind.config import Config, dump
-from spectramind.errors import ArtefactError
+from spectramind.errors import ArtefactError, ConfigError
 from spectramind.files import locked, unwritable
 from spectramind.provenance import Provenance, write_sidecar
 from spectramind.stages.folders import (
     SIDECAR,
-    STAGES,
     Stage,
     command_of,
     module_of,
     read_sidecar,
     stage_folder,
+    stages_of,
 )
 from spectramind.stages.freshness import (
     SCORED,
-    borrowed_hash,
+    built_on,
     code_so_far,
+    data_hash,
     forget_data_hash,
     provenance_of,
     up_to_date,
@@ -37,12 +40,26 @@ StageFunction = Callable[[Config, Path, Provenance], Result]
 
 
 def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
-    """Run one stage into a folder and seal it with `stage.json`."""
+    """Run one stage into a folder and seal it with `stage.json`.
+
+    Raises:
+        ConfigError: If the archive is not one to simulate.
+    """
+    if stage not in stages_of(config):
+        raise ConfigError(
+            f"data={config.data.name}: `simulate` writes simulated archives only. Use data=sim."
+        )
     start = time.monotonic()
     with _alone(stage, folder):
+        provenance = provenance_of(config, stage)
+        origin = {"code_so_far": code_so_far(stage), "built_on": built_on(config, stage)}
         _unseal(folder)
-        result = _function(stage)(config, folder, provenance_of(config, stage))
-        _seal(config, stage, folder, result, seconds=round(time.monotonic() - start, 3))
+        result = _function(stage)(config, folder, provenance)
+        if stage == "simulate":
+            forget_data_hash()
+            provenance = replace(provenance, data_hash=data_hash(config))
+        seconds = round(time.monotonic() - start, 3)
+        _seal(config, stage, folder, result, provenance, **origin, seconds=seconds)
     return result
 
 
@@ -59,11 +76,8 @@ def run_all(
     Returns:
         The result of the last stage.
     """
-    stages = STAGES if config.data.name == "sim" else STAGES[1:]
-    fresh = True
-    for stage in stages:
-        fresh = fresh and up_to_date(config, stage)
-        if fresh:
+    for stage in stages_of(config):
+        if up_to_date(config, stage):
             result = _kept(config, stage)
         else:
             announce(stage)
@@ -86,21 +100,19 @@ def _function(stage: Stage) -> StageFunction:
     return getattr(import_module(name), name.rpartition(".")[2])
 
 
-def _seal(config: Config, stage: Stage, folder: Path, result: Result, *, seconds: float) -> None:
+def _seal(
+    config: Config, stage: Stage, folder: Path, result: Result, made: Provenance, **facts: object
+) -> None:
     """Write what the stage leaves beside its products: metrics, then `stage.json`."""
-    if stage == "simulate":
-        forget_data_hash()
-    provenance = provenance_of(config, stage)
     if stage in SCORED:
-        write_sidecar(folder.with_name(f"{stage}-metrics.json"), provenance, **result.facts)
+        write_sidecar(folder.with_name(f"{stage}-metrics.json"), made, **result.facts)
     write_sidecar(
         folder / SIDECAR,
-        provenance,
-        code_so_far=code_so_far(stage),
-        borrowed_hash=borrowed_hash(config, stage),
+        made,
+        **facts,
+        run=secrets.token_hex(8),  # tells this run from one that seals the same
         command=command_of(stage),
         device=config.runtime.device,
-        seconds=seconds,
         outputs=[str(path) for path in result.outputs],
         summary=result.summary,
         facts=dict(result.facts),
