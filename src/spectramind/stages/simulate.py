@@ -1,11 +1,13 @@
 """Stage `simulate`: an archive in the challenge's layout, with its truth."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.errors import ConfigError
+from spectramind.files import unwritable
 from spectramind.provenance import Provenance
-from spectramind.simulate.writer import simulate_archive
+from spectramind.simulate.writer import MARKER, simulate_archive
 from spectramind.stages.result import Result
 from spectramind.training.device import resolve_device
 
@@ -13,12 +15,13 @@ if TYPE_CHECKING:
     from spectramind.config import Config
 
 
-def simulate(config: "Config", _folder: Path, provenance: Provenance) -> Result:
-    """Write an archive in the challenge's layout to `data.root`."""
-    if config.data.name != "sim":
-        raise ConfigError(
-            f"data={config.data.name}: `simulate` writes simulated archives only. Use data=sim."
-        )
+def simulate(config: "Config", folder: Path, provenance: Provenance) -> Result:
+    """Write an archive in the challenge's layout to `data.root`.
+
+    In the stage's own folder it is a product like any other: one of former code gives way.
+    """
+    if config.data.root.resolve() == folder.resolve():
+        _remove_former(folder, provenance.code_hash)
     report = simulate_archive(
         config.simulate,
         root=config.data.root,
@@ -32,3 +35,21 @@ def simulate(config: "Config", _folder: Path, provenance: Provenance) -> Result:
         outputs=(config.data.root,),
         facts={"planets": report.planets, "visits": report.visits, "reused": report.reused},
     )
+
+
+def _remove_former(folder: Path, code: str) -> None:
+    """Empty a folder whose archive other code of the simulator made; its mark goes last."""
+    try:
+        known = json.loads((folder / MARKER).read_bytes())
+    except (OSError, ValueError):
+        return  # no archive of the simulator, or a damaged one, of which the simulator speaks
+    if not isinstance(known, dict) or known.get("code") == code:
+        return
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MARKER):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError as error:
+            raise unwritable(path, error) from error
