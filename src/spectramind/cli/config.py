@@ -79,7 +79,7 @@ def config_dvc(
     with command("config dvc", debug=debug) as call:
         from spectramind.stages.dvc import pipeline_text
 
-        text = pipeline_text(call.load_config(overrides or []))
+        text = pipeline_text(call.load_config(overrides or []), overrides or [])
         _write_or_check(call, output, text, check=check)
 
 
