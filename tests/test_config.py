@@ -107,9 +107,10 @@ def test_what_was_measured_without_priors_stays_without(experiment):
 
 
 def _former(values):
-    """A layout that never was: a key renamed, a section gone."""
-    values["training"]["learning_rate"] = values["training"].pop("lr")
-    values["uq"] = 3
+    """The layout of 0.1.0, when planets and samples were counted `a` batch and `a` bin."""
+    transit = values["transit"]
+    transit["planets_a_batch"] = transit.pop("planets_per_batch")
+    transit["samples_a_bin"] = transit.pop("samples_per_bin")
     return values
 
 
@@ -118,9 +119,10 @@ def _former(values):
     [
         (
             _former,
-            r"there is no key training\.learning_rate; training\.lr has no value; "
-            r"uq is no section",
+            r"there is no key transit\.planets_a_batch, transit\.samples_a_bin; "
+            r"transit\.planets_per_batch, transit\.samples_per_bin has no value",
         ),
+        (lambda values: values | {"uq": 3}, r"uq is no section"),
         (lambda values: values | {"loss": {}}, r"there is no key loss"),
         (lambda _: None, r"it is no section"),
         (lambda _: [1], r"it is no section"),
