@@ -59,8 +59,12 @@ def _read_by(config: Config, stage: Stage) -> list[str]:
     """What a stage reads: archive and folders before it, but of the light curves `fit` alone."""
     if stage == "simulate":
         return []
-    folders = [own for own in stages_read(config, stage) if own != "calibrate" or stage == "fit"]
-    return [str(config.data.root), *(str(stage_folder(config, own)) for own in folders)]
+    folders = [
+        str(stage_folder(config, own))
+        for own in stages_read(config, stage)
+        if own != "calibrate" or stage == "fit"
+    ]
+    return [str(config.data.root), *folders]
 
 
 def _code(stage: Stage) -> list[str]:
