@@ -74,6 +74,10 @@ def test_an_archive_simulated_again_alike_makes_nothing_stale(of, run):
     assert again(config) == ["simulate"]
 
 
+def test_an_archive_simulated_otherwise_makes_every_stage_stale(of, run):
+    assert again(of(run, "simulate.seed=51")) == list(STAGES)
+
+
 def test_prediction_from_other_weights_reads_no_training_of_this_run(of, run):
     config = of(run, f"weights={run}")
     assert stages_before(config, "predict") == ()

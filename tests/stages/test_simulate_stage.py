@@ -53,6 +53,8 @@ def test_the_same_code_or_no_archive_of_ours(of, folder, found, mark):
 def test_an_archive_elsewhere_is_left_to_the_simulator_to_refuse(of, folder, found, tmp_path):
     stage.simulate(of(tmp_path / "other", f"data.root={folder}"), tmp_path / "other", MADE)
     assert "train" in found
+    stage.simulate(of(folder.parent, f"data.root={tmp_path}"), folder, MADE)
+    assert (folder / "train").is_dir()
 
 
 def test_what_cannot_be_removed_is_named_and_the_mark_stays(of, folder, monkeypatch):
