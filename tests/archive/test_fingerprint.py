@@ -1,6 +1,7 @@
 import os
+from functools import partial
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 
 import numpy as np
 import polars as pl
@@ -132,6 +133,39 @@ def test_one_archive_has_one_hash_however_it_is_reached(root, tmp_path, monkeypa
     planet.rename(tmp_path / "elsewhere" / "785834")
     planet.symlink_to(tmp_path / "elsewhere" / "785834")
     assert archive_hash(root) == before
+
+
+def test_a_folder_shared_by_links_counts_at_each_of_its_places_in_any_order(root, monkeypatch):
+    """Two visits of one planet with the same maps, stored once."""
+    planet = root / "train" / "785834"
+    first, second = (planet / f"AIRS-CH0_calibration_{visit}" for visit in (0, 1))
+    copytree(first, second, dirs_exist_ok=True)
+    before = archive_hash(root)
+    for linked, whole in ((first, second), (second, first)):
+        rmtree(linked)
+        linked.symlink_to(whole.name)
+        assert archive_hash(root) == before
+        linked.unlink()
+        copytree(whole, linked)
+    listed = Path.iterdir
+    for backwards in (False, True):
+        ordered = partial(sorted, reverse=backwards)
+        monkeypatch.setattr(Path, "iterdir", lambda path, ordered=ordered: ordered(listed(path)))
+        assert archive_hash(root) == before
+
+
+def test_a_folder_that_cannot_be_listed(root, monkeypatch):
+    listed, closed = Path.iterdir, root / "train" / "785834"
+
+    def refuse(path):
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    sentence = r"785834: cannot be read \(Permission denied\)\. Give yourself the right to read it"
+    with pytest.raises(DataError, match=sentence):
+        archive_hash(root)
 
 
 def test_a_link_to_a_folder_above_it_ends(root):

@@ -13,7 +13,6 @@ of the whole.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -47,9 +46,7 @@ def fingerprint(paths: Sequence[Path], root: Path) -> str:
         except FileNotFoundError as error:
             raise DataError(f"{path}: is missing. Fetch the file again.") from error
         except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read ({error.strerror}). Give yourself the right to read it."
-            ) from error
+            raise _unreadable(path, error) from error
     return total.hexdigest()[:16]
 
 
@@ -73,23 +70,30 @@ def archive_hash(root: Path) -> str:
     lightcurves folders. Left out are hidden files, which are unfinished, and the truth folder
     and notes of the simulator.
     """
-    tables = [path for path in root.iterdir() if path.suffix in _TABLES and not _hidden(path.name)]
-    nested = [path for name in _SUBFOLDERS for path in _files(root / name)]
+    here = _entries(root)
+    tables = [path for path in here if path.suffix in _TABLES]
+    nested = [path for own in here if own.name in _SUBFOLDERS for path in _files(own, ())]
     return fingerprint([*tables, *nested], root)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden, each once, behind links too."""
-    seen: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        place = Path(parent).stat()
-        if (place.st_dev, place.st_ino) in seen:  # a link to a folder above it
-            folders.clear()
-            continue
-        seen.add((place.st_dev, place.st_ino))
-        folders[:] = [name for name in folders if not _hidden(name)]
-        yield from (Path(parent) / name for name in names if not _hidden(name))
+def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """A file, or all files below a folder that are not hidden, behind links too."""
+    if not path.is_dir():
+        yield path
+    elif (place := path.resolve()) not in above:  # else a link to a folder above it
+        for entry in _entries(path):
+            yield from _files(entry, (*above, place))
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".")
+def _entries(folder: Path) -> list[Path]:
+    """What is not hidden in a folder."""
+    try:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{path}: cannot be read ({error.strerror}). Give yourself the right to read it."
+    )
