@@ -33,7 +33,7 @@ from spectramind.stages.folders import SUBMISSION, Stage, stage_folder
 from spectramind.stages.freshness import forget_data_hash, provenance_of
 from spectramind.stages.runner import run_stage
 from spectramind.training.store import member_names, read_member, write_member
-from spectramind.transit.store import fit_path, read_facts, read_fit, write_fit
+from spectramind.transit.store import fit_path, read_fit, read_header, write_fit
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "predict.json"
 PLANETS, QUICK_PLANETS = 1100, 44
@@ -155,7 +155,7 @@ def prepare(config: Config, planets: int) -> list[int]:
             if bins[0] < LEAST_AIRS_BINS or bins[1] != FGS1_BINS:
                 raise SystemExit(f"{source}: {bins} bins, fewer than at full cadence.")
         copy = replace(fit, planet_id=planet)
-        write_fit(fit_path(fits, "test", planet), copy, read_facts(source))
+        write_fit(fit_path(fits, "test", planet), copy, read_header(source)[1])
     run(config, "train")
     run(config, "calibrate-temp")
     return numbers

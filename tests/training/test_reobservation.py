@@ -17,7 +17,7 @@ from spectramind.training.features import PLANET_FEATURES
 from spectramind.training.members import Recipe, Runtime, TrainingPlanets
 from spectramind.training.predict import Epistemic
 from spectramind.transit.priors import Priors, first_priors, write_priors
-from spectramind.transit.store import fit_path, read_header, write_fit, write_index
+from spectramind.transit.store import IndexRow, fit_path, write_fit, write_index
 
 COUNT = 3
 
@@ -67,10 +67,10 @@ def test_flagged_and_starless_planets_donate_nothing(archive, donors_among):
 def test_a_run_observes_its_fits_again_where_asked_to(archive, priors, tmp_path):
     fits, stars, _ = archive(3)
     asked = config.load([f"runtime.out={tmp_path}", "training.reobserved=2"])
-    folder, facts = stage_folder(asked, "fit"), {"priors": str(priors / "with"), "origin": ""}
+    folder = stage_folder(asked, "fit")
     for planet, fit in fits.items():
-        write_fit(fit_path(folder, "train", planet), fit, facts)
-    rows = [read_header(fit_path(folder, "train", planet)) for planet in sorted(fits)]
+        write_fit(fit_path(folder, "train", planet), fit, {})
+    rows = [IndexRow(planet, (), priors / "with", origin="") for planet in sorted(fits)]
     write_index(folder, "train", rows)
     donors = donors_of(asked, fits, stars)
     assert donors is not None
@@ -97,6 +97,33 @@ def test_the_key_follows_all_that_is_drawn(archive, donors_among):
     planet = min(fits)
     fits[planet] = replace(fits[planet], information=2.0 * fits[planet].information)
     assert donors_among(fits, stars).key != key
+
+
+def test_what_priors_say_counts_and_not_who_wrote_them(archive, tmp_path):
+    """Learned again they are the same; other ones of the same name are read anew."""
+    fits, stars, _ = archive(2)
+    simulate = default_simulate()
+    drawn = Atmospheres(COUNT, simulate.population, simulate.atmosphere, 9)
+    for planet, fit in fits.items():
+        write_fit(tmp_path / f"{planet}", fit, {})
+    places = {planet: (tmp_path / f"{planet}", tmp_path / "priors") for planet in fits}
+    transit, spectrum = default_spectrum_prior()
+    first = first_priors(transit)
+
+    def found(spectrum, created):
+        priors = Priors(first.known, first.unknown, spectrum)
+        write_priors(tmp_path / "priors", priors, {"created": created})
+        donors = find_donors(fits, stars, places, drawn)
+        return donors.key, donors.observe(0, workers=1)
+
+    key, seen = found(spectrum, "today")
+    again = found(spectrum, "tomorrow")
+    assert again[0] == key
+    np.testing.assert_array_equal(again[1].depth, seen.depth)
+    other = found(replace(spectrum, process=0.1 * spectrum.process), "tomorrow")
+    assert other[0] != key
+    np.testing.assert_array_equal(other[1].truth, seen.truth)
+    assert not np.allclose(other[1].sigma, seen.sigma, rtol=1e-6)
 
 
 def test_batches_hold_the_planets_and_what_was_seen_of_them(archive, donors_among):

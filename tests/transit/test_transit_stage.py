@@ -26,7 +26,6 @@ from spectramind.transit.priors import (
 from spectramind.transit.stage import FitReport, LearnedPriors, Work, fit_split, learn_folds
 from spectramind.transit.store import (
     fit_path,
-    read_facts,
     read_fit,
     read_fits,
     read_header,
@@ -43,11 +42,12 @@ class Planets:
     worlds: dict[int, World]
     visits: dict[int, list] = field(default_factory=dict)
     read: list[int] = field(default_factory=list)  # planets whose curves were asked for
+    torn: tuple[int, ...] = ()  # planets whose files are damaged, which their origin does not tell
 
     def curves(self, split, planet_id):
         assert split in ("train", "test")
         self.read.append(planet_id)
-        if not self.visits[planet_id]:
+        if planet_id in self.torn or not self.visits[planet_id]:
             raise DataError(f"planet {planet_id}: its file is torn. Fetch it again.")
         return self.visits[planet_id]
 
@@ -202,9 +202,25 @@ def test_the_index_says_what_the_fits_say(planets, config, learned, tmp_path):
     assert list(index) == [1001, 1002]
     for planet, row in index.items():
         path = fit_path(tmp_path, "train", planet)
-        assert row == read_header(path)
-        assert row.reasons == read_fit(path).reasons
-        assert row.priors == str(own.own[planet])
+        reasons, facts = read_header(path)
+        assert row.reasons == reasons == read_fit(path).reasons
+        assert row.origin == facts["origin"]
+        assert row.priors == own.own[planet]
+
+
+def test_the_index_names_the_priors_of_now_wherever_the_folder_lies(
+    planets, config, plain, tmp_path
+):
+    """Kept fits, too: after a move, and with priors of the same values elsewhere."""
+    (tmp_path / "old" / "priors").mkdir(parents=True)
+    inside = tmp_path / "old" / "priors" / "all.safetensors"
+    inside.write_bytes(plain.read_bytes())
+    assert run(planets, config, tmp_path / "old", inside, 1001).done == 1
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = tmp_path / "new" / "priors" / "all.safetensors"
+    assert read_index(tmp_path / "new", "train")[1001].priors == moved
+    assert run(planets, config, tmp_path / "new", plain, 1001).cached == 1
+    assert read_index(tmp_path / "new", "train")[1001].priors == plain
 
 
 def test_priors_that_say_something_else_under_the_same_name_are_read_again(
@@ -238,6 +254,25 @@ def test_a_labelled_planet_that_cannot_be_read_teaches_nothing(planets, config, 
     assert set(learn(torn, config, tmp_path, few).binned) == {1001, 1003}
 
 
+def test_a_labelled_planet_teaches_as_soon_as_it_can_be_read(
+    planets, config, tmp_path, monkeypatch
+):
+    """Its light curves are made again and are what they were, and so is their origin."""
+    monkeypatch.setattr(stage, "learn_from", lambda *_: [])
+    few = {planet: planets.labels[planet] for planet in (1001, 1002, 1003)}
+    for torn, read, learned in (
+        ((1001, 1002), [1001, 1002, 1003], {1003}),
+        ((1001, 1002), [1001, 1002], set()),
+        ((1001,), [1001, 1002, 1001, 1002, 1003], {1002, 1003}),
+        ((1001,), [1001], set()),
+        ((), [1001, 1001, 1002, 1003], {1001, 1002, 1003}),
+        ((), [], set()),
+    ):
+        damaged = Planets(planets.worlds, planets.visits, torn=torn)
+        assert set(learn(damaged, config, tmp_path, few).binned) == learned
+        assert damaged.read == read
+
+
 @pytest.fixture(scope="module")
 def plain(config, tmp_path_factory):
     """A file of the settings' priors."""
@@ -268,7 +303,7 @@ def test_one_bad_planet_does_not_stop_the_others_and_a_second_run_reuses(
         assert np.mean(error[1:] ** 2) < 1.6
     path = fit_path(tmp_path, "train", 1001)
     before = path.read_bytes()
-    assert read_facts(path)["config_hash"] == "one"
+    assert read_header(path)[1]["config_hash"] == "one"
     again = run(bad, config, tmp_path, plain, 1001, 1002, 1003, 1004)
     assert again == FitReport(0, 2, 0, report.failures)
     assert path.read_bytes() == before

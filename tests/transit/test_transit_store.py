@@ -8,9 +8,9 @@ from spectramind.errors import ArtefactError
 from spectramind.observation import TransitFit, VisitFit
 from spectramind.transit.store import (
     fit_path,
-    read_facts,
     read_fit,
     read_fits,
+    read_header,
     remove_others,
     write_fit,
 )
@@ -68,7 +68,7 @@ def test_reading_returns_what_was_written(fit, tmp_path):
     path = fit_path(tmp_path, "train", fit.planet_id)
     write_fit(path, fit, {"config_hash": "abc"})
     _same(read_fit(path), fit)
-    assert read_facts(path) == {"config_hash": "abc"}
+    assert read_header(path) == (fit.reasons, {"config_hash": "abc"})
 
 
 def test_the_same_fit_gives_the_same_bytes(fit, tmp_path):
@@ -105,6 +105,7 @@ def test_missing_fits_name_the_command_to_run(tmp_path):
         (b"not a tensor file", r"is no safetensors file .*Delete it and run `spectramind fit` ag"),
         (save({"depth": np.ones(2)}), r"carries no SpectraMind metadata\. Delete it and run"),
         (save({"depth": np.ones(2)}, {"spectramind": "{}"}), r"holds no 'visits'\. Delete it"),
+        (save({"depth": np.ones(2)}, {"spectramind": "{"}), r"carries torn metadata .* Delete it"),
     ],
 )
 def test_a_damaged_file_is_named(content, sentence, tmp_path):
@@ -116,9 +117,9 @@ def test_a_damaged_file_is_named(content, sentence, tmp_path):
 
 def test_a_file_without_facts_is_named(tmp_path):
     path = tmp_path / "7.safetensors"
-    path.write_bytes(save({"depth": np.ones(2)}, {"spectramind": "{}"}))
+    path.write_bytes(save({"depth": np.ones(2)}, {"spectramind": '{"reasons": []}'}))
     with pytest.raises(ArtefactError, match=r"holds no 'facts'\. Delete it and run"):
-        read_facts(path)
+        read_header(path)
 
 
 def test_samples_have_the_mean_and_covariance_of_the_posterior(fit):

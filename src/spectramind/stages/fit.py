@@ -9,7 +9,7 @@ from spectramind.stages.folders import PRETRAINED, SHIPPED
 from spectramind.stages.light_curves import open_source
 from spectramind.stages.result import Result
 from spectramind.training.device import resolve_device
-from spectramind.transit.priors import Priors, prior_path, read_priors
+from spectramind.transit.priors import Priors, prior_path, read_priors, remove_other_priors
 from spectramind.transit.stage import LearnedPriors, Work, fit_split, learn_folds
 from spectramind.transit.store import spectra_of_fits
 
@@ -36,6 +36,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         fit_split(work(split), split, source.visits[split], learned, workers=workers)
         for split in SPLITS
     ]
+    remove_other_priors(folder, {learned.everyone, *learned.own.values()})
     priors = read_priors(learned.everyone)
     done = sum(report.done + report.cached for report in reports)
     flagged = sum(report.flagged for report in reports)

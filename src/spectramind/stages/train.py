@@ -101,6 +101,6 @@ def donors_of(
     return find_donors(
         fits,
         stars,
-        {p: (fit_path(folder, "train", p), Path(index[p].priors)) for p in fits},
+        {p: (fit_path(folder, "train", p), index[p].priors) for p in fits},
         Atmospheres(count, simulate.population, simulate.atmosphere, config.training.seed),
     )

@@ -2,8 +2,9 @@
 
 Each trusted training planet with a star is given other sizes, masses, compositions, clouds and
 hazes, observed through its own visits (`transit.measurement`). They show what spectra can look
-like, for which labels are too few; labels of other planets play no part in them. Every epoch
-draws other spectra and other noise, so that no network can learn them by heart.
+like, for which labels are too few. Labels of other planets play a part only through the priors
+of the donor's fit, which were learned from them. Every epoch draws other spectra and other noise,
+so that no network can learn them by heart.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from spectramind.simulate.settings import AtmosphereConfig, PopulationConfig
 from spectramind.training.data import Batches, FeatureTable, Samples, Scaling
 from spectramind.training.features import VisitFeatures, planet_features, visit_features
 from spectramind.transit.measurement import Measurement
-from spectramind.transit.priors import read_priors
+from spectramind.transit.priors import priors_hash, read_priors
 from spectramind.transit.spectrum_prior import PriorOnDevice, log_signal
 from spectramind.transit.store import read_fit
 
@@ -87,6 +88,7 @@ class Donor:
     fit: Path
     star: Star
     priors: Path  # that its fit was made with
+    learned: str  # hash of what they say
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,19 +145,18 @@ def find_donors(
         ConfigError: If no planet can be observed again.
     """
     seen = hashlib.sha256()
+    learned = {priors: priors_hash(priors) for priors in {priors for _, priors in places.values()}}
     donors: list[Donor] = []
     for planet, fit in sorted(fits.items()):
         place, priors = places[planet]
         star = stars[planet]
-        if fit.reasons or star is None or _prior(priors) is None:
+        if fit.reasons or star is None or _prior(priors, learned[priors]) is None:
             continue
-        donors.append(Donor(planet, place, star, priors))
-        seen.update(f"{planet} {star} {priors.name}".encode())
+        donors.append(Donor(planet, place, star, priors, learned[priors]))
+        seen.update(f"{planet} {star} {learned[priors]}".encode())
         seen.update(fit.information.tobytes())
     if not donors:
         raise ConfigError(_why_none(fits, stars, atmospheres.count))
-    for priors in sorted({donor.priors for donor in donors}):
-        seen.update(priors.read_bytes())
     drawn = [
         part.model_dump(mode="json") for part in (atmospheres.population, atmospheres.atmosphere)
     ]
@@ -203,7 +204,7 @@ class RenewedBatches(Batches):
 
 def _observe(atmospheres: Atmospheres, epoch: int, donor: Donor) -> Reobservations:
     """Observations of one planet."""
-    prior = _prior(donor.priors)
+    prior = _prior(donor.priors, donor.learned)
     assert prior is not None
     fit, rng = (
         read_fit(donor.fit),
@@ -264,7 +265,7 @@ def joined(parts: Sequence[Reobservations]) -> Reobservations:
 
 
 @cache
-def _prior(path: Path) -> PriorOnDevice | None:
-    """Prior over spectra in a file of priors; read once per process."""
+def _prior(path: Path, learned: str) -> PriorOnDevice | None:  # noqa: ARG001 - part of the key
+    """Prior over spectra in a file of priors; read once per process while it says the same."""
     spectrum = read_priors(path).spectrum
     return None if spectrum is None else PriorOnDevice(spectrum, torch.device("cpu"))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from safetensors import SafetensorError
 
 from spectramind.errors import ArtefactError
-from spectramind.files import read_tensors, write_tensors
+from spectramind.files import read_tensors, unwritable, write_tensors
 from spectramind.provenance import digest
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import (
@@ -52,19 +52,19 @@ def first_priors(config: TransitConfig) -> Priors:
     return Priors(known, unknown, spectrum=None)
 
 
-def learn_priors(lessons: Sequence[LabelledEvidence], config: TransitConfig) -> Priors:
+def learn_priors(planets: Sequence[LabelledEvidence], config: TransitConfig) -> Priors:
     """Priors from labelled planets; too few of a kind leave that part as the settings have it."""
     start = first_priors(config)
     fewest = config.spectrum.fewest_labels
     learned = {}
     for known in (True, False):
-        own = [lesson.evidence for lesson in lessons if lesson.known == known]
+        own = [planet.evidence for planet in planets if planet.known == known]
         first = start.known if known else start.unknown
         learned[known] = learn_population(first, own) if len(own) >= fewest else first
     spectrum = None
-    if len(lessons) >= fewest:
-        labels = np.stack([lesson.label for lesson in lessons])
-        scale = [lesson.log_scale for lesson in lessons]
+    if len(planets) >= fewest:
+        labels = np.stack([planet.label for planet in planets])
+        scale = [planet.log_scale for planet in planets]
         spectrum = learn_spectrum_prior(labels, scale, config.spectrum)
     return Priors(learned[True], learned[False], spectrum)
 
@@ -130,12 +130,31 @@ def read_priors(path: Path) -> Priors:
 
 
 def read_prior_facts(path: Path) -> dict[str, str]:
-    """Facts that were stored with priors.
+    """Facts that were stored with priors; no array is read.
 
     Raises:
         ArtefactError: If the file is missing, damaged or holds no priors.
     """
-    return _read(path)[0]["facts"]
+    described, _ = _read(path, arrays=False)
+    try:
+        return described["facts"]
+    except KeyError as error:
+        raise _no_priors(path, error) from error
+
+
+def remove_other_priors(folder: Path, named: Collection[Path]) -> None:
+    """Remove the priors of a folder but these.
+
+    Raises:
+        WriteError: If a file cannot be removed.
+    """
+    kept = {path.resolve() for path in named}
+    for path in prior_path(folder, None).parent.glob("*.safetensors"):
+        if path.resolve() not in kept:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise unwritable(path, error) from error
 
 
 def priors_hash(path: Path) -> str:
@@ -149,12 +168,12 @@ def priors_hash(path: Path) -> str:
     return digest({"arrays": arrays} | {k: v for k, v in described.items() if k != "facts"})
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metadata and arrays."""
     if not path.is_file():
         raise ArtefactError(f"{path}: no priors there. Run `spectramind fit` first.")
     try:
-        described, tensors = read_tensors(path)
+        described, tensors = read_tensors(path, arrays=arrays)
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise _no_priors(path, error) from error
     if described is None:

@@ -131,9 +131,9 @@ def learn_folds(
     planets = {planet: _taught_by(work, labels, planet) for planet in folds}
     origins = {
         fold: _prior_origin(work, [planets[p] for p in folds if fold is None or folds[p] != fold])
-        for fold in (None, *range(spectrum.folds))
+        for fold in (None, *sorted(set(folds.values())))
     }
-    if all(_is_prior_of(prior_path(work.out, fold), own) for fold, own in origins.items()):
+    if _are_learned(work, origins):
         return LearnedPriors(everyone, own)
     task = partial(_fit_labelled, work, dict(labels))
     tasks = _batches(sorted(labels), visits, work.config.planets_per_batch)
@@ -144,7 +144,10 @@ def learn_folds(
         evidence += learned  # a planet that cannot be read fails again, by name, in fit
         binned |= {planet.planet_id: planet for planet in prepared}
     evidence.sort(key=lambda planet: planet.planet_id)
-    learn = partial(_learn_fold, work, evidence, folds, origins)
+    unread = " ".join(map(str, sorted(labels.keys() - binned.keys())))
+    common = _facts(work.provenance) | {"unread": unread}
+    facts = {fold: common | {"origin": origin} for fold, origin in origins.items()}
+    learn = partial(_learn_fold, work, evidence, folds, facts)
     for _ in results(learn, list(origins), workers=workers, label="learn priors"):
         pass
     return LearnedPriors(everyone, own, binned)
@@ -174,12 +177,11 @@ def _learn_fold(
     work: Work,
     evidence: Sequence[LabelledEvidence],
     folds: Mapping[int, int],
-    origins: Mapping[int | None, str],
+    facts: Mapping[int | None, Mapping[str, str]],
     fold: int | None,
 ) -> None:
     seen = [own for own in evidence if fold is None or folds[own.planet_id] != fold]
-    facts = _facts(work.provenance) | {"origin": origins[fold]}
-    write_priors(prior_path(work.out, fold), learn_priors(seen, work.config), facts)
+    write_priors(prior_path(work.out, fold), learn_priors(seen, work.config), facts[fold])
 
 
 def fit_split(
@@ -254,7 +256,7 @@ def _fit_batch(work: Work, task: _Task) -> list[PlanetOutcome]:
     """Fit the planets of a batch whose files are not up to date."""
     learned = priors_hash(task.priors)
     origins = {planet: _fit_origin(work, task.split, planet, learned) for planet in task.planets}
-    kept = {planet: _kept(work, task.split, planet, origins[planet]) for planet in task.planets}
+    kept = {planet: _kept(work, task, planet, origins[planet]) for planet in task.planets}
     outcomes = [PlanetOutcome(row.planet_id, cached=True, row=row) for row in kept.values() if row]
     missing = [planet for planet in task.planets if kept[planet] is None]
     read, failed = _prepared(work, task.split, [p for p in missing if p not in task.binned])
@@ -262,12 +264,13 @@ def _fit_batch(work: Work, task: _Task) -> list[PlanetOutcome]:
         [*read, *(task.binned[planet] for planet in missing if planet in task.binned)],
         key=lambda planet: planet.planet_id,
     )
+    if not ready:
+        return outcomes + failed
     with one_thread():
-        priors = _priors(task.priors, learned)
-        fits, unsolved = _fitted(work, ready, priors) if ready else ([], [])
+        fits, unsolved = _fitted(work, ready, _priors(task.priors, learned))
     for fit in fits:
-        row = IndexRow(fit.planet_id, fit.reasons, str(task.priors), origins[fit.planet_id])
-        facts = _facts(work.provenance) | {"origin": row.origin, "priors": row.priors}
+        row = IndexRow(fit.planet_id, fit.reasons, task.priors, origins[fit.planet_id])
+        facts = _facts(work.provenance) | {"origin": row.origin}
         write_fit(fit_path(work.out, task.split, fit.planet_id), fit, facts)
         outcomes.append(PlanetOutcome(fit.planet_id, row=row))
     return outcomes + failed + unsolved
@@ -329,11 +332,19 @@ def _prior_origin(work: Work, planets: Sequence[dict[str, object] | None]) -> st
     return digest([made_by.config_hash, made_by.code_hash, planets])
 
 
-def _is_prior_of(path: Path, origin: str) -> bool:
-    try:
-        return path.exists() and read_prior_facts(path).get("origin") == origin
-    except ArtefactError:  # a damaged file is made anew
-        return False
+def _are_learned(work: Work, origins: Mapping[int | None, str]) -> bool:
+    """Whether priors of these origins are there, and who was unreadable for them still is."""
+    unread: set[int] = set()
+    for fold, origin in origins.items():
+        try:
+            facts = read_prior_facts(prior_path(work.out, fold))
+        except ArtefactError:  # a missing or damaged file is made anew
+            return False
+        if facts.get("origin") != origin:
+            return False
+        unread |= set(map(int, facts["unread"].split()))
+    ready, _ = _prepared(work, "train", sorted(unread))
+    return not ready
 
 
 def _fit_origin(work: Work, split: str, planet_id: int, learned: str) -> str:
@@ -346,11 +357,11 @@ def _fit_origin(work: Work, split: str, planet_id: int, learned: str) -> str:
     return digest([made_by.config_hash, made_by.code_hash, learned, planet])
 
 
-def _kept(work: Work, split: str, planet_id: int, origin: str) -> IndexRow | None:
+def _kept(work: Work, task: _Task, planet_id: int, origin: str) -> IndexRow | None:
     """The fit that is there already, if it is of this origin."""
-    path = fit_path(work.out, split, planet_id)
     try:
-        row = read_header(path) if path.exists() else None
-    except ArtefactError:  # a damaged file is made anew
+        reasons, facts = read_header(fit_path(work.out, task.split, planet_id))
+    except ArtefactError:  # a missing or damaged file is made anew
         return None
-    return row if row is not None and row.origin == origin else None
+    known = facts.get("origin") == origin
+    return IndexRow(planet_id, reasons, task.priors, origin) if known else None

@@ -3,8 +3,9 @@
 The arrays are tensors; names, reasons and provenance are one JSON text in the metadata.
 """
 
+import json
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class IndexRow:
 
     planet_id: int
     reasons: tuple[str, ...]  # not to trust it; empty for a trusted fit
-    priors: str  # file that it was made with
+    priors: Path  # file that it was made with
     origin: str  # hash of all that it depends on
 
 
@@ -109,30 +110,15 @@ def read_fit(path: Path) -> TransitFit:
         raise _damaged(path, f"holds no {error}") from error
 
 
-def read_facts(path: Path) -> dict[str, str]:
-    """Facts that were stored with a fit; no array is read.
+def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Reasons not to trust a fit, and the facts stored with it; no array is read.
 
     Raises:
         ArtefactError: If the file is missing, damaged or not a transit fit.
     """
     described, _ = _read(path, arrays=False)
     try:
-        return described["facts"]
-    except KeyError as error:
-        raise _damaged(path, f"holds no {error}") from error
-
-
-def read_header(path: Path) -> IndexRow:
-    """What the index says of a fit, from its file; no array is read.
-
-    Raises:
-        ArtefactError: If the file is missing, damaged or not a transit fit.
-    """
-    described, _ = _read(path, arrays=False)
-    try:
-        facts = described["facts"]
-        reasons = tuple(described["reasons"])
-        return IndexRow(described["planet_id"], reasons, facts["priors"], facts["origin"])
+        return tuple(described["reasons"]), described["facts"]
     except KeyError as error:
         raise _damaged(path, f"holds no {error}") from error
 
@@ -140,12 +126,23 @@ def read_header(path: Path) -> IndexRow:
 def write_index(folder: Path, split: str, rows: Sequence[IndexRow]) -> None:
     """Write the index of a split, atomically.
 
+    Priors below `folder` are named from there, so that the folder may move.
+
     Raises:
         WriteError: If the file cannot be written.
     """
-    columns = list(zip(*map(astuple, rows), strict=True)) or [()] * len(_INDEX)
-    named = dict(zip(_INDEX, map(list, columns), strict=True))
-    write_parquet(folder / split / _INDEX_FILE, pl.DataFrame(named, schema=_INDEX))
+    stored = [
+        (row.planet_id, list(row.reasons), _name_from(folder, row.priors), row.origin)
+        for row in rows
+    ]
+    table = pl.DataFrame(stored, schema=_INDEX, orient="row")
+    write_parquet(folder / split / _INDEX_FILE, table)
+
+
+def _name_from(folder: Path, path: Path) -> str:
+    """The way to a file from a folder above it, else from the root."""
+    whole, above = path.absolute(), folder.absolute()
+    return str(whole.relative_to(above) if whole.is_relative_to(above) else whole)
 
 
 def read_index(folder: Path, split: str) -> dict[int, IndexRow]:
@@ -163,7 +160,10 @@ def read_index(folder: Path, split: str) -> dict[int, IndexRow]:
         ) from error
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _damaged(path, f"is no index of transit fits ({error})") from error
-    return {row[0]: IndexRow(row[0], tuple(row[1]), *row[2:]) for row in rows}
+    return {
+        planet: IndexRow(planet, tuple(reasons), folder / priors, origin)
+        for planet, reasons, priors, origin in rows
+    }
 
 
 def read_fits(folder: Path, split: str) -> dict[int, TransitFit]:
@@ -195,6 +195,8 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
         described, tensors = read_tensors(path, arrays=arrays)
     except SafetensorError as error:
         raise _damaged(path, f"is no safetensors file ({error})") from error
+    except json.JSONDecodeError as error:
+        raise _damaged(path, f"carries torn metadata ({error})") from error
     except OSError as error:
         raise _damaged(path, f"cannot be read ({error})") from error
     if described is None:
