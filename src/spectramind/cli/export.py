@@ -1,5 +1,6 @@
 """Spectra of a run as files for retrieval codes."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -8,15 +9,17 @@ import numpy as np
 from spectramind.archive.export import NETCDF, write_export
 from spectramind.archive.submission import read_spectra
 from spectramind.config import Config
-from spectramind.errors import DataError
+from spectramind.errors import ArtefactError, DataError
 from spectramind.observation import Spectra
-from spectramind.stages.folders import SPECTRA, stage_folder
-from spectramind.stages.freshness import provenance_of
+from spectramind.provenance import Provenance
+from spectramind.stages.folders import SIDECAR, SPECTRA, command_of, read_sidecar, stage_folder
 from spectramind.transit.store import spectra_of_fits
+
+Exported = Literal["fit", "predict"]
 
 
 def export_spectra(
-    config: Config, out: Path, *, stage: Literal["fit", "predict"], samples: int
+    config: Config, out: Path, *, stage: Exported, samples: int
 ) -> tuple[Path, ...]:
     """Write the spectra of a stage as `out.nc`, or one ECSV per planet into the folder `out`.
 
@@ -27,7 +30,7 @@ def export_spectra(
         samples: Draws from the posterior of each planet, for a netCDF file of the fits.
 
     Raises:
-        ArtefactError: If the stage has not run.
+        ArtefactError: If the stage has not run, or not to its end.
         DataError: If the name of the file has another ending, or cannot hold samples.
         WriteError: If a file cannot be written.
     """
@@ -43,7 +46,18 @@ def export_spectra(
         )
     folder = stage_folder(config, stage)
     spectra = spectra_of_fits(folder, samples) if stage == "fit" else _predicted(folder)
-    return write_export(spectra, provenance_of(config, stage), out)
+    return write_export(spectra, _made_by(config, stage), out)
+
+
+def _made_by(config: Config, stage: Exported) -> Provenance:
+    """Provenance of the run that made the spectra, not of what this configuration would make."""
+    made = read_sidecar(config, stage)
+    if made is None:
+        raise ArtefactError(
+            f"{stage_folder(config, stage) / SIDECAR}: cannot be read, so the run that made the "
+            f"spectra did not end. Run `spectramind {command_of(stage)}` again."
+        )
+    return Provenance(**{field.name: made[field.name] for field in fields(Provenance)})
 
 
 def _predicted(folder: Path) -> Spectra:
