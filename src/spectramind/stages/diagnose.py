@@ -25,6 +25,7 @@ from spectramind.stages.folders import (
     SPECTRA,
     STAGES,
     read_sidecar,
+    run_folder,
     stage_folder,
 )
 from spectramind.stages.result import Result
@@ -75,7 +76,7 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
         predicted=posterior,
         fit=completed_fit(fits, planets, labels),
         intervals=read_intervals(predicted / INTERVALS),
-        calibration_planets=calibration.conformal_planets if config.uq.corel else None,
+        calibration_planets=conformal_planets(config) if config.uq.corel else None,
         truth=hidden_truth(archive, planets),
         naive=naive_statistics(labels.depth),
         oof=calibration.apply(oof),
@@ -85,6 +86,12 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
         fits=[fits[int(planet)] for planet in planets if int(planet) in fits],
         command=command,
     )
+
+
+def conformal_planets(config: "Config") -> int:
+    """Calibration planets behind the intervals of `predict`: of another run with `weights`."""
+    run = config.runtime.out if config.weights is None else run_folder(config.weights)
+    return read_calibration(run / "calibrate-temp" / CALIBRATION).conformal_planets
 
 
 def hidden_truth(archive: Archive, planets: Int[np.ndarray, " B"]) -> Labels | None:
