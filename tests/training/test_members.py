@@ -332,6 +332,11 @@ def test_negative_depths_are_set_to_zero_and_counted(trained, model_config, caps
 
 
 def test_csv_keeps_the_course_of_every_epoch(run, archive, tmp_path):
+    """Of this training alone: what an earlier one left is removed."""
+    earlier = tmp_path / "train" / "logs" / "fold0_seed0"
+    earlier.mkdir(parents=True)
+    for stage in ("masked", "supervised"):
+        (earlier / f"{stage}.csv").write_text("step,name,value\n1,training_loss,0.5\n")
     run(archive(12), epochs=2, logger="csv")
     files = sorted((tmp_path / "train" / "logs").rglob("*.csv"))
     assert [file.parent.name for file in files] == ["fold0_seed0", "fold1_seed0"]

@@ -310,6 +310,8 @@ def _train_member(run: _Run, fold: int, seed: int, *, workers: int, bar: bool) -
         run.device, run.runtime.devices, run.runtime.logger, run.out / "logs",
         run.out / _UNFINISHED / f"{name}-{key}-{run.precision}", bar, run.precision,
     )  # fmt: skip
+    if not place.resume_folder.is_dir():
+        _remove_logs(place.log_folder / name)  # of an earlier training
     with seeded(seeds[0], run.device):
         network = V50(run.model, SIZES)
         if start is not None:
@@ -332,6 +334,14 @@ def _train_member(run: _Run, fold: int, seed: int, *, workers: int, bar: bool) -
         f"best epoch {best} of {len(history) - 1}, validation likelihood "
         f"{gain:+.3f} nat against the fit"
     )
+
+
+def _remove_logs(folder: Path) -> None:
+    try:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def _training_batches(
