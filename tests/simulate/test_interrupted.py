@@ -69,6 +69,23 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path, write_archive):
     assert temporary(tmp_path) == []
 
 
+def test_two_runs_do_not_write_into_one_archive(tmp_path, monkeypatch, write_archive):
+    """Nor through a link to it; when the first has ended, the next may."""
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+
+    def second(*_, **__):
+        with pytest.raises(
+            ArtefactError, match=r"link: another process is simulating there\. W"
+        ):
+            write_archive(tmp_path / "link", **SMALL)
+        raise ArtefactError("planet 1: stop here. Go on.")
+
+    monkeypatch.setattr(writer, "results", second)
+    for _ in range(2):
+        with pytest.raises(ArtefactError, match="stop here"):
+            write_archive(tmp_path / "root", **SMALL)
+
+
 def test_a_killed_worker_leaves_nothing(tmp_path, monkeypatch, write_archive):
     def broken(*_, **__):
         (tmp_path / "train").mkdir()

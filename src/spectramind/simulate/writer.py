@@ -16,6 +16,8 @@ ROOT/simulation.json                    hash of settings and code, provenance
 import functools
 import io
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +28,7 @@ import torch
 
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import ArtefactError
-from spectramind.files import remove_leftovers, write_atomic, write_json
+from spectramind.files import locked, remove_leftovers, write_atomic, write_json
 from spectramind.instrument import AIRS, FGS1, Channel
 from spectramind.parallel import results
 from spectramind.provenance import Provenance, digest, write_sidecar
@@ -65,7 +67,7 @@ def simulate_archive(
     """Write an archive; complete planets of the same settings and code are kept.
 
     A planet depends on (seed, split, index) and the settings, not on how many planets or
-    workers there are.
+    workers there are. One process at a time writes there.
 
     Args:
         config: What to simulate.
@@ -76,35 +78,52 @@ def simulate_archive(
         provenance: Written to `simulation.json`.
 
     Raises:
-        ArtefactError: If `root` holds an archive of other settings or code, or cannot be written.
+        ArtefactError: If `root` holds an archive of other settings or code, or cannot be written,
+            or another process writes there.
     """
-    settings = config.model_dump(mode="json", exclude={"train_planets", "test_planets"})
-    code = provenance.code_hash
-    made_from = digest({"level": level, "code": code, **settings})
-    _claim(root, made_from, code, config)
-    with device:
-        systems = {split: draw_systems(config, split) for split in SPLITS}
-    write_sidecar(
-        root / MARKER,
-        provenance,
-        made_from=made_from,
-        code=code,
-        train_planets=config.train_planets,
-        test_planets=config.test_planets,
-    )
-    write_tables(root, systems, config)
-    work = functools.partial(
-        write_planet, config=config, root=root, level=level, made_from=made_from
-    )
-    everyone = [system for split in SPLITS for system in systems[split]]
-    reused = 0
-    try:
-        for _, kept in results(work, everyone, workers=workers, label="simulate"):
-            reused += kept
-    finally:
-        remove_leftovers(root, "")  # of an earlier run or a worker of this one that was killed
+    with _alone(root):
+        settings = config.model_dump(mode="json", exclude={"train_planets", "test_planets"})
+        code = provenance.code_hash
+        made_from = digest({"level": level, "code": code, **settings})
+        _claim(root, made_from, code, config)
+        with device:
+            systems = {split: draw_systems(config, split) for split in SPLITS}
+        write_sidecar(
+            root / MARKER,
+            provenance,
+            made_from=made_from,
+            code=code,
+            train_planets=config.train_planets,
+            test_planets=config.test_planets,
+        )
+        write_tables(root, systems, config)
+        work = functools.partial(
+            write_planet, config=config, root=root, level=level, made_from=made_from
+        )
+        everyone = [system for split in SPLITS for system in systems[split]]
+        reused = 0
+        try:
+            for _, kept in results(work, everyone, workers=workers, label="simulate"):
+                reused += kept
+        finally:
+            remove_leftovers(root, "")  # of an earlier run or a worker of this one that was killed
     visits = sum(system.planet.visits for system in everyone)
     return SimulationReport(planets=len(everyone), visits=visits, reused=reused)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the archive for this process, however it is reached; the lock lies beside it."""
+    place = root.resolve()
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(place.with_name(f".{place.name}.archive.lock"), wait=False))
+        except BlockingIOError as error:
+            raise ArtefactError(
+                f"{root}: another process is simulating there. Wait for it, or point data.root at "
+                "another folder."
+            ) from error
+        yield
 
 
 def _claim(root: Path, made_from: str, code: str, config: SimulateConfig) -> None:
