@@ -3,6 +3,7 @@
 import re
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def test_a_missing_package_names_the_command(monkeypatch, extra, package):
 def test_other_errors_stay_what_they_are():
     with pytest.raises(ZeroDivisionError), Extra("mlflow", "the map", instead=""):
         _ = 1 / 0
+    with pytest.raises(ModuleNotFoundError), Extra("triton", "the map", instead=""):
+        import_module("spectramind.model.scan.moved")
 
 
 @pytest.mark.parametrize("kind", ["mlflow", "tensorboard"])

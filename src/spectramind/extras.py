@@ -44,9 +44,11 @@ class Extra:
         _trace: TracebackType | None,
     ) -> None:  # fmt: skip
         """Put a package that is not there into words."""
-        if isinstance(error, ModuleNotFoundError):
+        if not isinstance(error, ModuleNotFoundError):
+            return
+        package = (error.name or str(error)).partition(".")[0]
+        if package != __name__.partition(".")[0]:  # a module of ours that is gone is our fault
             otherwise = f", or {self.instead}" if self.instead else ""
-            package = (error.name or str(error)).partition(".")[0]
             raise ConfigError(
                 f"{self.wanted_by}: the package {package} is not installed. Run "
                 f"{install_command(self.extra)}{otherwise}."
