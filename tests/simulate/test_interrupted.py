@@ -74,9 +74,7 @@ def test_two_runs_do_not_write_into_one_archive(tmp_path, monkeypatch, write_arc
     (tmp_path / "link").symlink_to(tmp_path / "root")
 
     def second(*_, **__):
-        with pytest.raises(
-            ArtefactError, match=r"link: another process is simulating there\. W"
-        ):
+        with pytest.raises(ArtefactError, match=r"link: another process is simulating there\. W"):
             write_archive(tmp_path / "link", **SMALL)
         raise ArtefactError("planet 1: stop here. Go on.")
 

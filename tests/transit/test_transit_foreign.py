@@ -166,10 +166,12 @@ def trained(tmp_path_factory) -> Path:
 def test_a_trained_prior_of_another_run_is_used_in_place_of_own_ones(
     root, fitted, trained, tmp_path
 ):
+    (tmp_path / "fit/priors").mkdir(parents=True)
+    (tmp_path / "fit/priors/without-fold3.safetensors").write_bytes(b"of an earlier run")
     result = fit_stage(root, tmp_path, f"prior={trained}")
     assert result.facts["labels"] == read_priors(trained).spectrum.planets == 40
     assert "prior over spectra from 40 labels" in result.summary
-    assert not (tmp_path / "fit/priors").exists()
+    assert list((tmp_path / "fit/priors").iterdir()) == []
     for planet, split in ((1, "test"), (3, "train")):
         fit = read_fit(tmp_path / f"fit/{split}/{planet}.safetensors")
         bare = read_fit(fitted[1] / f"{split}/{planet}.safetensors")

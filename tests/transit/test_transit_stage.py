@@ -21,6 +21,7 @@ from spectramind.transit.priors import (
     prior_path,
     priors_hash,
     read_priors,
+    remove_other_priors,
     write_priors,
 )
 from spectramind.transit.stage import FitReport, LearnedPriors, Work, fit_split, learn_folds
@@ -273,6 +274,17 @@ def test_a_labelled_planet_teaches_as_soon_as_it_can_be_read(
         assert damaged.read == read
 
 
+def test_only_named_priors_remain(tmp_path):
+    """Not the ones of more folds than there are now; one of another run in their folder may."""
+    paths = [prior_path(tmp_path, fold) for fold in (None, 0, 1, 2)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        path.write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "priors")
+    remove_other_priors(tmp_path, {tmp_path / "link" / paths[2].name, tmp_path / "elsewhere"})
+    assert list(paths[0].parent.iterdir()) == [paths[2]]
+
+
 @pytest.fixture(scope="module")
 def plain(config, tmp_path_factory):
     """A file of the settings' priors."""
@@ -363,7 +375,7 @@ def test_a_planet_whose_equations_cannot_be_solved_is_named(
     assert list(read_fits(tmp_path, "train")) == [1001, 1003]
 
 
-def test_a_planet_whose_lesson_cannot_be_solved_teaches_nothing(
+def test_a_planet_whose_evidence_cannot_be_solved_teaches_nothing(
     planets, config, tmp_path, monkeypatch
 ):
     teach = stage.learn_from
