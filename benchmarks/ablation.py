@@ -295,7 +295,7 @@ def open_school(config: Config) -> School:
     trusted = [planet for planet in order[:JUDGED].tolist() if not fits[planet].reasons]
     teach = np.sort(order[JUDGED + STOPPING :])
     return School(
-        table, archive.labels("train").of(table.planet_ids).depth,
+        table, archive.labels().of(table.planet_ids).depth,
         KeptDonors(**vars(donors.of(teach))), teach=teach, stop=np.sort(order[JUDGED:][:STOPPING]),
         judge=np.sort(trusted),
     )  # fmt: skip
@@ -347,7 +347,7 @@ def taught(
 ) -> tuple[V50, Scaling]:
     """A network that has learned from the teachers, of the epoch that suits `stop` best."""
     teach, truth = school.of(school.teach)
-    scaling, sizes, size = Scaling.of(teach), teach.sizes, config.training.batch_size
+    scaling, size = Scaling.of(teach), config.training.batch_size
     if config.training.reobserved:
         training = RenewedBatches(
             teach, truth, scaling, school.donors, size=size, seed=seed, workers=1
@@ -356,7 +356,7 @@ def taught(
         training = Batches(Samples.of(teach, truth, scaling), size=size, seed=seed)
     validation = Batches(Samples.of(*school.of(school.stop), scaling), size=size, seed=None)
     with seeded(seed, CPU), tempfile.TemporaryDirectory() as folder:
-        network = build(config.model, sizes)
+        network = build(config.model, SIZES)
         place = Place(CPU, 1, "none", Path(folder), Path(folder), bar=False, precision="32-true")
         trained = train_network(
             network, TrainingData(training, validation), member=f"seed {seed}",

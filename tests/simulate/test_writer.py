@@ -53,7 +53,7 @@ def test_the_layout_is_that_of_2025(archive_root):
 
 
 def test_truth_is_beside_every_planet(archive_root):
-    labels = open_archive(archive_root).labels("train")
+    labels = open_archive(archive_root).labels()
     for planet, depth in zip(labels.planet_ids, labels.depth, strict=True):
         truth = json.loads((archive_root / "truth" / "train" / f"{planet}.json").read_bytes())
         np.testing.assert_array_equal(truth["depth"], depth)

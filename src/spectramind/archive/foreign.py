@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float32, Float64, Int64
 
-from spectramind.archive.fingerprint import archive_hash, fingerprint
+from spectramind.archive.fingerprint import fingerprint
 from spectramind.archive.tables import planet_ids, read_labels, read_star, read_table
 from spectramind.errors import DataError
 from spectramind.instrument import (
@@ -108,10 +108,6 @@ class ForeignArchive:
     def content_hash(self, planet_id: int) -> str:
         """Hash of the files of a planet, of their names and of all bytes."""
         return fingerprint([self.files[planet_id, v] for v in self.visits(planet_id)], self.root)
-
-    def data_hash(self) -> str:
-        """Hash of all light curves and tables; see `archive.fingerprint`."""
-        return archive_hash(self.root)
 
 
 def open_foreign(root: Path) -> ForeignArchive:
@@ -271,7 +267,7 @@ def _order(time_h: Float64[np.ndarray, " T"], where: str) -> Int64[np.ndarray, "
         first, second = order[again[0]], order[again[0] + 1]
         raise DataError(
             f"{where}: time_h holds {time_h[first]:.10g} h twice, in exposures {first} and "
-            f"{second} ({again.size} duplicates). Keep or average one exposure a time."
+            f"{second} ({again.size} duplicates). Keep or average one exposure per time."
         )
     return order
 

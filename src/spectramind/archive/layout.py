@@ -13,11 +13,8 @@ from jaxtyping import Float64, Int
 
 from spectramind.archive.signals import (
     Exposure,
-    StoredForm,
     read_maps,
     read_pixels,
-    signal_columns,
-    stored_form,
 )
 from spectramind.archive.tables import (
     planet_ids,
@@ -90,16 +87,16 @@ class Archive:
         }
         return sorted(found) or [0]
 
-    def labels(self, split: Split = "train") -> Labels:
-        """True spectra.
+    def labels(self) -> Labels:
+        """True spectra of the train planets.
 
         Raises:
-            DataError: If the archive has none of this split, or they are damaged.
+            DataError: If the archive has none, or they are damaged.
         """
         path = self.root / _LABELS[self.year]
-        if split != "train" or not path.exists():
+        if not path.exists():
             raise DataError(
-                f"{self.root}: has no labels of the {split} planets. Labels come only as "
+                f"{self.root}: has no labels of the train planets. Labels come only as "
                 f"{_LABELS[self.year]}, with the train planets of the archive."
             )
         return read_labels(path)
@@ -163,13 +160,6 @@ class Archive:
             gain=gain,
             offset_e=offset_e,
         )
-
-    def stored_form(
-        self, split: Split, planet_id: int, visit: int, channel: Channel
-    ) -> StoredForm:
-        """Whether the signal file stores one frame per row, or one pixel per row."""
-        path = self.signal_file(split, planet_id, visit, channel)
-        return stored_form(signal_columns(Exposure(planet_id, visit, channel), path))
 
     def detector_maps(
         self, split: Split, planet_id: int, visit: int, channel: Channel

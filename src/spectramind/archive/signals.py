@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -11,8 +10,6 @@ from jaxtyping import Bool, Float64, Int, UInt16
 from spectramind.errors import DataError
 from spectramind.instrument import LINEARITY_ORDER, Channel
 from spectramind.observation import DetectorMaps
-
-StoredForm = Literal["frame_rows", "pixel_rows"]
 
 
 @dataclass(frozen=True)
@@ -31,20 +28,10 @@ class Exposure:
         )
 
 
-def signal_columns(exposure: Exposure, path: Path) -> list[str]:
-    """Names of a signal file's columns, which are not the same in all archives.
+def _scan(exposure: Exposure, path: Path) -> tuple[pl.LazyFrame, int]:
+    """A checked signal file, not decoded yet, and the number of its columns.
 
-    Raises:
-        DataError: If the file is missing or truncated, has another number of columns than the
-            detector has pixels (or one), or holds anything but uint16.
-    """
-    return _scan(exposure, path)[1]
-
-
-def _scan(exposure: Exposure, path: Path) -> tuple[pl.LazyFrame, list[str]]:
-    """A checked signal file, not decoded yet, and the names of its columns.
-
-    The names come from a table without rows and not from the schema: then polars keeps the
+    The number comes from a table without rows and not from the schema: then polars keeps the
     file's long footer and does not parse it again for the counts.
     """
     table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
@@ -65,12 +52,7 @@ def _scan(exposure: Exposure, path: Path) -> tuple[pl.LazyFrame, list[str]]:
     if strange.width:
         found = sorted({str(kind) for kind in strange.dtypes})
         raise exposure.fault(path, f"holds {', '.join(found)}, expected uint16 counts")
-    return table, empty.columns
-
-
-def stored_form(names: list[str]) -> StoredForm:
-    """Whether a file has one frame per row (as the challenge) or one pixel per row (flattened)."""
-    return "pixel_rows" if len(names) == 1 else "frame_rows"
+    return table, empty.width
 
 
 def read_pixels(
@@ -88,8 +70,8 @@ def read_pixels(
         DataError: If the file is missing, truncated, of another shape or type, or holds an odd
             number of reads or another number than there are time stamps.
     """
-    table, names = _scan(exposure, path)
-    if stored_form(names) == "pixel_rows":
+    table, width = _scan(exposure, path)
+    if width == 1:  # one pixel per row, in place of one frame
         return _read_flattened(exposure, path, table, pixels, expected_reads)
     columns = _collect(exposure, path, table.select(pl.nth(pixels.tolist())))
     _check_reads(exposure, path, len(columns[0]), expected_reads)

@@ -43,7 +43,7 @@ def score_submission(
     truth = read_labels(path)
     planets, posterior = read_submission(submission)
     _require_same_planets(submission, planets, path, truth.planet_ids)
-    naive = naive_statistics(archive.labels("train").depth)
+    naive = naive_statistics(archive.labels().depth)
     yardstick = Yardstick(config.diagnostics.metric, year or archive.year, naive)
     found = yardstick.score(truth.of(planets).depth, posterior)
     summary = (

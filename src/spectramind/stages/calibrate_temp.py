@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def calibrate_temp(config: "Config", folder: Path, provenance: Provenance) -> Result:
     """Fit the temperature out of fold and the conformal quantiles on untouched planets."""
-    labels = open_archive(config.data.root).labels("train")
+    labels = open_archive(config.data.root).labels()
     trained = stage_folder(config, "train")
     oof_ids, oof = read_spectra(trained / OUT_OF_FOLD)
     fits = read_index(stage_folder(config, "fit"), "train")

@@ -62,7 +62,7 @@ _BULKY = ("config", "facts", "failures")  # parts of a sidecar that a table of p
 def gather_evidence(config: "Config", *, command: str) -> Evidence:
     """Read back what the stages left, for the dashboard and for scores."""
     archive = open_archive(config.data.root)
-    labels = archive.labels("train")
+    labels = archive.labels()
     fits = read_fits(stage_folder(config, "fit"), "test")
     predicted = stage_folder(config, "predict")
     planets, posterior = read_spectra(predicted / SPECTRA)

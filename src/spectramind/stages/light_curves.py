@@ -78,7 +78,7 @@ def open_source(config: "Config") -> Source:
         known[split], starless = stars_of(archive, split, here)
         problems += starless
         visits[split] = {planet: len(store.visits(split, planet)) for planet in known[split]}
-    spectra = archive.labels("train").by_planet().items()
+    spectra = archive.labels().by_planet().items()
     labels = {planet: depth for planet, depth in spectra if planet in visits["train"]}
     return Source(visits, StoredCurves(store), known, labels, tuple(problems))
 

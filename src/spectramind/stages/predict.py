@@ -49,7 +49,7 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     calibration = read_calibration(run / "calibrate-temp" / CALIBRATION)
     missing = sorted(_expected(archive) - set(fits))
     everyone, complete = with_unmeasured(
-        planets, calibration.apply(posterior), missing, archive.labels("train")
+        planets, calibration.apply(posterior), missing, archive.labels()
     )
     write_spectra(folder / SPECTRA, everyone, complete)
     intervals = calibration.intervals(complete, corel=config.uq.corel)

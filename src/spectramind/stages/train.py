@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
     """Train the network in folds; score what it predicts out of fold against the fit alone."""
     archive = open_archive(config.data.root)
-    labels = archive.labels("train")
+    labels = archive.labels()
     known = set(labels.planet_ids.tolist())
     everyone = read_fits(stage_folder(config, "fit"), "train")
     fits = {planet: fit for planet, fit in everyone.items() if planet in known}

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from spectramind.errors import DataError
-from spectramind.model.network import Batch, FeatureSizes
+from spectramind.model.network import Batch
 from spectramind.observation import Labels, Star, TransitFit, named
 from spectramind.robust import MAD_TO_SIGMA
 from spectramind.training.features import NODE_FEATURES, planet_features
@@ -33,11 +33,6 @@ class FeatureTable:
     planet: Float32[np.ndarray, "B P"]
     depth: Float64[np.ndarray, "B W"]
     sigma: Float64[np.ndarray, "B W"]
-
-    @property
-    def sizes(self) -> FeatureSizes:
-        """Widths of the network's inputs."""
-        return FeatureSizes(self.nodes.shape[-1], self.series.shape[2], self.planet.shape[-1])
 
     @property
     def asymmetry(self) -> Float32[np.ndarray, "B W"]:
