@@ -10,7 +10,7 @@ weights of `make pretrained`, which never saw a planet of any set; `tuned`, thos
 further on the set's training planets (experiment=tuned). `v50` and `gain` are those of `tuned`.
 `sim2025` and `shifted` are judged on test planets; `inject2024` has none, so that what learns
 there is judged out of fold.
-Each row's sigma, the fit's too, has one scale a channel from trusted training planets that the
+Each row's sigma, the fit's too, has one scale per channel from trusted training planets that the
 row did not learn from. Intervals: 95 % bootstrap over planets of the paired gain in the set's
 own metric of 2025. The last line is JSON.
 """

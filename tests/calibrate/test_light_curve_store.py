@@ -57,7 +57,7 @@ def test_what_is_written_is_read_back_mapped(tmp_path):
     assert len(list((tmp_path / "time").iterdir())) == 2
 
 
-def test_index_has_a_row_a_visit(tmp_path):
+def test_index_has_one_row_per_visit(tmp_path):
     store = LightCurveStore(tmp_path)
     store.write_index()
     assert pl.read_parquet(tmp_path / "index.parquet").height == 0

@@ -12,7 +12,7 @@ from spectramind.errors import ArtefactError
 EVENT = {"time": "t", "command": "fit", "state": "done", "outputs": ["a", "b"], "seed": 1}
 
 
-def test_log_gets_one_row_and_one_event_a_command(tmp_path, monkeypatch):
+def test_log_gets_one_row_and_one_event_per_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     append_event(EVENT)
     append_event({**EVENT, "state": "failed: a | b\nc"})

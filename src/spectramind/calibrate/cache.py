@@ -1,7 +1,7 @@
 """The store of calibrated light curves: crash-safe, shared by processes, memory-mapped.
 
 ```
-FOLDER/time/<hash>.npy                      time axis [h], float64, one file a distinct axis
+FOLDER/time/<hash>.npy                      time axis [h], float64, one file per distinct axis
 FOLDER/<split>/<planet>/visit_<v>.airs.npy  (T, 283) float32: 282 fluxes, mean row
 FOLDER/<split>/<planet>/visit_<v>.fgs1.npy  (S, 3) float32: flux, row and column of the star
 FOLDER/<split>/<planet>/visit_<v>.json      written last: the visit exists when this does

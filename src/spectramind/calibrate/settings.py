@@ -15,7 +15,7 @@ class CalibrationConfig(Settings):
 
     cache: StrictBool  # reuse light curves of the same settings and source files
     adc: StrictBool  # counts to electrons
-    linearity: StrictBool  # detector non-linearity, one polynomial a pixel
+    linearity: StrictBool  # detector non-linearity, one polynomial per pixel
     dark: StrictBool  # dark current
     flat: StrictBool  # relative response of the pixels
     foreground: StrictBool  # additive background light

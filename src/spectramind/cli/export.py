@@ -37,7 +37,7 @@ def export_spectra(
     if out.suffix not in ("", NETCDF):
         raise DataError(
             f"--out {out}: ends in {out.suffix}, expected a file that ends in .nc for all planets "
-            "or a folder for one .ecsv a planet."
+            "or a folder for one .ecsv per planet."
         )
     if samples and (stage != "fit" or out.suffix != NETCDF):
         raise DataError(

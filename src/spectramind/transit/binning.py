@@ -158,7 +158,7 @@ def _refuse_twice(channel: str, curves: LightCurves, time_h: Float64[np.ndarray,
         raise DataError(
             f"planet {curves.planet_id}, visit {curves.visit}, {channel}: {again.size} exposures "
             f"have the time of another, the first at {time_h[again[0]]:.6g} h, expected one "
-            "exposure a time. Mend the times or leave this visit out."
+            "exposure per time. Mend the times or leave this visit out."
         )
 
 

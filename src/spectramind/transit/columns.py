@@ -31,22 +31,22 @@ class Columns:
         return self.log_flux.shape[2]
 
     def keep(self, used: Bool[Tensor, "B V W T"]) -> "Columns":
-        """The same batch without the values that are not used."""
+        """The same columns without the values that are not used."""
         return replace(self, weight=torch.where(used, self.weight, 0.0))
 
     def every(self, step: int) -> "Columns":
-        """The same batch with every so many time bins only."""
+        """The same columns with every so many time bins only."""
         return replace(
             self, time_h=self.time_h[..., ::step, :], tau=self.tau[..., ::step],
             log_flux=self.log_flux[..., ::step], weight=self.weight[..., ::step],
         )  # fmt: skip
 
     def to(self, device: torch.device) -> "Columns":
-        """The same batch on another device."""
+        """The same columns on another device."""
         return Columns(**{name: value.to(device) for name, value in vars(self).items()})
 
     def scaled(self, variance: Float64[Tensor, "B V W"]) -> "Columns":
-        """The same batch with the noise variance of each column multiplied."""
+        """The same columns with the noise variance of each column multiplied."""
         return replace(self, weight=self.weight / variance[..., None])
 
 

@@ -141,16 +141,16 @@ def learn_from(
         batch, start.layout, start.prior, depth.to(device), start.solution.shared, config
     )
     normal, shared = solution.normal, solution.shared
-    lessons = []
+    evidence = []
     for row, (planet, guess) in enumerate(zip(planets, start.guesses, strict=True)):
         label = labels[planet.planet_id]
         around, information, pull = (
             part[row].cpu().numpy() for part in (shared, normal.shared, normal.shared_pull)
         )
-        evidence = make_evidence(guess, around, information, pull, start.layout, config)
+        own = make_evidence(guess, around, information, pull, start.layout, config)
         scale = log_signal(planet.star, float(label[1:].mean()))
-        lessons.append(LabelledEvidence(planet.planet_id, label, scale, guess.known, evidence))
-    return lessons
+        evidence.append(LabelledEvidence(planet.planet_id, label, scale, guess.known, own))
+    return evidence
 
 
 def fit_planets(
