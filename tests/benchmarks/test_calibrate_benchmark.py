@@ -119,7 +119,7 @@ def test_a_quick_run_stores_nothing_and_says_how_busy_the_machine_is(monkeypatch
         return result
 
     monkeypatch.setattr(calibrate, "measure", measure)
-    monkeypatch.setattr(calibrate, "write_json", lambda *_: pytest.fail("stored"))
+    monkeypatch.setattr(calibrate.Machine, "store_times", lambda *_: pytest.fail("stored"))
     monkeypatch.setattr("sys.argv", ["calibrate.py", "--quick"])
     calibrate.main()
     out, err = capsys.readouterr()
