@@ -8,9 +8,9 @@
 `sim2025` is judged by the metric of 2025, `inject2024` by that of 2024; each table shows both.
 Priors never see the labels of the planets they judge: test planets of sim2025 are judged by
 priors of all training planets, every other planet by priors of the four other folds. Each row's
-sigma is multiplied by one scale a channel, from trusted planets of other folds (of sim2025: 200
-training planets; the bounds, which need the truth: folds of the test planets). The last line is
-JSON.
+sigma is multiplied by one scale per channel, from trusted planets of other folds (of sim2025:
+200 training planets; the bounds, which need the truth: folds of the test planets). The last line
+is JSON.
 """
 
 import argparse
@@ -157,8 +157,8 @@ def plan_2024(worlds: Sequence[World]) -> Plan:
 
 def judge_set(plan: Plan, drift: DriftPrior, config: Config, workers: int) -> dict[str, Any]:
     """Learn, fit and grade one set."""
-    lessons = taught(plan, config.transit, workers)
-    schools = schooled(plan, lessons, config.transit, workers)
+    evidence = taught(plan, config.transit, workers)
+    schools = schooled(plan, evidence, config.transit, workers)
     found = answered(plan, schools, drift, config.transit, workers)
     panel = make_panel(plan)
     rows = assemble(panel, plan, found, config.transit)
@@ -187,27 +187,30 @@ def judge_set(plan: Plan, drift: DriftPrior, config: Config, workers: int) -> di
 def taught(plan: Plan, config: TransitConfig, workers: int) -> list[LabelledEvidence]:
     """Lessons of the teachers, by planet."""
     tasks = batches(plan, plan.teachers, config.planets_per_batch)
-    lessons: list[LabelledEvidence] = []
+    evidence: list[LabelledEvidence] = []
     task = partial(teach, config=config)
     label = f"{plan.year}: learn from labels"
     for _, learned in results(task, tasks, workers=workers, label=label):
-        lessons += learned
-    return sorted(lessons, key=lambda lesson: lesson.planet_id)
+        evidence += learned
+    return sorted(evidence, key=lambda one: one.planet_id)
 
 
 def schooled(
-    plan: Plan, lessons: Sequence[LabelledEvidence], config: TransitConfig, workers: int
+    plan: Plan, evidence: Sequence[LabelledEvidence], config: TransitConfig, workers: int
 ) -> dict[int, Schooling]:
     """For each fold of judged planets the priors that never saw it."""
     folds = sorted({plan.fold[planet] for planet in plan.judged})
-    task = partial(_school_without, lessons=lessons, fold=plan.fold, config=config)
+    task = partial(_school_without, evidence=evidence, fold=plan.fold, config=config)
     return dict(results(task, folds, workers=workers, label=f"{plan.year}: learn priors"))
 
 
 def _school_without(
-    left_out: int, lessons: Sequence[LabelledEvidence], fold: dict[int, int], config: TransitConfig
+    left_out: int,
+    evidence: Sequence[LabelledEvidence],
+    fold: dict[int, int],
+    config: TransitConfig,
 ) -> Schooling:
-    return school([own for own in lessons if fold[own.planet_id] != left_out], config)
+    return school([own for own in evidence if fold[own.planet_id] != left_out], config)
 
 
 def answered(

@@ -57,19 +57,19 @@ def teach(worlds: Sequence[World], config: TransitConfig) -> list[LabelledEviden
     return learn_from(_planets(worlds), labels, first_priors(config), config)
 
 
-def school(lessons: Sequence[LabelledEvidence], config: TransitConfig) -> Schooling:
-    """Priors of all rows from the same lessons.
+def school(evidence: Sequence[LabelledEvidence], config: TransitConfig) -> Schooling:
+    """Priors of all rows from the same evidence.
 
     The rows without components or without the process learn the rest anew.
     """
     torch.set_num_threads(1)
-    labels = np.stack([lesson.label for lesson in lessons])
-    scale = [lesson.log_scale for lesson in lessons]
+    labels = np.stack([one.label for one in evidence])
+    scale = [one.log_scale for one in evidence]
     process, components = (
         learn_spectrum_prior(labels, scale, config.spectrum.model_copy(update=change))
         for change in ({"components": (0,)}, {"lengths_um": (_NO_LENGTH_UM,)})
     )
-    return Schooling(learn_priors(lessons, config), process, components)
+    return Schooling(learn_priors(evidence, config), process, components)
 
 
 def answers(
@@ -150,7 +150,7 @@ def fixed_limb(population: Population) -> Population:
 def white_light(
     planets: Sequence[BinnedPlanet], priors: Priors, config: TransitConfig
 ) -> list[Spectrum]:
-    """One depth and one sigma a planet: mean of the two white depths by their joint errors."""
+    """One depth and one sigma per planet: mean of the two white depths by their joint errors."""
     guesses = [guess_orbit(planet.star, config) for planet in planets]
     limb = np.stack([quadratic_coefficients(g.temperature_k, wavelength_um()) for g in guesses])
     layout = Layout(len(planets[0].visits), len(config.baseline.scatter), 1)

@@ -87,13 +87,13 @@ def measure(*, planets: int) -> dict[str, object]:
 
 def learn(folder: Path, worlds: list[World], config: Config) -> None:
     """Write the priors that these planets teach."""
-    lessons = []
+    evidence = []
     for count in sorted({len(world.visits) for world in worlds}):
         own = [world for world in worlds if len(world.visits) == count]
         size = config.transit.planets_per_batch
         for first in range(0, len(own), size):
-            lessons += teach(own[first : first + size], config.transit)
-    write_priors(folder / PRIORS, learn_priors(lessons, config.transit), {})
+            evidence += teach(own[first : first + size], config.transit)
+    write_priors(folder / PRIORS, learn_priors(evidence, config.transit), {})
 
 
 def draw(folder: Path, config: Config) -> int:

@@ -89,9 +89,9 @@ def _make(
 
 def _learned(plan: Plan, config: TransitConfig, workers: int) -> dict[int, Priors]:
     """For each fold the priors of the others; fold -1, if there is one, is that of everyone."""
-    lessons = taught(plan, config, workers)
+    evidence = taught(plan, config, workers)
     return {
-        fold: learn_priors([own for own in lessons if plan.fold[own.planet_id] != fold], config)
+        fold: learn_priors([own for own in evidence if plan.fold[own.planet_id] != fold], config)
         for fold in sorted({plan.fold[planet] for planet in plan.judged})
     }
 

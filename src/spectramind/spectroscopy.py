@@ -157,7 +157,7 @@ def bands_of(gas: str, wavelength_um: Float64[np.ndarray, " W"]) -> Bool[np.ndar
         wavelength_um: Bins in any order [um].
 
     Returns:
-        One row a band, by increasing wavenumber of the lowest band centre in it; K may be 0.
+        One row per band, by increasing wavenumber of the lowest band centre in it; K may be 0.
     """
     entry, wavenumber = GASES[gas], 1e4 / wavelength_um
     strongest = cross_section(entry, wavenumber, MEMBERSHIP_TEMPERATURE_K).max()

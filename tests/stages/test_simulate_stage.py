@@ -36,9 +36,10 @@ def found(monkeypatch):
     return names
 
 
-def test_former_code(of, folder, found):
+def test_former_code(of, folder, found, capsys):
     stage.simulate(of(folder.parent), folder, MADE)
     assert found == []
+    assert "simulate holds an archive that other code simulated" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mark", ['{"code": "now"}', "{", "[]", None])

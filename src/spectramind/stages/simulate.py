@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,10 @@ def _remove_former(folder: Path, code: str) -> None:
         return  # no archive of the simulator, or a damaged one, of which the simulator speaks
     if not isinstance(known, dict) or known.get("code") == code:
         return
+    print(  # noqa: T201
+        f"simulate: {folder} holds an archive that other code simulated; it is made anew",
+        file=sys.stderr,
+    )
     for path in sorted(folder.iterdir(), key=lambda path: path.name == MARKER):
         try:
             if path.is_dir() and not path.is_symlink():
