@@ -70,17 +70,14 @@ def test_an_edited_inner_file_is_compiled_anew(package):
     assert call(package) == [4.0, 0]
     assert call(package) == [4.0, 1]
     edit(package / "inner.py", "x + 1.0", "x + 2.0")
-    assert call(package) == [6.0, 0]
     edit(package / "inner.py", "FACTOR = 2.0", "FACTOR = 3.0")
-    assert call(package) == [9.0, 0]
+    assert call(package) == [9.0, 0]  # 6.0 if one of the two were the old one
 
 
 def test_a_cache_folder_of_the_user_is_used(package, tmp_path):
     assert call(package, NUMBA_CACHE_DIR=str(tmp_path / "cache")) == [4.0, 0]
     assert list((tmp_path / "cache").glob("kernels-*/*/outer.outer-*.nbi"))
     assert not list(package.rglob("*.nbi"))
-    edit(package / "inner.py", "x + 1.0", "x + 2.0")
-    assert call(package, NUMBA_CACHE_DIR=str(tmp_path / "cache")) == [6.0, 0]
 
 
 def test_options_reach_numba_and_its_settings_stay_as_they_were():
