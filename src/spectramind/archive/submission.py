@@ -133,15 +133,16 @@ def _problems(table: pl.DataFrame) -> list[str]:
 
 
 def _column_problems(table: pl.DataFrame) -> list[str]:
-    missing = [name for name in COLUMNS if name not in table.columns]
-    known = set(COLUMNS)
-    strange = [name for name in table.columns if name not in known]
+    columns = table.columns  # polars makes the list anew each time
+    known, found = set(COLUMNS), set(columns)
+    missing = [name for name in COLUMNS if name not in found]
+    strange = [name for name in columns if name not in known]
     problems = []
     if missing:
         problems.append(f"the columns {_some(missing)} are missing, expected {len(COLUMNS)}")
     if strange:
         problems.append(f"the columns {_some(strange)} are not expected")
-    if not missing and not strange and tuple(table.columns) != COLUMNS:
+    if not missing and not strange and tuple(columns) != COLUMNS:
         problems.append(
             "the columns are not in the order planet_id, wl_1..wl_283, sigma_1..sigma_283"
         )
@@ -172,9 +173,10 @@ def _ids(table: pl.DataFrame) -> Int64[np.ndarray, " B"] | None:
 def _value_problems(table: pl.DataFrame) -> list[str]:
     if not table.height:
         return []
-    present = [name for name in COLUMNS[1:] if name in table.columns]
-    text = [name for name in present if not table[name].dtype.is_numeric()]
-    names = np.array([name for name in present if table[name].dtype.is_numeric()])
+    kinds = table.schema
+    present = [name for name in COLUMNS[1:] if name in kinds]
+    text = [name for name in present if not kinds[name].is_numeric()]
+    names = np.array([name for name in present if kinds[name].is_numeric()])
     problems = [f"the columns {_some(text)} are not numeric"] if text else []
     if not names.size:
         return problems
