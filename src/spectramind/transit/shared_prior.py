@@ -174,7 +174,8 @@ def learn_population(start: Population, planets: Sequence[OrbitEvidence]) -> Pop
         start: First guess; scatters of which the planets say nothing stay as they are.
         planets: At least one planet's evidence.
     """
-    planets = [planet for planet in planets if _plausible(start, planet)]
+    first = _priors(start, planets)
+    planets = [one for one in planets if _plausible(start, first[one.layout], one)]
     if not planets:
         return start
     population = start
@@ -184,20 +185,20 @@ def learn_population(start: Population, planets: Sequence[OrbitEvidence]) -> Pop
     if pairs:
         offsets = (start.visit_offset, *_OFFSETS)  # the first of equally likely ones stays
         tried = [replace(population, visit_offset=offset) for offset in offsets]
-        likelihood = [sum(_log_evidence(one, planet) for planet in pairs) for one in tried]
+        likelihood = [_log_evidence(one, pairs) for one in tried]
         population = tried[int(np.argmax(np.round(likelihood, 6)))]
     return replace(population, planets=len(planets))
 
 
-def _plausible(start: Population, planet: OrbitEvidence) -> bool:
+def _plausible(start: Population, prior: "_Prior", planet: OrbitEvidence) -> bool:
     """Whether a planet's parameters lie where the first guess can believe them at all.
 
     A lost transit or a star that is not the table's would teach all others its fault.
     """
-    mean, _, _ = _posterior(start, planet)
+    mean, _ = _posterior(prior, planet)
     scatter = np.sqrt(np.diag(start.covariance))
     fixed = np.abs(mean[:FIXED] - start.mean) / scatter
-    clocks = [abs(mean[own.clock]) / start.clock_h for own in _blocks(planet.layout)]
+    clocks = [abs(mean[own.clock]) / start.clock_h for own in prior.visits]
     return bool(max(*fixed, *clocks) < _FARTHEST)
 
 
@@ -210,12 +211,14 @@ def _improve(
     orders, terms = len(population.drift_time), len(population.drift_wavelength)
     airs = np.zeros((orders * terms, orders * terms))
     visits = 0
+    priors = _priors(population, planets)
     for planet in planets:
-        mean, covariance, _ = _posterior(population, planet)
+        prior = priors[planet.layout]
+        mean, covariance = _posterior(prior, planet)
         second = covariance + np.outer(mean, mean)
         fixed[0] += mean[:FIXED]
         fixed[1] += second[:FIXED, :FIXED]
-        for own in _blocks(planet.layout):
+        for own in prior.visits:
             clock += second[own.clock, own.clock]
             fgs1 += second[own.fgs1, own.fgs1]
             airs += second[own.airs, own.airs]
@@ -275,11 +278,24 @@ def _blocks(layout: Layout) -> list[_Block]:
     return blocks
 
 
-def _posterior(
-    population: Population, planet: OrbitEvidence
-) -> tuple[Float64[np.ndarray, " M"], Float64[np.ndarray, "M M"], float]:
-    """Mean and covariance of a planet's parameters, and ln of the prior's determinant."""
-    size = len(planet.vector)
+@dataclass(frozen=True, eq=False)
+class _Prior:
+    """A population as all planets of one layout meet it, mid-transit times marginalised."""
+
+    visits: list[_Block]
+    precision: Float64[np.ndarray, "M M"]
+    mean: Float64[np.ndarray, " M"]
+    pull: Float64[np.ndarray, " M"]  # precision @ mean
+    log_precision: float  # ln of its determinant
+
+
+def _priors(population: Population, planets: Sequence[OrbitEvidence]) -> dict[Layout, _Prior]:
+    """One for each layout among the planets."""
+    return {layout: _prior(population, layout) for layout in {one.layout for one in planets}}
+
+
+def _prior(population: Population, layout: Layout) -> _Prior:
+    size = layout.size - layout.visits
     precision, mean = np.zeros((size, size)), np.zeros(size)
     precision[:FIXED, :FIXED] = np.linalg.inv(population.covariance)
     mean[:FIXED] = population.mean
@@ -288,19 +304,31 @@ def _posterior(
         np.linalg.inv(population.drift_time), np.linalg.inv(population.drift_wavelength)
     )
     offset = max(population.visit_offset, 1e-9)
-    for own in _blocks(planet.layout):
+    visits = _blocks(layout)
+    for own in visits:
         precision[own.clock, own.clock] = population.clock_h**-2.0
         precision[own.offsets, own.offsets] = np.eye(2) / offset**2
         precision[own.fgs1, own.fgs1] = fgs1
         precision[own.airs, own.airs] = airs
-    covariance = np.linalg.inv(planet.information + precision)
-    posterior = covariance @ (planet.vector + precision @ mean)
-    return posterior, covariance, -float(np.linalg.slogdet(precision)[1])
+    log_precision = float(np.linalg.slogdet(precision)[1])
+    return _Prior(visits, precision, mean, precision @ mean, log_precision)
 
 
-def _log_evidence(population: Population, planet: OrbitEvidence) -> float:
-    """Log likelihood of a population from one planet, up to a constant of the offsets."""
-    mean, covariance, log_prior = _posterior(population, planet)
-    own = np.concatenate([population.mean, np.zeros(len(mean) - FIXED)])
-    shifted = planet.vector - planet.information @ own
-    return 0.5 * (shifted @ covariance @ shifted + np.linalg.slogdet(covariance)[1] - log_prior)
+def _posterior(
+    prior: _Prior, planet: OrbitEvidence
+) -> tuple[Float64[np.ndarray, " M"], Float64[np.ndarray, "M M"]]:
+    """Mean and covariance of a planet's parameters."""
+    covariance = np.linalg.inv(planet.information + prior.precision)
+    return covariance @ (planet.vector + prior.pull), covariance
+
+
+def _log_evidence(population: Population, planets: Sequence[OrbitEvidence]) -> float:
+    """Log likelihood of a population from planets, up to a constant of the offsets."""
+    priors, total = _priors(population, planets), 0.0
+    for planet in planets:
+        prior = priors[planet.layout]
+        _, covariance = _posterior(prior, planet)
+        shifted = planet.vector - planet.information @ prior.mean
+        size = np.linalg.slogdet(covariance)[1] + prior.log_precision
+        total += float(0.5 * (shifted @ covariance @ shifted + size))
+    return total
