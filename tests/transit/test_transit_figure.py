@@ -67,7 +67,7 @@ def curves(panel):
 
 def drawn(figure):
     content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
+    figure.savefig(content, format="png", dpi=30, metadata={"Software": None})
     return content.getvalue()
 
 

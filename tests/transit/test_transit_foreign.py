@@ -54,8 +54,8 @@ def fit_stage(root: Path, out: Path, *overrides: str):
     config = load(
         [
             "data=lightcurves", f"data.root={root}", f"runtime.out={out}", "runtime.workers=1",
-            "runtime.device=cpu", "transit.bin_s=900", "transit.passes=4",
-            "transit.settled_ppm=1000", *overrides,
+            "runtime.device=cpu", "transit.bin_s=900", "transit.passes=3",
+            "transit.settled_ppm=1000", "transit.scan.starts=1", *overrides,
         ]
     )  # fmt: skip
     return run_stage(config, "fit", out / "fit")

@@ -1,5 +1,7 @@
 """Committed settings, and a prior over spectra wide enough for any of them."""
 
+from functools import cache
+
 import numpy as np
 
 from spectramind import config
@@ -8,8 +10,13 @@ from spectramind.transit.settings import TransitConfig
 from spectramind.transit.spectrum_prior import SpectrumPrior
 
 
+@cache
+def _default() -> config.Config:
+    return config.load([])
+
+
 def default_simulate() -> SimulateConfig:
-    return config.load([]).simulate
+    return _default().simulate
 
 
 def default_spectrum_prior() -> tuple[TransitConfig, SpectrumPrior]:
@@ -17,7 +24,7 @@ def default_spectrum_prior() -> tuple[TransitConfig, SpectrumPrior]:
     waves = np.array([np.sin(3.0 * k * x) for k in range(1, 9)])
     waves -= waves.mean(1, keepdims=True)
     first = np.linspace(-0.5, 0.5, 8)[:, None]
-    return config.load([]).transit, SpectrumPrior(
+    return _default().transit, SpectrumPrior(
         level=(0.012, 0.01),
         shape=np.zeros(283),
         components=np.concatenate([first, waves], axis=1),
