@@ -33,7 +33,7 @@ from spectramind.transit.store import (
     read_index,
 )
 
-LABELLED = tuple(range(1001, 1021))
+LABELLED = tuple(range(1001, 1016))
 
 
 @dataclass
@@ -71,17 +71,18 @@ class Planets:
 
 @pytest.fixture(scope="module")
 def planets():
-    worlds = {1000 + seed: draw_world(seed) for seed in range(1, 21)}
+    worlds = {1000 + seed: draw_world(seed) for seed in range(1, 16)}
     visits = {planet: [make_curves(world, factor=90)] for planet, world in worlds.items()}
     return Planets(worlds, visits)
 
 
 @pytest.fixture(scope="module")
 def config():
-    """Two folds of ten labels each are enough to learn everything from."""
+    """Ten labels, those of two folds of three, are enough to learn everything from."""
     return default_config(
-        spectrum__fewest_labels=10, spectrum__folds=2, spectrum__components=[2],
-        spectrum__lengths_um=[0.03], passes=3, settled_ppm=1e3, bin_s=900.0,
+        spectrum__fewest_labels=10, spectrum__folds=3, spectrum__components=[2],
+        spectrum__lengths_um=[0.03], passes=2, settled_ppm=1e3, bin_s=900.0,
+        scan__starts=1, samples_per_bin=1, planets_per_batch=8,
     )  # fmt: skip
 
 
@@ -107,12 +108,12 @@ def learned(planets, config, tmp_path_factory):
 
 def test_each_fold_learns_from_the_labels_of_the_others(planets, config, learned):
     out, own = learned
-    folds = deal_folds(LABELLED, 2, config.spectrum.seed)
+    folds = deal_folds(LABELLED, 3, config.spectrum.seed)
     assert own.own == {planet: prior_path(out, fold) for planet, fold in folds.items()}
-    assert sorted(folds.values()) == [0] * 10 + [1] * 10
-    assert read_priors(prior_path(out, None)).spectrum.planets == 20
-    assert read_priors(prior_path(out, None)).known.planets == 20
-    for fold in (0, 1):
+    assert sorted(folds.values()) == [0] * 5 + [1] * 5 + [2] * 5
+    assert read_priors(prior_path(out, None)).spectrum.planets == 15
+    assert read_priors(prior_path(out, None)).known.planets == 15
+    for fold in (0, 1, 2):
         priors = read_priors(prior_path(out, fold))
         others = [planets.worlds[p].depth[1:].mean() for p in LABELLED if folds[p] != fold]
         assert priors.spectrum.planets == priors.known.planets == 10
@@ -127,7 +128,7 @@ def _wrong(planets, changed):
 
 
 def test_a_planet_never_sees_its_own_label(planets, config, learned, tmp_path):
-    folds = deal_folds(LABELLED, 2, config.spectrum.seed)
+    folds = deal_folds(LABELLED, 3, config.spectrum.seed)
     changed = LABELLED[3]
     other = next(planet for planet in LABELLED if folds[planet] != folds[changed])
     mate = next(p for p in LABELLED if folds[p] == folds[changed] and p != changed)
@@ -148,6 +149,26 @@ def test_a_planet_never_sees_its_own_label(planets, config, learned, tmp_path):
     assert np.abs(fits["true"][other].depth - fits["changed"][other].depth).max() > 1e-7
 
 
+@pytest.fixture(scope="module")
+def fit(planets, config, plain, tmp_path_factory):
+    """The fit of one planet, trusted however coarse."""
+    out = tmp_path_factory.mktemp("fit")
+    run(planets, config, out, plain, 1001)
+    return replace(read_fit(fit_path(out, "train", 1001)), reasons=())
+
+
+@pytest.fixture
+def one_fit_for_all(fit, monkeypatch):
+    """Where only files matter, planets have the fit of one, and labels teach nothing."""
+    monkeypatch.setattr(stage, "learn_from", lambda *_: [])
+    monkeypatch.setattr(
+        stage,
+        "fit_planets",
+        lambda batch, *_: [replace(fit, planet_id=planet.planet_id) for planet in batch],
+    )
+
+
+@pytest.mark.usefixtures("one_fit_for_all")
 def test_curves_are_read_once_and_in_a_second_run_never(planets, config, tmp_path):
     watched = Planets(planets.worlds, planets.visits)
     few = {planet: planets.labels[planet] for planet in LABELLED[:2]}
@@ -163,10 +184,10 @@ def test_curves_are_read_once_and_in_a_second_run_never(planets, config, tmp_pat
         assert sorted(watched.read) == read
 
 
+@pytest.mark.usefixtures("one_fit_for_all")
 def test_priors_are_learned_anew_where_anything_that_taught_them_changes(
-    planets, config, tmp_path, monkeypatch
+    planets, config, tmp_path
 ):
-    monkeypatch.setattr(stage, "learn_from", lambda *_: [])
     few = {planet: planets.labels[planet] for planet in LABELLED[:3]}
 
     def learned(planets=planets, labels=few, **changes):
@@ -194,6 +215,7 @@ def test_priors_are_learned_anew_where_anything_that_taught_them_changes(
     assert not learned()
 
 
+@pytest.mark.usefixtures("one_fit_for_all")
 def test_the_index_says_what_the_fits_say(planets, config, learned, tmp_path):
     _, own = learned
     fit_split(
@@ -209,6 +231,7 @@ def test_the_index_says_what_the_fits_say(planets, config, learned, tmp_path):
         assert row.priors == own.own[planet]
 
 
+@pytest.mark.usefixtures("one_fit_for_all")
 def test_the_index_names_the_priors_of_now_wherever_the_folder_lies(
     planets, config, plain, tmp_path
 ):
@@ -249,17 +272,16 @@ def test_too_few_labels_leave_the_settings_priors(planets, config, tmp_path):
         )
 
 
+@pytest.mark.usefixtures("one_fit_for_all")
 def test_a_labelled_planet_that_cannot_be_read_teaches_nothing(planets, config, tmp_path):
     torn = Planets(planets.worlds, planets.visits | {1002: []})
     few = {planet: planets.labels[planet] for planet in (1001, 1002, 1003)}
     assert set(learn(torn, config, tmp_path, few).binned) == {1001, 1003}
 
 
-def test_a_labelled_planet_teaches_as_soon_as_it_can_be_read(
-    planets, config, tmp_path, monkeypatch
-):
+@pytest.mark.usefixtures("one_fit_for_all")
+def test_a_labelled_planet_teaches_as_soon_as_it_can_be_read(planets, config, tmp_path):
     """Its light curves are made again and are what they were, and so is their origin."""
-    monkeypatch.setattr(stage, "learn_from", lambda *_: [])
     few = {planet: planets.labels[planet] for planet in (1001, 1002, 1003)}
     for torn, read, learned in (
         ((1001, 1002), [1001, 1002, 1003], {1003}),
@@ -304,6 +326,7 @@ def test_one_bad_planet_does_not_stop_the_others_and_a_second_run_reuses(
     dark = planets.visits[1003][0]
     dark = [replace(dark, fgs1_e=0 * dark.fgs1_e)]
     bad = Planets(planets.worlds, planets.visits | {1003: dark, 1004: []})
+    config = config.model_copy(update={"samples_per_bin": 3, "passes": 3})
     report = run(bad, config, tmp_path, plain, 1001, 1002, 1003, 1004)
     assert (report.done, report.cached, report.flagged) == (2, 0, 0)
     assert report.failures[0].startswith("planet 1003, visit 0, FGS1: the light curve holds no")
@@ -321,6 +344,7 @@ def test_one_bad_planet_does_not_stop_the_others_and_a_second_run_reuses(
     assert path.read_bytes() == before
 
 
+@pytest.mark.usefixtures("one_fit_for_all")
 def test_what_a_fit_depends_on_makes_it_anew(planets, config, plain, tmp_path):
     def done(**changes):
         report = run(changes.pop("planets", planets), config, tmp_path,
@@ -350,6 +374,7 @@ def test_what_a_fit_depends_on_makes_it_anew(planets, config, plain, tmp_path):
     assert done(code_hash="changed")
 
 
+@pytest.mark.usefixtures("one_fit_for_all")
 def test_a_planet_whose_equations_cannot_be_solved_is_named(
     planets, config, plain, tmp_path, monkeypatch
 ):
@@ -400,6 +425,7 @@ def test_planets_of_one_and_of_two_visits_are_fitted(planets, config, plain, tmp
     assert counts == {1001: 1, 1002: 2, 1003: 1}
 
 
+@pytest.mark.usefixtures("one_fit_for_all")
 def test_only_fits_of_this_run_remain(planets, config, plain, tmp_path):
     """Planet 1005 fails and 1002 is not in the archive any more."""
     run(planets, config, tmp_path, plain, 1001)
