@@ -30,6 +30,8 @@ def config():
         spectrum__lengths_um=[0.03, 0.1],
         bin_s=900.0,
         settled_ppm=30.0,
+        scan__starts=1,
+        passes=4,
     )
 
 
@@ -86,7 +88,7 @@ def test_a_lesson_does_not_depend_on_the_label_of_the_planet_beside(config):
     worlds = [draw_world(seed) for seed in (1, 2)]
     planets = [prepare([make_curves(w, factor=90)], w.table, config) for w in worlds]
     lessons = []
-    for factor in (1.0, 0.7, 1.5, 4.0):
+    for factor in (1.0, 0.7, 4.0):
         labels = {1001: worlds[0].depth, 1002: factor * worlds[1].depth}
         lessons.append(learn_from(planets, labels, first_priors(config), config)[0])
     for lesson in lessons[1:]:
