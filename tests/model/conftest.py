@@ -1,5 +1,8 @@
 """A small V50 and random batches."""
 
+from copy import deepcopy
+from functools import cache
+
 import pytest
 import torch
 
@@ -10,10 +13,15 @@ from spectramind.model.settings import ModelConfig
 SIZES = FeatureSizes(nodes=5, series=3, planet=4)
 
 
+@cache
+def committed(*overrides: str) -> dict:
+    return dump(load(list(overrides)))["model"]
+
+
 @pytest.fixture
 def model_values() -> dict:
     """The committed values, shrunk."""
-    values = dump(load([]))["model"]
+    values = deepcopy(committed())
     values["encoders"]["fgs1"] |= {"d_model": 8, "n_layers": 2, "d_state": 4}
     values["fusion"] |= {"channels": 2, "width": 8, "patterns": 4}
     values["encoders"]["airs"] |= {"hidden": 8, "layers": 2, "heads": 2}
@@ -26,7 +34,7 @@ def model_values() -> dict:
 @pytest.fixture
 def diffusion_values() -> dict:
     """The committed values of the diffusion decoder, shrunk."""
-    values = dump(load(["decoders=diffusion"]))["model"]["decoders"]["diffusion"]
+    values = committed("decoders=diffusion")["decoders"]["diffusion"]
     return values | {"width": 8, "layers": 2, "components": 4, "steps": 3, "samples": 8}
 
 

@@ -13,7 +13,7 @@ from spectramind.model.scan.layout import CHUNK
 
 pytest.importorskip("triton", reason="the GPU kernels need the package triton")
 
-SHAPES = ((1, 1, 3, 4), (2, 40, 19, 8), (1, 65, 16, 20))  # B, L, D, N
+SHAPES = ((1, 1, 3, 4), (2, 34, 17, 5), (1, 65, 3, 20))  # B, L, D, N
 INTERPRET = """
 import sys
 import torch
@@ -51,7 +51,7 @@ def assert_equal(results, wanted, tolerance):
 
 def test_interpreted_kernels_equal_the_reference_in_value_and_gradients(tmp_path):
     cases = [case(shape, torch.float64) for shape in SHAPES]
-    cases.append(case(SHAPES[1], torch.float32))
+    cases.append(case((1, 34, 3, 8), torch.float32))
     torch.save(cases, tmp_path / "cases.pt")
     subprocess.run(
         [sys.executable, "-c", INTERPRET, tmp_path / "cases.pt", tmp_path / "results.pt"],
