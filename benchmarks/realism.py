@@ -144,7 +144,7 @@ def linear_reads(
     counts, _ = raw_counts(cut, pixels, sky, how, rng, detector)
     signal = counts.T / how.gain + how.offset_e
     corr = pixels.linear_corr.reshape(6, -1)
-    linear = sum(corr[n] * signal**n for n in range(6))
+    linear = np.polynomial.polynomial.polyval(signal, corr, tensor=False)
     dark = pixels.dark.ravel()
     return linear[0::2] - dark * how.first_s, linear[1::2] - dark * how.second_s
 

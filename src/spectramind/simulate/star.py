@@ -1,5 +1,6 @@
 """The star: photons of each column, non-linear limb darkening, transit light curve, spots."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ _REFERENCE_UM = 2.1  # where the AIRS brightness is quoted
 _THROUGHPUT_UM = (1.63, 1.77, 1.95, 2.13, 2.46, 2.77, 3.06, 3.45, 3.68, 3.79, 3.89, 3.99, 4.08)
 _THROUGHPUT = (0.05, 0.16, 0.56, 1.0, 0.91, 0.96, 0.80, 0.85, 0.83, 0.70, 0.31, 0.03, 0.006)
 _RADIAL_NODES = 160
+_BLOCK = 128  # times whose rings are summed together: what fits into the cache
 _K_NODES = 7
 _POWERS = (0.0, 0.5, 1.0, 1.5, 2.0)  # of mu in the limb-darkening law
 
@@ -133,6 +135,16 @@ def separation(
     return np.where(np.cos(phase) > 0.0, z, np.inf)
 
 
+@functools.cache
+def _radial_rule(nodes: int) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
+    """Places between the ends 0 and 1 of a ring integral and their weights, see `moments`."""
+    node, weight = np.polynomial.legendre.leggauss(nodes)
+    s = 0.5 * (node + 1.0)
+    theta = np.pi * s**2 * (3.0 - 2.0 * s)
+    place = 0.5 * (1.0 - np.cos(theta))
+    return place, 0.5 * weight * 0.5 * np.sin(theta) * np.pi * 6.0 * s * (1.0 - s)
+
+
 def moments(
     z: Float64[np.ndarray, " T"], k: Float64[np.ndarray, " K"]
 ) -> Float64[np.ndarray, "5 K T"]:
@@ -143,28 +155,34 @@ def moments(
     r = lo + h (1 - cos(theta))/2 with theta a polynomial of the node, so that the ends with
     their roots are smooth. Source: Mandel and Agol 2002 (geometry).
     """
-    node, weight = np.polynomial.legendre.leggauss(_RADIAL_NODES)
-    s = 0.5 * (node + 1.0)
-    theta = np.pi * s**2 * (3.0 - 2.0 * s)
-    place = 0.5 * (1.0 - np.cos(theta))
-    stretch = 0.5 * weight * 0.5 * np.sin(theta) * np.pi * 6.0 * s * (1.0 - s)
+    place, stretch = _radial_rule(_RADIAL_NODES)
     result = np.zeros((len(_POWERS), len(k), len(z)))
     for i, radius in enumerate(k):
-        inside = np.flatnonzero(z < 1.0 + radius)
-        zi = np.maximum(z[inside], 1e-9)[:, None]
-        full = np.maximum(radius - zi, 0.0)
-        low, high = np.abs(zi - radius), np.minimum(zi + radius, 1.0)
-        r = low + (high - low) * place
-        cosine = (r**2 + zi**2 - radius**2) / (2.0 * r * zi)
-        ring = 2.0 * r * np.arccos(np.clip(cosine, -1.0, 1.0)) * stretch * (high - low)
-        root_mu = np.clip(1.0 - r**2, 0.0, None) ** 0.25
-        power = np.ones_like(r)
-        for n, exponent in enumerate(_POWERS):
-            cap = 2.0 * np.pi / (exponent + 2.0)
-            whole = cap * (1.0 - (1.0 - full[:, 0] ** 2) ** (exponent / 2.0 + 1.0))
-            result[n, i, inside] = (ring * power).sum(1) + whole
-            power = power * root_mu
+        touched = np.flatnonzero(z < 1.0 + radius)
+        for inside in np.split(touched, range(_BLOCK, touched.size, _BLOCK)):
+            result[:, i, inside] = _moments_at(z[inside], radius, place, stretch)
     return result
+
+
+def _moments_at(
+    z: Float64[np.ndarray, " T"], radius: float,
+    place: Float64[np.ndarray, " N"], stretch: Float64[np.ndarray, " N"],
+) -> Float64[np.ndarray, "5 T"]:  # fmt: skip
+    """`moments` of one radius at times at which the planet touches the disc."""
+    z = np.maximum(z, 1e-9)[:, None]
+    full = np.maximum(radius - z, 0.0)
+    low, high = np.abs(z - radius), np.minimum(z + radius, 1.0)
+    r = low + (high - low) * place
+    cosine = (r**2 + z**2 - radius**2) / (2.0 * r * z)
+    ring = 2.0 * r * np.arccos(np.clip(cosine, -1.0, 1.0)) * stretch * (high - low)
+    root_mu = np.clip(1.0 - r**2, 0.0, None) ** 0.25
+    power, found = np.ones_like(r), []
+    for exponent in _POWERS:
+        cap = 2.0 * np.pi / (exponent + 2.0)
+        whole = cap * (1.0 - (1.0 - full[:, 0] ** 2) ** (exponent / 2.0 + 1.0))
+        found.append((ring * power).sum(1) + whole)
+        power = power * root_mu
+    return np.array(found)
 
 
 def transit_flux(
