@@ -5,6 +5,7 @@ what is left above it is bounded by a small systematic in each test.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,18 @@ import torch
 import yaml
 
 from spectramind.archive.layout import open_archive
-from spectramind.calibrate.chain import calibrate_visit
+from spectramind.calibrate.chain import calibrate_visit, read_pixels
+from spectramind.calibrate.fused import calibrate_channel
 from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.instrument import AIRS, FGS1, to_scored
+from spectramind.observation import DetectorMaps, Frames
 from spectramind.provenance import describe
+from spectramind.simulate.detector import converter, draw_pixels, foreground, raw_counts
+from spectramind.simulate.population import stream
+from spectramind.simulate.scene import build_scene
 from spectramind.simulate.settings import Effects, SimulateConfig
-from spectramind.simulate.visit import GainDrift
+from spectramind.simulate.systems import draw_systems
+from spectramind.simulate.visit import GainDrift, draw_visit
 from spectramind.simulate.writer import simulate_archive
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -34,8 +41,8 @@ DETECTOR_EFFECTS = (
 )  # fmt: skip
 
 
-def written(root, on, **changes):
-    """Archive of one planet with some effects on."""
+def settings(on, **changes):
+    """One planet with some effects on."""
     values = yaml.safe_load((CONFIGS / "simulate" / "default.yaml").read_text())
     values["effects"] = {name: name in on for name in Effects.model_fields}
     values |= {
@@ -45,7 +52,12 @@ def written(root, on, **changes):
         "two_visit_fraction": 0.0,
     }
     values["detector"] |= changes
-    config = SimulateConfig(**values)
+    return SimulateConfig(**values)
+
+
+def written(root, on):
+    """Archive of that planet."""
+    config = settings(on)
     provenance = describe(
         stage="simulate", config_hash="-", code_hash="k", data_hash="", seed=config.seed
     )
@@ -60,12 +72,47 @@ def written(root, on, **changes):
     return config
 
 
-def recovered(root, **steps):
+def steps(**changes):
+    """The committed calibration with steps on or off."""
+    values = yaml.safe_load((CONFIGS / "calibration" / "default.yaml").read_text())
+    return CalibrationConfig(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def system():
+    return draw_systems(settings(()), "train")[0]
+
+
+def exposed(system, channel, config):
+    """Frames and maps of one channel as an archive would hold them, and the noiseless curves."""
+    planet, effects, detector = system.planet, config.effects, config.detector
+    visit = draw_visit(config.seed, planet, 0, MERGED, effects, config.visit)
+    scene = build_scene(channel, planet, system.light, system.depth, visit, MERGED)
+    pixels = draw_pixels(config.seed, planet.split, channel, effects, detector)
+    sky = foreground(config.seed, planet, channel, effects, detector)
+    readout = converter(channel, MERGED, effects, detector)
+    rng = stream(config.seed, planet.split, planet.index, f"reads {channel.name}", 0)
+    counts, _ = raw_counts(scene, pixels, sky, readout, rng, detector)
+    chosen = read_pixels(channel)
+    frames = Frames(
+        planet.planet_id, 0, channel, chosen, list(counts[chosen]), scene.time_h, channel.read_s,
+        readout.gain, readout.offset_e,
+    )  # fmt: skip
+    drift = scene.drift.T.astype(np.float64)
+    seen = drift[:, 16:17] if channel == FGS1 else to_scored(drift)
+    return frames, DetectorMaps(**asdict(pixels)), scene.transit * seen
+
+
+def calibrated(frames, maps, calibration):
+    """Light curves, those of AIRS-CH0 in the order of the scored wavelengths."""
+    return calibrate_channel(frames, maps, calibration).flux_e[::-1].T
+
+
+def recovered(root):
     """Calibrated light curves (FGS1 as one column) and the noiseless ones, by channel."""
-    calibration = yaml.safe_load((CONFIGS / "calibration" / "default.yaml").read_text()) | steps
     archive = open_archive(root)
     planet = archive.planets("train")[0]
-    curves, _ = calibrate_visit(archive, "train", planet, 0, CalibrationConfig(**calibration))
+    curves, _ = calibrate_visit(archive, "train", planet, 0, steps())
     truth = json.loads((root / "truth" / "train" / f"{planet}.json").read_bytes())
     visit = truth["visits"][0]
     found = {FGS1.name: curves.fgs1_e[:, None], AIRS.name: curves.airs_e}
@@ -98,9 +145,11 @@ def residual_in_noise(flux, model, channel, config):
 
 
 @pytest.mark.parametrize("effect", DETECTOR_EFFECTS)
-def test_an_effect_alone_is_removed(effect, tmp_path):
-    config = written(tmp_path, {effect})
-    for channel, (flux, model) in zip((FGS1, AIRS), recovered(tmp_path).values(), strict=True):
+def test_an_effect_alone_is_removed(effect, system):
+    config = settings({effect})
+    for channel in (FGS1, AIRS):
+        frames, maps, model = exposed(system, channel, config)
+        flux = calibrated(frames, maps, steps())
         ratio = residual_in_noise(flux, model, channel, config)
         assert np.median(ratio) < 1.15
         # Without other noise rounding repeats itself, and a hit of a few electrons stays.
@@ -123,10 +172,11 @@ def test_all_effects_together_are_removed(tmp_path):
         ("cosmic_rays", {"cosmic_rate_s": 1.0e-5, "cosmic_energy_e": (40_000.0, 60_000.0)}),
     ],
 )
-def test_an_effect_stays_where_its_step_is_off(step, strong, tmp_path):
-    config = written(tmp_path, {step}, **strong)
+def test_an_effect_stays_where_its_step_is_off(step, strong, system):
+    config = settings({step}, **strong)
+    frames, maps, model = exposed(system, AIRS, config)
     worst = {}
     for on in (True, False):
-        flux, model = recovered(tmp_path, **{step: on})[AIRS.name]
+        flux = calibrated(frames, maps, steps(**{step: on}))
         worst[on] = residual_in_noise(flux, model, AIRS, config).max()
     assert worst[False] > 2.0 * worst[True]

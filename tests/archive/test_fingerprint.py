@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from tiny_archive import write_columns
+from tiny_archive import own_copy, write_columns
 
 from spectramind.archive.fingerprint import archive_hash, fingerprint
 from spectramind.errors import DataError
@@ -18,7 +18,7 @@ LARGE = 5 * 2**20  # bytes
 
 @pytest.fixture
 def root(archive_2025, tmp_path) -> Path:
-    return Path(copytree(archive_2025.root, tmp_path / "work" / "archive"))
+    return own_copy(archive_2025, tmp_path / "work" / "archive", "axis_info.parquet")
 
 
 def _paths(root: Path) -> list[Path]:

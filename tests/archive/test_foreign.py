@@ -1,5 +1,7 @@
+import functools
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -31,11 +33,25 @@ def channel(wavelength, *, times=5, seed=0, **change) -> xr.Dataset:
     return xr.Dataset({name: value for name, value in merged.items() if value is not None})
 
 
+@functools.cache
+def usual(*names: str) -> bytes:
+    """A file of these channels as they are where a test says nothing of them: made once."""
+    datasets = {"FGS1": channel([0.7], times=9, seed=1), "AIRS-CH0": channel(AIRS_UM)}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "usual.nc"
+        for name in names:
+            datasets[name].to_netcdf(path, group=name, mode="a", engine="h5netcdf")
+        return path.read_bytes()
+
+
 def write(path: Path, airs: xr.Dataset | None = None, fgs1: xr.Dataset | None = None) -> Path:
-    fgs1 = channel([0.7], times=9, seed=1) if fgs1 is None else fgs1
-    airs = channel(AIRS_UM) if airs is None else airs
-    fgs1.to_netcdf(path, group="FGS1", engine="h5netcdf")
-    airs.to_netcdf(path, group="AIRS-CH0", mode="a", engine="h5netcdf")
+    given = {"FGS1": fgs1, "AIRS-CH0": airs}
+    path.unlink(missing_ok=True)
+    if left := [name for name, own in given.items() if own is None]:
+        path.write_bytes(usual(*left))
+    for name, own in given.items():
+        if own is not None:
+            own.to_netcdf(path, group=name, mode="a", engine="h5netcdf")
     return path
 
 

@@ -1,11 +1,10 @@
 from pathlib import Path
-from shutil import copytree
 
 import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
-from tiny_archive import PAIRS, PLANETS, maps_of, reads_of, write_columns
+from tiny_archive import PAIRS, PLANETS, maps_of, own_copy, reads_of, write_columns
 
 from spectramind import instrument
 from spectramind.archive.layout import Archive, open_archive
@@ -24,8 +23,8 @@ def archive(year, request) -> Archive:
 
 @pytest.fixture
 def damaged(archive_2025, tmp_path) -> Archive:
-    """A copy of the 2025 archive that a test may damage."""
-    return open_archive(Path(copytree(archive_2025.root, tmp_path / "damaged")))
+    """A copy of the 2025 archive whose first planet a test may damage."""
+    return open_archive(own_copy(archive_2025, tmp_path / "damaged", f"train/{FIRST}"))
 
 
 @BOTH
@@ -117,7 +116,7 @@ def test_flattened_file_reads_as_the_same_frames(damaged):
     path = damaged.signal_file("train", FIRST, 0, AIRS)
     pixels = np.array([5, 11391, 356])
     before = damaged.frames("train", FIRST, 0, AIRS, pixels)
-    pl.DataFrame({"0": pl.read_parquet(path).to_numpy().ravel()}).write_parquet(path)
+    pl.DataFrame({"0": reads_of(AIRS, FIRST, 0).ravel()}).write_parquet(path)
     after = damaged.frames("train", FIRST, 0, AIRS, pixels)
     np.testing.assert_array_equal(np.stack(after.reads), np.stack(before.reads))
 
@@ -215,19 +214,19 @@ def test_damaged_middle_of_signal(damaged):
 
 
 def test_wrong_column_count(damaged):
-    path = _signal(damaged)
+    path = _signal(damaged, FGS1)
     pl.read_parquet(path).drop("column_7").write_parquet(path)
     with pytest.raises(
-        DataError, match=r"holds 11391 columns, expected 11392 \(32 x 356 pixels\) or 1"
+        DataError, match=r"holds 1023 columns, expected 1024 \(32 x 32 pixels\) or 1"
     ):
-        _frames(damaged)
+        _frames(damaged, FGS1)
 
 
 def test_wrong_type(damaged):
-    path = _signal(damaged)
+    path = _signal(damaged, FGS1)
     pl.read_parquet(path).cast(pl.Int32).write_parquet(path)
     with pytest.raises(DataError, match=r"holds Int32, expected uint16 counts. Fetch"):
-        _frames(damaged)
+        _frames(damaged, FGS1)
 
 
 def test_empty_cell(damaged):
@@ -240,20 +239,20 @@ def test_empty_cell(damaged):
 
 
 def test_odd_number_of_reads(damaged):
-    path = _signal(damaged)
-    pl.read_parquet(path).head(3).write_parquet(path)
+    path = _signal(damaged, FGS1)
+    pl.read_parquet(path).head(11).write_parquet(path)
     with pytest.raises(
         DataError,
-        match=r"holds 3 reads, expected an even number \(start/end pairs\). Drop the last read or",
+        match=r"holds 11 reads, expected an even number \(start/end pairs\). Drop the last read",
     ):
-        _frames(damaged)
+        _frames(damaged, FGS1)
 
 
 def test_number_of_reads_against_time_stamps(damaged):
-    path = _signal(damaged)
-    pl.read_parquet(path).head(2).write_parquet(path)
-    with pytest.raises(DataError, match=r"holds 2 reads, but axis_info.parquet lists 4 time"):
-        _frames(damaged)
+    path = _signal(damaged, FGS1)
+    pl.read_parquet(path).head(10).write_parquet(path)
+    with pytest.raises(DataError, match=r"holds 10 reads, but axis_info.parquet lists 12 time"):
+        _frames(damaged, FGS1)
 
 
 def test_flattened_file_of_broken_length(damaged):

@@ -11,6 +11,7 @@ import pytest
 
 from spectramind import config as configuration
 from spectramind.diagnose.metrics import gains, naive_statistics, score_2025
+from spectramind.simulate import star
 from spectramind.transit.shared_prior import first_population
 from spectramind.transit.spectrum_prior import learn_spectrum_prior
 
@@ -21,6 +22,7 @@ NAMES = ("sets", "bounds", "estimators", "grading", "fit_chain", "fit", "accurac
 def modules():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+        patch.setattr(star, "_RADIAL_NODES", 40)  # of 160: truth and light curves share them
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
     for name in NAMES:
         del sys.modules[name]

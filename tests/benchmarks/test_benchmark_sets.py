@@ -12,6 +12,7 @@ from spectramind.archive.tables import read_labels
 from spectramind.errors import DataError
 from spectramind.instrument import AIRS, FGS1, to_scored, wavelength_um
 from spectramind.observation import LightCurves
+from spectramind.simulate import star
 from spectramind.simulate.scene import build_scene, mean_transit
 from spectramind.simulate.systems import draw_systems
 from spectramind.simulate.visit import draw_visit, stamps_h
@@ -25,6 +26,7 @@ STAR_2024 = {4: 0, 7: 1, 9: 0, 2: 1, 30: 0, 11: 1, 5: 0}
 def sets():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")  # workers inherit it
+        patch.setattr(star, "_RADIAL_NODES", 40)  # of 160: both sides of a test share them
         yield importlib.import_module("sets")
     del sys.modules["sets"]
 

@@ -1,6 +1,9 @@
 """The benchmark measures a visit in a fresh process."""
 
 import importlib.util
+import json
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -16,10 +19,27 @@ def benchmark():
     return module
 
 
-def test_a_small_visit_is_measured(benchmark):
-    found = benchmark.measure(cadence_factor=225, repeats=1)
+def test_a_small_visit_is_measured(benchmark, monkeypatch, capsys):
+    """Within this process: a fresh one spends seconds on imports."""
+
+    def run(arguments):
+        word, code, *sections = arguments
+        assert word == "-c"
+        monkeypatch.setattr("sys.argv", [word, *sections])
+        exec(compile(code, "simulate", "exec"), {})
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    monkeypatch.setattr(benchmark, "run", run)
+    found = benchmark.measure(cadence_factor=1125, repeats=1)
     assert 0.0 < found["s_per_visit"] < 60.0
-    assert 0.1 < found["peak_gb"] < 2.0
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    assert found["peak_gb"] == pytest.approx(peak_gb, abs=0.002)
+
+
+def test_a_visit_is_measured_in_a_fresh_process_of_one_thread(benchmark):
+    code = "import json, os; print('hello'); print(json.dumps("
+    code += "{'threads': int(os.environ['OMP_NUM_THREADS']), 'parent': os.getppid()}))"
+    assert benchmark.run(["-c", code]) == {"threads": 1, "parent": os.getpid()}
 
 
 def test_time_is_the_median_and_memory_the_largest(benchmark, monkeypatch):

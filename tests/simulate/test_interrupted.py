@@ -18,6 +18,7 @@ from spectramind.errors import ArtefactError
 from spectramind.simulate import writer
 
 SMALL = {"train_planets": 2, "test_planets": 1, "cadence_factor": 1125}
+ONE = SMALL | {"train_planets": 1, "test_planets": 0, "two_visit_fraction": 0.0}
 WORDS = ["simulate", *(f"simulate.{key}={value}" for key, value in SMALL.items())]
 DIGITS = "0123456789abcdef"
 
@@ -56,16 +57,16 @@ def test_a_signal_in_the_middle_of_a_file(tmp_path, monkeypatch, number):
 
 
 def test_the_next_run_removes_what_a_killed_one_left(tmp_path, write_archive):
-    write_archive(tmp_path, **SMALL)
+    write_archive(tmp_path, **ONE)
     before = archive_hash(tmp_path)
     left = [
         tmp_path / folder / f".half.parquet.{DIGITS}.tmp"
-        for folder in (".", "train", next((tmp_path / "train").iterdir()), "truth/test")
+        for folder in (".", "train", next((tmp_path / "train").iterdir()), "truth/train")
     ]
     for path in left:
         path.write_text("half")
     assert archive_hash(tmp_path) == before
-    assert write_archive(tmp_path, **SMALL).reused == 3
+    assert write_archive(tmp_path, **ONE).reused == 1
     assert temporary(tmp_path) == []
 
 

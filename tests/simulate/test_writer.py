@@ -1,6 +1,8 @@
 import hashlib
 import json
 import re
+from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import polars as pl
@@ -103,13 +105,12 @@ def test_a_foreign_archive_is_refused(tmp_path, write_archive):
         write_archive(tmp_path, **SMALL)
 
 
-def test_damaged_marks_are_named(tmp_path, write_archive):
-    root = tmp_path / "sim"
-    write_archive(root, **(SMALL | {"train_planets": 1, "test_planets": 0}))
+def test_damaged_marks_are_named(archive_root, tmp_path, write_archive):
+    root = Path(copytree(archive_root, tmp_path / "sim"))
     mark = next(root.glob("truth/train/*.json"))
     mark.write_text("{")
     with pytest.raises(ArtefactError, match=re.escape(f"{mark}: cannot be read")):
-        write_archive(root, **(SMALL | {"train_planets": 1, "test_planets": 0}))
+        write_archive(root, **SMALL)
     (root / "simulation.json").write_text("[]")
     with pytest.raises(ArtefactError, match=r"simulation.json: cannot be read .* simulate again"):
         write_archive(root, **SMALL)

@@ -194,8 +194,9 @@ def write_visit(folder: Path, scene: Scene) -> None:
     name = scene.frames.channel.name
     maps = folder / f"{name}_calibration_0"
     maps.mkdir(parents=True)
-    reads = {f"column_{k}": series for k, series in enumerate(scene.frames.reads)}
-    pl.DataFrame(reads).write_parquet(folder / f"{name}_signal_0.parquet")
+    reads = np.array(scene.frames.reads)
+    columns = [f"column_{k}" for k in range(len(reads))]
+    pl.DataFrame(reads.T, columns, orient="row").write_parquet(folder / f"{name}_signal_0.parquet")
     for key in ("dark", "dead", "flat", "read", "linear_corr"):
         table = getattr(scene.maps, key)
         table = table.reshape(-1, table.shape[-1])

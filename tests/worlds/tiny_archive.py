@@ -1,7 +1,11 @@
 """Tiny archives of both years: full detectors, few frames, made up from a seed."""
 
+import functools
+import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile, copytree
 
 import numpy as np
 import polars as pl
@@ -37,19 +41,35 @@ def maps_of(channel: Channel) -> dict[str, np.ndarray]:
 
 
 def write_columns(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = [f"column_{n}" for n in range(values.shape[1])]
-    pl.DataFrame(values, schema=names).write_parquet(path)
+    path.write_bytes(parquet_bytes(values))
+
+
+def parquet_bytes(values: np.ndarray) -> bytes:
+    names, file = [f"column_{n}" for n in range(values.shape[1])], io.BytesIO()
+    pl.DataFrame(values, schema=names).write_parquet(file)
+    return file.getvalue()
+
+
+@functools.cache
+def signal_bytes(channel: Channel, planet_id: int, visit: int) -> bytes:
+    """The file of a signal, the same in both years' archives: made once."""
+    return parquet_bytes(reads_of(channel, planet_id, visit))
+
+
+@functools.cache
+def map_bytes(channel: Channel) -> dict[str, bytes]:
+    """The files of a detector's maps, the same for all planets: made once."""
+    return {name: parquet_bytes(values) for name, values in maps_of(channel).items()}
 
 
 def write_visit(folder: Path, planet_id: int, visit: int, suffix: str) -> None:
     for channel in CHANNELS:
+        maps = folder / f"{channel.name}_calibration{suffix}"
+        maps.mkdir(parents=True)
         signal = folder / f"{channel.name}_signal{suffix}.parquet"
-        write_columns(signal, reads_of(channel, planet_id, visit))
-        for name, values in maps_of(channel).items():
-            write_columns(
-                folder / f"{channel.name}_calibration{suffix}" / f"{name}.parquet", values
-            )
+        signal.write_bytes(signal_bytes(channel, planet_id, visit))
+        for name, content in map_bytes(channel).items():
+            (maps / f"{name}.parquet").write_bytes(content)
 
 
 def write_axes(root: Path) -> None:
@@ -119,3 +139,14 @@ def write_2024(root: Path) -> TinyArchive:
             rows.append(f"{planet},{-300.0 - number},0.8,{-700.0 - number},1.5,0")
         (root / f"{split}_adc_info.csv").write_text("\n".join(rows) + "\n")
     return TinyArchive(root, write_spectra_csv(root / "train_labels.csv", PLANETS["train"]))
+
+
+def own_copy(archive: TinyArchive, target: Path, *own: str) -> Path:
+    """A copy for a test that may change what lies below `own`; the rest are links."""
+    root = archive.root
+
+    def copy(source: str, there: str) -> None:
+        mine = any(Path(source).is_relative_to(root / name) for name in own)
+        (copyfile if mine else os.link)(source, there)
+
+    return Path(copytree(root, target, copy_function=copy))
