@@ -86,7 +86,9 @@ def _imported(module: str) -> frozenset[str]:
     """Modules of this package that a module imports itself, and the packages around them."""
     path = _file(module)
     assert path is not None
-    names = {name for node in _running(ast.parse(_sources()[path])) for name in _names(node)}
+    running = _running(ast.parse(_sources()[path]))
+    imports = [node for node in running if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {name for node in imports for name in _names(node)}
     own = {name for name in names if name.split(".")[0] == _NAME and _file(name) is not None}
     around = {name.rpartition(".")[0] for name in own | {module}}
     while around:
@@ -97,19 +99,18 @@ def _imported(module: str) -> frozenset[str]:
 
 def _running(tree: ast.AST) -> Iterator[ast.AST]:
     """Every node but those below `if TYPE_CHECKING:`."""
-    yield tree
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-            for other in child.orelse:
-                yield from _running(other)
-        else:
-            yield from _running(child)
+    waiting = [tree]
+    while waiting:
+        yield (node := waiting.pop())
+        for child in ast.iter_child_nodes(node):
+            skipped = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            waiting += child.orelse if skipped else [child]
 
 
-def _names(node: ast.AST) -> Iterator[str]:
+def _names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     """What an import statement may mean: the module, and each name as a module inside it."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    if isinstance(node, ast.ImportFrom) and node.module:
+    elif node.module:
         yield node.module
         yield from (f"{node.module}.{alias.name}" for alias in node.names)

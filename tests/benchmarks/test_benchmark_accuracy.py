@@ -148,12 +148,16 @@ def test_knowing_the_drift_narrows_every_depth(modules, world, spectra):
     assert np.abs(limit - world.label).max() < 6.0 * sigma.max()
 
 
-def test_moments_of_several_draws_are_their_mean(modules):
+def test_moments_of_several_draws_are_their_mean(modules, monkeypatch, rng):
+    parts = {
+        seed: modules.sets.DriftPrior(rng.random((30, 30)), rng.random((5, 5)), rest)
+        for seed, rest in ((1, 4.0), (2, 3.0))
+    }
+    monkeypatch.setattr(modules.bounds, "drift_prior", lambda _, seed: parts[seed])
     both = modules.bounds.drift_moments(3, (1, 2), 1)
-    parts = [modules.sets.drift_prior(3, seed) for seed in (1, 2)]
-    np.testing.assert_allclose(both.airs, 0.5 * (parts[0].airs + parts[1].airs))
-    np.testing.assert_allclose(both.fgs1, 0.5 * (parts[0].fgs1 + parts[1].fgs1))
-    assert not np.allclose(parts[0].airs, parts[1].airs)
+    np.testing.assert_allclose(both.airs, 0.5 * (parts[1].airs + parts[2].airs))
+    np.testing.assert_allclose(both.fgs1, 0.5 * (parts[1].fgs1 + parts[2].fgs1))
+    assert both.remainder == pytest.approx(np.sqrt(12.5))
 
 
 def test_limit_of_no_drift_is_perfect(modules, world, spectra):
