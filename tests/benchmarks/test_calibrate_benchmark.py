@@ -63,8 +63,10 @@ def test_every_rival_is_held_against_the_fused_chain():
     }
 
 
-def test_every_process_has_one_thread_on_one_core():
+def test_every_process_has_one_thread_on_one_core(monkeypatch):
     """Numba and torch read their variables as polars does; they take seconds to import."""
+    for library in ("NUMBA_NUM", "OMP_NUM", "OPENBLAS_NUM", "POLARS_MAX"):
+        monkeypatch.setenv(f"{library}_THREADS", "2")
     code = "import json, os, polars; print(json.dumps([polars.thread_pool_size(), "
     code += "len(os.sched_getaffinity(0)), *map(os.environ.get, "
     code += "('NUMBA_NUM_THREADS', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'))]))"

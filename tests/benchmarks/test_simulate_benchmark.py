@@ -36,7 +36,8 @@ def test_a_small_visit_is_measured(benchmark, monkeypatch, capsys):
     assert found["peak_gb"] == pytest.approx(peak_gb, abs=0.002)
 
 
-def test_a_visit_is_measured_in_a_fresh_process_of_one_thread(benchmark):
+def test_a_visit_is_measured_in_a_fresh_process_of_one_thread(benchmark, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     code = "import json, os; print('hello'); print(json.dumps("
     code += "{'threads': int(os.environ['OMP_NUM_THREADS']), 'parent': os.getppid()}))"
     assert benchmark.run(["-c", code]) == {"threads": 1, "parent": os.getpid()}
