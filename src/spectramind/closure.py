@@ -103,8 +103,10 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         yield (node := waiting.pop())
         for child in ast.iter_child_nodes(node):
-            skipped = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-            waiting += child.orelse if skipped else [child]
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                waiting += child.orelse
+            else:
+                waiting.append(child)
 
 
 def _names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
