@@ -7,13 +7,14 @@
 Rivals: the hosts' notebook chain in full and in the form that the hosts ran (linearity off), both
 in benchmarks/hosts_chain.py, and plain numpy at its best (benchmarks/vectorised_chain.py), which
 gives the same light curves within 1e-5. Each chain runs in three fresh processes (--quick: one),
-all in turn, and each process times one visit. The time is the median, the peak memory the largest
-of the processes (interpreter and libraries included). The files are in the page cache. A visit
-that is not timed comes before, for compiled kernels and memory; the hosts' chain gains nothing
-from one and has none.
+all in turn. A process calibrates a visit six times and does not time the first, which loads the
+compiled kernels and touches the memory; the hosts' chain gains nothing from that and runs once.
+The time is the least of a chain's visits, for what else goes on in a machine only adds to it, and
+the peak memory the largest of its processes (interpreter and libraries included). The files are
+in the page cache.
 
 `over_decode`: in one process more, whole visits and polars' bare decode of the same columns of the
-same files take turns; the median of the visits over the median of the decodes. Polars decodes all
+same files take turns; the least time of a visit over the least of a decode. Polars decodes all
 columns of a file in one call, by position, without a look at the schema. Everything runs on one
 thread of one core. The last line is JSON.
 """
@@ -21,7 +22,6 @@ thread of one core. The last line is JSON.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -52,15 +52,17 @@ from spectramind.calibrate.chain import calibrate_visit
 from spectramind.calibrate.settings import CalibrationConfig
 root, split, planet_id, visit, section = sys.argv[1:]
 archive, settings = open_archive(Path(root)), CalibrationConfig(**json.loads(section))
-for _ in range(2):  # the first one loads the compiled kernels
+seconds = []
+for _ in range(6):
     start = time.perf_counter()
     calibrate_visit(archive, split, int(planet_id), int(visit), settings)
-    seconds = time.perf_counter() - start
+    seconds.append(time.perf_counter() - start)
+seconds = min(seconds[1:])
 peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 print(json.dumps({"seconds": seconds, "peak_gb": peak_gb}))
 """
 DECODE = """
-import json, statistics, sys, time
+import json, sys, time
 from pathlib import Path
 import polars as pl
 from spectramind.archive.layout import open_archive
@@ -83,7 +85,7 @@ for turn in range(int(turns) + 1):
         work()
         if turn:  # the first one loads the compiled kernels
             spent.append(time.perf_counter() - start)
-spent = {work.__name__: statistics.median(each) for work, each in seconds.items()}
+spent = {work.__name__: min(each) for work, each in seconds.items()}
 print(json.dumps(spent))
 """
 ONE_THREAD = dict.fromkeys(
@@ -178,11 +180,11 @@ def speedups(spent: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def compare(chains: dict[str, list[str]], repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds and largest memory of commands that run in turn, equally often."""
+    """Least seconds and largest memory of commands that run in turn, equally often."""
     runs = [{name: run(chain) for name, chain in chains.items()} for _ in range(repeats)]
     return {
         name: {
-            "seconds": statistics.median(results[name]["seconds"] for results in runs),
+            "seconds": min(results[name]["seconds"] for results in runs),
             "peak_gb": max(results[name]["peak_gb"] for results in runs),
         }
         for name in chains

@@ -6,8 +6,8 @@ calibrated in place; cosmic rays are looked for where a value leaves those befor
 there is the whole rule asked; apertures, foreground and centroids are matrix products over the
 pixels needed. Its light curves equal those of the fused chain within `TOLERANCE`.
 
-Run as a script it calibrates one visit twice in a fresh process and prints a line of JSON: seconds
-of the second time, peak memory.
+Run as a script it calibrates one visit six times in a fresh process and prints a line of JSON: the
+least seconds of the last five, peak memory.
 """
 
 import json
@@ -172,14 +172,14 @@ def main() -> None:
     root, split, planet_id, visit, section = sys.argv[1:]
     archive, config = open_archive(Path(root)), CalibrationConfig(**json.loads(section))
     assert config.dead_pixels == "inpaint"
-    seconds = 0.0
-    for _ in range(2):  # the first one touches the memory
+    seconds = []
+    for _ in range(6):  # the first one touches the memory
         start = time.perf_counter()
         for channel in CHANNELS:
             calibrate_channel(archive, split, int(planet_id), int(visit), channel, config)  # type: ignore[arg-type]
-        seconds = time.perf_counter() - start
+        seconds.append(time.perf_counter() - start)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(json.dumps({"seconds": seconds, "peak_gb": peak_gb}))
+    print(json.dumps({"seconds": min(seconds[1:]), "peak_gb": peak_gb}))
 
 
 if __name__ == "__main__":
