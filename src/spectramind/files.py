@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectramind.errors import WriteError
+from spectramind.errors import ArtefactError, WriteError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,6 +187,26 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def alone(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock that no other process holds now.
+
+    Args:
+        path: Of the lock's file.
+        refusal: The sentence for a user whose other process holds it.
+
+    Raises:
+        ArtefactError: If another process holds it.
+        WriteError: If the file is a link or cannot be written.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path, wait=False))
+        except BlockingIOError as error:
+            raise ArtefactError(refusal) from error
+        yield
 
 
 def remove_leftovers(folder: Path, name: str) -> None:

@@ -16,8 +16,7 @@ ROOT/simulation.json                    hash of settings and code, provenance
 import functools
 import io
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +28,7 @@ from jaxtyping import UInt16
 
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import ArtefactError
-from spectramind.files import locked, remove_leftovers, write_atomic, write_json
+from spectramind.files import alone, remove_leftovers, write_atomic, write_json
 from spectramind.instrument import AIRS, FGS1, Channel
 from spectramind.parallel import results
 from spectramind.provenance import Provenance, digest, write_sidecar
@@ -112,19 +111,14 @@ def simulate_archive(
     return SimulationReport(planets=len(everyone), visits=visits, reused=reused)
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def _alone(root: Path) -> AbstractContextManager[None]:
     """Hold the archive for this process, however it is reached; the lock lies beside it."""
     place = root.resolve()
-    with ExitStack() as held:
-        try:
-            held.enter_context(locked(place.with_name(f".{place.name}.archive.lock"), wait=False))
-        except BlockingIOError as error:
-            raise ArtefactError(
-                f"{root}: another process is simulating there. Wait for it, or point data.root at "
-                "another folder."
-            ) from error
-        yield
+    return alone(
+        place.with_name(f".{place.name}.archive.lock"),
+        f"{root}: another process is simulating there. Wait for it, or point data.root at "
+        "another folder.",
+    )
 
 
 def _claim(root: Path, made_from: str, code: str, config: SimulateConfig) -> None:

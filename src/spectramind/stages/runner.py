@@ -6,15 +6,15 @@ last of all, `stage.json` with its provenance.
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from spectramind.config import Config, dump
-from spectramind.errors import ArtefactError, ConfigError
-from spectramind.files import locked, unwritable
+from spectramind.errors import ConfigError
+from spectramind.files import alone, unwritable
 from spectramind.provenance import Provenance, write_sidecar
 from spectramind.stages.folders import (
     SIDECAR,
@@ -122,28 +122,18 @@ def _seal(
     )
 
 
-@contextmanager
-def _alone(stage: Stage, folder: Path) -> Iterator[None]:
+def _alone(stage: Stage, folder: Path) -> AbstractContextManager[None]:
     """Hold the stage's folder for this process; the lock vanishes with it.
 
     `calibrate` needs none: its store locks single visits, so several processes may share it.
-
-    Raises:
-        ArtefactError: If another process is writing there.
-        WriteError: If the folder above cannot be written.
     """
     if stage == "calibrate":
-        yield
-        return
-    with ExitStack() as held:
-        try:
-            held.enter_context(locked(folder.with_name(f".{stage}.lock"), wait=False))
-        except BlockingIOError as error:
-            raise ArtefactError(
-                f"{folder}: another process is running `spectramind {command_of(stage)}` there. "
-                "Wait for it, or give this run its own runtime.out."
-            ) from error
-        yield
+        return nullcontext()
+    return alone(
+        folder.with_name(f".{stage}.lock"),
+        f"{folder}: another process is running `spectramind {command_of(stage)}` there. "
+        "Wait for it, or give this run its own runtime.out.",
+    )
 
 
 def _unseal(folder: Path) -> None:
