@@ -62,7 +62,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def test_same_seed_gives_the_same_bytes(finished, tmp_path):
     """In a process of its own, which hands its planets to others."""
-    words = [sys.executable, "-c", FORKED, "predict", *TINY, "runtime.workers=2"]
+    words = [sys.executable, "-c", FORKED, "run", *TINY, "runtime.workers=2"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     again = _hashes(tmp_path)
