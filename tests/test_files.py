@@ -23,12 +23,10 @@ from spectramind.errors import WriteError
 from spectramind.files import (
     append,
     locked,
-    read_tensors,
     remove_leftovers,
     replacing,
     write_atomic,
     write_parquet,
-    write_tensors,
     write_together,
 )
 from spectramind.stages import runner
@@ -234,27 +232,6 @@ def test_a_table_on_a_full_disk_is_a_sentence(tmp_path):
     assert list(tmp_path.iterdir()) == []
     write_parquet(path, table, compression="uncompressed")
     assert pl.read_parquet(path).equals(table)
-
-
-def test_tensors_come_back_with_their_facts(tmp_path):
-    path = tmp_path / "a.safetensors"
-    arrays = {
-        "matrix": np.arange(6.0).reshape(2, 3).T,
-        "number": np.array(3, dtype=np.int64),
-        "none": np.zeros((0, 4), dtype=np.float32),
-    }
-    facts = {"b": [1, "x"], "a": None}
-    digest = write_tensors(path, arrays, facts)
-    assert write_tensors(path, dict(reversed(arrays.items())), facts) == digest
-    found, back = read_tensors(path)
-    assert found == facts
-    assert back.keys() == arrays.keys()
-    for name, array in arrays.items():
-        assert (back[name].shape, back[name].dtype) == (array.shape, array.dtype)
-        np.testing.assert_array_equal(back[name], array)
-    assert read_tensors(path, arrays=False) == (facts, {})
-    write_tensors(path, arrays, None)
-    assert read_tensors(path)[0] is None
 
 
 def test_leftovers_are_those_of_this_module_and_of_the_files_named(tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ digits>.tmp`, which no reader looks at.
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -21,11 +20,9 @@ from typing import TYPE_CHECKING, Any
 from spectramind.errors import ArtefactError, WriteError
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
 
 _LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")
-_FACTS = "spectramind"  # the one metadata key of a tensor file: several have no fixed order
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -103,50 +100,6 @@ def write_parquet(path: Path, table: "pl.DataFrame", **layout: Any) -> None:  # 
             table.write_parquet(temporary, **layout)
         except PolarsError as error:  # polars wraps what the system says
             raise unwritable(path, error) from error
-
-
-def write_tensors(
-    path: Path, tensors: "Mapping[str, np.ndarray]", facts: Mapping[str, Any] | None
-) -> str:
-    """Write arrays as safetensors, facts if any as JSON in the metadata, atomically.
-
-    Returns:
-        SHA-256 of the file.
-
-    Raises:
-        WriteError: If the disk is full or the folder cannot be written.
-    """
-    content = tensor_bytes(tensors, facts)
-    write_atomic(path, content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def tensor_bytes(tensors: "Mapping[str, np.ndarray]", facts: Mapping[str, Any] | None) -> bytes:
-    """The bytes of a safetensors file: the same for the same arrays and facts."""
-    import numpy as np
-    from safetensors.numpy import save
-
-    metadata = {_FACTS: json.dumps(facts, sort_keys=True)} if facts is not None else None
-    return save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
-
-
-def read_tensors(
-    path: Path, *, arrays: bool = True
-) -> "tuple[dict[str, Any] | None, dict[str, np.ndarray]]":
-    """Facts and, if wanted, arrays of a safetensors file; None where it has no facts of ours.
-
-    Raises:
-        OSError: If the file cannot be read.
-        SafetensorError: If it is no safetensors file.
-        JSONDecodeError: If its facts are no JSON.
-    """
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        names = file.keys() if arrays else ()
-        tensors = {name: file.get_tensor(name) for name in names}
-    return json.loads(metadata[_FACTS]) if _FACTS in metadata else None, tensors
 
 
 def append(path: Path, line: str, *, header: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spectramind import __version__
-from spectramind.files import write_json
+from spectramind.artefacts import save_json
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,4 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def write_sidecar(path: Path, provenance: Provenance, **facts: Any) -> None:  # noqa: ANN401
     """Write the provenance and further facts of an artefact as JSON."""
-    write_json(path, {**asdict(provenance), **facts})
+    save_json(path, {**asdict(provenance), **facts})

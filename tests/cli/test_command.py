@@ -5,6 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from spectramind.artefacts import save_json
 from spectramind.cli.app import app
 from spectramind.cli.call import command
 from spectramind.config import load
@@ -82,7 +83,7 @@ def test_no_archive_after_an_earlier_run(invoke, tmp_path):
         "built_on": built_on(config, "calibrate"),
         "data_hash": "x",
     }
-    (folder / "stage.json").write_text(json.dumps(sidecar))
+    save_json(folder / "stage.json", sidecar)
     done = invoke("train", "data=kaggle", "data.root=nowhere", "--dry-run")
     assert done.exit_code == 1
     assert "data=sim" in done.stderr

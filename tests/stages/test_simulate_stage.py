@@ -1,9 +1,8 @@
 """An archive of former code in the stage's own folder, which can be made again, gives way."""
 
-import json
-
 import pytest
 
+from spectramind.artefacts import save_json
 from spectramind.errors import WriteError
 from spectramind.provenance import describe
 from spectramind.simulate.writer import SimulationReport
@@ -19,7 +18,7 @@ def folder(tmp_path):
     for name in ("train/7/signal.parquet", "truth/train/7.json", "train.csv"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("former")
-    (root / "simulation.json").write_text(json.dumps({"code": "former"}))
+    save_json(root / "simulation.json", {"code": "former"})
     return root
 
 
@@ -39,14 +38,21 @@ def found(monkeypatch):
 def test_former_code(of, folder, found, capsys):
     stage.simulate(of(folder.parent), folder, MADE)
     assert found == []
-    assert "simulate holds an archive that other code simulated" in capsys.readouterr().err
+    assert "simulate holds a damaged archive, or one of other code" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("mark", ['{"code": "now"}', "{", "[]", None])
-def test_the_same_code_or_no_archive_of_ours(of, folder, found, mark):
+def test_a_damaged_mark(of, folder, found, capsys):
+    (folder / "simulation.json").write_text("{")
+    stage.simulate(of(folder.parent), folder, MADE)
+    assert found == []
+    assert "it is made anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", ["now", None])
+def test_the_same_code_or_no_archive_of_ours(of, folder, found, code):
     (folder / "simulation.json").unlink()
-    if mark is not None:
-        (folder / "simulation.json").write_text(mark)
+    if code is not None:
+        save_json(folder / "simulation.json", {"code": code})
     stage.simulate(of(folder.parent), folder, MADE)
     assert {"train", "train.csv", "truth"} < {*found, "simulation.json"}
 

@@ -73,5 +73,5 @@ def test_roles_survive_the_disk_and_a_damaged_table_is_refused(tmp_path):
     np.testing.assert_array_equal(back.planet_ids, folds.planet_ids)
     np.testing.assert_array_equal(back.fold, folds.fold)
     (tmp_path / FOLDS).write_bytes(b"PAR1 and no more")
-    with pytest.raises(ArtefactError, match=r"folds\.parquet: cannot be read as the table of fol"):
+    with pytest.raises(ArtefactError, match=r"folds\.parquet: is no whole table of folds"):
         read_folds(tmp_path / FOLDS)

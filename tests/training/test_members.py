@@ -15,6 +15,7 @@ import torch
 
 from spectramind import parallel
 from spectramind.archive.submission import read_spectra
+from spectramind.artefacts import save_json
 from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.observation import Labels
 from spectramind.training import members
@@ -474,26 +475,32 @@ def test_checkpoint_of_another_architecture_names_the_key(trained, model_config)
     read_member(folder, "fold0_seed0", model_config.model_copy(update={"loss": loss}))
 
 
-@pytest.mark.parametrize(
-    ("suffix", "content", "message"),
-    [
-        ("safetensors", b"cut", "its hash is not the recorded one"),
-        ("json", b"{", "it cannot be read"),
-        ("json", b"[]", "it holds no JSON object"),
-        ("json", b"{}", "it lacks best_epoch, features, key, model, weights_sha256"),
-    ],
-)
-def test_damaged_checkpoint(members_copy, model_config, suffix, content, message):
-    (members_copy / f"fold0_seed0.{suffix}").write_bytes(content)
-    with pytest.raises(ArtefactError, match=f"is not a whole checkpoint, {message}. Remove"):
+@pytest.mark.parametrize("suffix", ["json", "safetensors"])
+def test_damaged_checkpoint(members_copy, model_config, suffix):
+    path = members_copy / f"fold0_seed0.{suffix}"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(ArtefactError, match=f"fold0_seed0.{suffix}: is no whole checkpoint: it h"):
+        read_member(members_copy, "fold0_seed0", model_config)
+
+
+def test_weights_of_another_member_are_refused(members_copy, model_config):
+    other, own = (members_copy / f"fold{fold}_seed0.safetensors" for fold in (1, 0))
+    own.write_bytes(other.read_bytes())
+    with pytest.raises(ArtefactError, match=r"is not the one that fold0_seed0\.json was written"):
+        read_member(members_copy, "fold0_seed0", model_config)
+
+
+def test_a_checkpoint_that_lacks_something_says_what(members_copy, model_config):
+    save_json(members_copy / "fold0_seed0.json", {"key": "k", "model": {}})
+    with pytest.raises(ArtefactError, match="it lacks best_epoch, features, weights_sha256"):
         read_member(members_copy, "fold0_seed0", model_config)
 
 
 def test_checkpoint_of_another_version(members_copy, model_config):
     path = members_copy / "fold0_seed0.json"
     facts = json.loads(path.read_text())
-    del facts["scaling"]["planet"]
-    path.write_text(json.dumps(facts))
+    del facts["scaling"]["planet"], facts["checksum"]
+    save_json(path, facts)
     with pytest.raises(ArtefactError, match="does not describe a network of this version"):
         read_member(members_copy, "fold0_seed0", model_config)
 

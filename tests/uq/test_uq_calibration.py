@@ -8,6 +8,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
+from spectramind.artefacts import save_json
 from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.posterior import SpectrumPosterior
 from spectramind.provenance import describe
@@ -141,21 +142,51 @@ def test_round_trip(tmp_path, planets):
 def test_missing_file_names_the_command(tmp_path):
     with pytest.raises(
         ArtefactError,
-        match=r"calibration\.json: no calibration of the error bars\. Run `spectramind "
+        match=r"calibration\.json: no calibration of the error bars there\. Run `spectramind "
         r"calibrate-temp` first\.",
     ):
         read_calibration(tmp_path / "calibration.json")
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"temperature": "warm"}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff\xfe"])
 def test_damaged_file(tmp_path, content):
     path = tmp_path / "calibration.json"
     path.write_bytes(content)
-    with pytest.raises(
-        ArtefactError,
-        match=r"calibration\.json: not a calibration file \((?s:.*)\)\. Run `spectramind "
-        r"calibrate-temp` again\.",
-    ):
+    with pytest.raises(ArtefactError, match=r"calibration\.json: is no whole calibration of the "):
+        read_calibration(path)
+
+
+def stored(**other: object) -> dict[str, object]:
+    """What the file holds, but for some values."""
+    return {
+        "temperature": 1.2, "nll_temperature": 1.2, "robust_temperature": 1.1,
+        "temperature_planets": 9, "conformal_planets": 9,
+        "half_widths": [{"level": 0.5, "half_width": [0.7] * 283}],
+    } | other  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"temperature": "warm"}, "ValueError"),
+        ({"half_widths": None}, "TypeError"),
+        ({"half_widths": [{}]}, "KeyError 'level'"),
+        ({"temperature": -1.0}, "the temperature is -1, expected above 0"),
+        ({"temperature": 0}, "the temperature is 0, expected above 0"),
+        ({"temperature": "nan"}, "the temperature is nan, expected above 0"),
+        ({"temperature": "inf"}, "the temperature is inf, expected above 0"),
+        (
+            {"half_widths": [{"level": 0.5, "half_width": [0.7] * 282 + [-0.1]}]},
+            r"the half-width at level 0\.5 is -0\.1, expected above 0",
+        ),
+    ],
+)
+def test_values_that_cannot_be_are_refused(tmp_path, other, why):
+    path = tmp_path / "calibration.json"
+    save_json(path, stored())
+    assert read_calibration(path).temperature == 1.2
+    save_json(path, stored(**other))
+    with pytest.raises(ArtefactError, match=f"error bars: {why}"):
         read_calibration(path)
 
 

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float64, Int, Int64
 
 from spectramind.archive.tables import DEPTH_COLUMNS, planet_ids, read_table
+from spectramind.artefacts import Kind, load_table, save_table
 from spectramind.errors import ArtefactError, DataError
-from spectramind.files import write_atomic, write_parquet
+from spectramind.files import write_atomic
 from spectramind.instrument import WAVELENGTHS
 from spectramind.observation import Labels, TransitFit
 from spectramind.posterior import SpectrumPosterior
@@ -73,7 +74,7 @@ def write_spectra(
     Raises:
         ArtefactError: If the spectra would not be valid, or the file cannot be written.
     """
-    write_parquet(path, _checked_table(path, planets, posterior))
+    save_table(path, _checked_table(path, planets, posterior))
 
 
 def read_spectra(path: Path) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior]:
@@ -82,17 +83,12 @@ def read_spectra(path: Path) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior
     Raises:
         ArtefactError: If the file is missing, damaged or not valid.
     """
-    if not path.exists():
-        raise ArtefactError(
-            f"{path}: is missing. Run the stage that writes {path.parent.name}/{path.name} first: "
-            f"spectramind {path.parent.name}."
-        )
-    try:
-        return read_submission(path)
-    except DataError as error:
-        raise ArtefactError(
-            f"{error} Run spectramind {path.parent.name} again to write the file anew."
-        ) from error
+    kind = Kind("table of spectra", f"spectramind {path.parent.name}")
+    table = load_table(path, kind)
+    problems = _problems(table)
+    if problems:
+        raise kind.damaged(path, problems[0])
+    return planet_ids(table, path), _posterior(table)
 
 
 def _checked_table(

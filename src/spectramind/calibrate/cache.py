@@ -11,7 +11,6 @@ FOLDER/index.parquet                        one row per visit
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,16 +19,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from spectramind.artefacts import CHANGED, Kind, load_json, save_table, stamped_json
 from spectramind.errors import ArtefactError
-from spectramind.files import (
-    json_bytes,
-    locked,
-    remove_leftovers,
-    unwritable,
-    write_atomic,
-    write_parquet,
-    write_together,
-)
+from spectramind.files import locked, remove_leftovers, unwritable, write_atomic, write_together
 from spectramind.observation import LightCurves
 from spectramind.provenance import digest
 
@@ -48,7 +40,7 @@ _INDEX = {
 }
 _MARK = ".json"
 _SUFFIXES = (_MARK, ".fgs1.npy", ".airs.npy")  # removed in this order, written in the other
-_MEND = "Delete this file and run `spectramind calibrate` again; other visits are kept."
+_VISIT = Kind("calibrated visit", "spectramind calibrate")
 
 
 class LightCurveStore:
@@ -123,15 +115,19 @@ class LightCurveStore:
         """
         mark = self._mark(split, planet_id, visit)
         stem = self._stem(split, planet_id, visit)
-        airs = _mapped(stem.with_suffix(".airs.npy"), mark["airs_shape"])
-        fgs1 = _mapped(stem.with_suffix(".fgs1.npy"), mark["fgs1_shape"])
+        airs = _mapped(stem.with_suffix(".airs.npy"), mark["airs_shape"], mark["airs_sha256"])
+        fgs1 = _mapped(stem.with_suffix(".fgs1.npy"), mark["fgs1_shape"], mark["fgs1_sha256"])
+        times = {
+            name: _mapped(self._axis(mark[f"{name}_time"]), shape[:1], mark[f"{name}_time"])
+            for name, shape in (("airs", mark["airs_shape"]), ("fgs1", mark["fgs1_shape"]))
+        }
         return LightCurves(
             planet_id=planet_id,
             visit=visit,
-            airs_time_h=_mapped(self._axis(mark["airs_time"]), mark["airs_shape"][:1]),
+            airs_time_h=times["airs"],
             airs_e=airs[:, :-1],
             airs_centroid=airs[:, -1],
-            fgs1_time_h=_mapped(self._axis(mark["fgs1_time"]), mark["fgs1_shape"][:1]),
+            fgs1_time_h=times["fgs1"],
             fgs1_e=fgs1[:, 0],
             fgs1_centroid=fgs1[:, 1:],
         )
@@ -182,7 +178,7 @@ class LightCurveStore:
             for visit in self.visits(split, planet_id)
             for mark in [self._mark(split, planet_id, visit)]
         ]
-        write_parquet(self.folder / "index.parquet", pl.DataFrame(rows, schema=_INDEX))
+        save_table(self.folder / "index.parquet", pl.DataFrame(rows, schema=_INDEX))
 
     def _splits(self) -> list[str]:
         return sorted({mark.parent.parent.name for mark in self.folder.glob("*/*/visit_*.json")})
@@ -195,17 +191,15 @@ class LightCurveStore:
 
     def _mark(self, split: str, planet_id: int, visit: int) -> dict[str, Any]:
         path = self._stem(split, planet_id, visit).with_suffix(".json")
-        try:
-            mark = json.loads(path.read_bytes())
-        except FileNotFoundError as error:
+        if not path.exists():
             raise ArtefactError(
                 f"planet {planet_id}, visit {visit} ({split}): no light curves in {self.folder}. "
                 "Run `spectramind calibrate` first."
-            ) from error
-        except (ValueError, OSError) as error:
-            raise ArtefactError(f"{path}: cannot be read ({error}). {_MEND}") from error
-        if not isinstance(mark, dict) or _KEYS - mark.keys():
-            raise ArtefactError(f"{path}: is not the mark of a calibrated visit. {_MEND}")
+            )
+        mark = load_json(path, _VISIT)
+        lost = _KEYS - mark.keys()
+        if lost:
+            raise _VISIT.damaged(path, f"it lacks {', '.join(sorted(lost))}")
         return mark
 
     def _write(
@@ -229,7 +223,7 @@ class LightCurveStore:
             "facts": dict(facts),
         }
         remove_leftovers(stem.parent, f"{stem.name}.")  # of a killed process
-        contents = (airs_npy, fgs1_npy, json_bytes(mark))
+        contents = (airs_npy, fgs1_npy, stamped_json(mark))
         paths = (stem.with_suffix(suffix) for suffix in reversed(_SUFFIXES))
         write_together(dict(zip(paths, contents, strict=True)))
 
@@ -244,27 +238,21 @@ class LightCurveStore:
     def _write_axis(self, time_h: np.ndarray) -> str:
         content = _npy(np.asarray(time_h, dtype=np.float64))
         name = hashlib.sha256(content).hexdigest()[:16]
-        if not self._axis(name).exists():
-            write_atomic(self._axis(name), content)
+        path = self._axis(name)
+        if not (path.exists() and path.read_bytes() == content):
+            write_atomic(path, content)
         return name
 
     def _holds(self, split: str, planet_id: int, visit: int, origin: Mapping[str, str]) -> bool:
         """Whether the visit is there, of this origin and undamaged."""
-        stem = self._stem(split, planet_id, visit)
         try:
             mark = self._mark(split, planet_id, visit)
+            if mark["origin"] == dict(origin):
+                self.read(split, planet_id, visit)
+                return True
         except ArtefactError:  # missing or damaged: the caller makes the visit anew
-            return False
-        wanted = {
-            stem.with_suffix(".airs.npy"): mark["airs_sha256"],
-            stem.with_suffix(".fgs1.npy"): mark["fgs1_sha256"],
-            self._axis(mark["airs_time"]): mark["airs_time"],
-            self._axis(mark["fgs1_time"]): mark["fgs1_time"],
-        }
-        return mark["origin"] == dict(origin) and all(
-            path.exists() and hashlib.sha256(path.read_bytes()).hexdigest().startswith(digits)
-            for path, digits in wanted.items()
-        )
+            pass
+        return False
 
     def _locked(self, split: str, planet_id: int, visit: int) -> AbstractContextManager[None]:
         return locked(self.folder / ".locks" / f"{split}-{planet_id}-{visit}", wait=True)
@@ -276,12 +264,16 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _mapped(path: Path, shape: list[int]) -> np.ndarray:
-    """Memory-map a file that the commit mark promised."""
+def _mapped(path: Path, shape: list[int], sha256: str) -> np.ndarray:
+    """Memory-map a file that the commit mark promised, once its hash has been compared."""
     try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(sha256):
+            raise _VISIT.damaged(path, CHANGED)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ArtefactError(f"{path}: cannot be read ({error}). {_MEND}") from error
+        raise _VISIT.damaged(path, f"it cannot be read ({error})") from error
     if list(array.shape) != shape:
-        raise ArtefactError(f"{path}: has shape {list(array.shape)}, expected {shape}. {_MEND}")
+        raise _VISIT.damaged(path, f"it has shape {list(array.shape)}, expected {shape}")
     return array

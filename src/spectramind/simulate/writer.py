@@ -15,7 +15,6 @@ ROOT/simulation.json                    hash of settings and code, provenance
 
 import functools
 import io
-import json
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,9 +25,10 @@ import polars as pl
 import torch
 from jaxtyping import UInt16
 
+from spectramind.artefacts import Kind, load_json, save_json
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import ArtefactError
-from spectramind.files import alone, remove_leftovers, write_atomic, write_json
+from spectramind.files import alone, remove_leftovers, write_atomic
 from spectramind.instrument import AIRS, FGS1, Channel
 from spectramind.parallel import results
 from spectramind.provenance import Provenance, digest, write_sidecar
@@ -43,6 +43,8 @@ from spectramind.simulate.visit import Visit, draw_visit
 
 Level = Literal["frames", "lightcurves"]
 MARKER = "simulation.json"
+ARCHIVE = Kind("record of a simulated archive", "spectramind simulate")
+_TRUTH = Kind("truth of a planet", "spectramind simulate")
 _MAPS = ("dark", "dead", "flat", "linear_corr", "read")
 
 
@@ -132,12 +134,10 @@ def _claim(root: Path, made_from: str, code: str, config: SimulateConfig) -> Non
             )
         return
     try:
-        known = json.loads(marker.read_bytes())
-        found, planets = known["made_from"], (known["train_planets"], known["test_planets"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(
-            f"{marker}: cannot be read ({error}). Remove the folder {root} and simulate again."
-        ) from error
+        known = load_json(marker, ARCHIVE)
+    except ArtefactError as error:
+        raise ArtefactError(f"{error} Remove the folder {root} before.") from error
+    found, planets = known["made_from"], (known["train_planets"], known["test_planets"])
     wanted = (config.train_planets, config.test_planets)
     fewer = any(want < have for want, have in zip(wanted, planets, strict=True))
     if found != made_from or fewer:
@@ -170,7 +170,7 @@ def write_planet(
             mark.with_name(f"{planet.planet_id}_{number}.npz"), _series(system, visit, config)
         )
         facts.append(visit_truth(visit, hits))
-    write_json(mark, {"made_from": made_from, **system_truth(system, config), "visits": facts})
+    save_json(mark, {"made_from": made_from, **system_truth(system, config), "visits": facts})
     return False
 
 
@@ -178,11 +178,9 @@ def _is_complete(mark: Path, system: System, root: Path, level: Level, made_from
     if not mark.exists():
         return False
     try:
-        known = json.loads(mark.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ArtefactError(
-            f"{mark}: cannot be read ({error}). Delete it; the planet is simulated again."
-        ) from error
+        known = load_json(mark, _TRUTH)
+    except ArtefactError:  # damaged: the planet is simulated again
+        return False
     planet = system.planet
     needed = [mark.with_name(f"{planet.planet_id}_{v}.npz") for v in range(planet.visits)]
     if level == "frames":

@@ -1,9 +1,10 @@
 """Names and places of what the stages leave on disk."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from spectramind.artefacts import Kind, load_json
+from spectramind.errors import ArtefactError
 from spectramind.files import write_atomic
 from spectramind.provenance import digest
 
@@ -59,11 +60,11 @@ def run_folder(named: Path) -> Path:
 
 def read_sidecar(config: "Config", stage: Stage) -> dict[str, Any] | None:
     """What `stage.json` of a stage says; None where it is missing or damaged: run it again."""
+    kind = Kind("record of a stage", f"spectramind {command_of(stage)}")
     try:
-        made = json.loads((stage_folder(config, stage) / SIDECAR).read_bytes())
-    except (OSError, ValueError):  # no text, or no JSON
+        return load_json(stage_folder(config, stage) / SIDECAR, kind)
+    except ArtefactError:
         return None
-    return made if isinstance(made, dict) else None
 
 
 def publish_submission(config: "Config", path: Path) -> None:

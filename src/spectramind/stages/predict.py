@@ -1,6 +1,5 @@
 """Stage `predict`: spectra of the test planets, their intervals and the submission."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from spectramind.stages.folders import (
 )
 from spectramind.stages.result import Result
 from spectramind.training.predict import Epistemic, predict_members
+from spectramind.training.store import read_run
 from spectramind.transit.store import read_fits
 from spectramind.uq.calibration import read_calibration
 from spectramind.uq.intervals import write_intervals
@@ -92,10 +92,7 @@ def require_epistemic(config: "Config", run: Path) -> None:
     Raises:
         ConfigError: If it is so.
     """
-    path = run / "train" / "train.json"
-    if not path.is_file():  # `predict` says what it misses
-        return
-    known = json.loads(path.read_text())["epistemic"]
+    known = read_run(run / "train")["epistemic"]
     if known != config.uq.epistemic:
         raise ConfigError(
             f"uq.epistemic={config.uq.epistemic}: the temperature of weights={config.weights} "

@@ -8,13 +8,13 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 
 from spectramind.config import Config, dump
 from spectramind.errors import ConfigError
-from spectramind.files import alone, unwritable
+from spectramind.files import alone, unwritable, write_json
 from spectramind.provenance import Provenance, write_sidecar
 from spectramind.stages.folders import (
     SIDECAR,
@@ -105,7 +105,7 @@ def _seal(
 ) -> None:
     """Write what the stage leaves beside its products: metrics, then `stage.json`."""
     if stage in SCORED:
-        write_sidecar(folder.with_name(f"{stage}-metrics.json"), made, **result.facts)
+        write_json(folder.with_name(f"{stage}-metrics.json"), {**asdict(made), **result.facts})
     write_sidecar(
         folder / SIDECAR,
         made,

@@ -1,14 +1,16 @@
 """Stage `simulate`: an archive in the challenge's layout, with its truth."""
 
-import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectramind.artefacts import load_json
+from spectramind.errors import ArtefactError
 from spectramind.files import unwritable
 from spectramind.provenance import Provenance
-from spectramind.simulate.writer import MARKER, simulate_archive
+from spectramind.simulate.writer import ARCHIVE, MARKER, simulate_archive
 from spectramind.stages.result import Result
 from spectramind.training.device import resolve_device
 
@@ -40,14 +42,13 @@ def simulate(config: "Config", folder: Path, provenance: Provenance) -> Result:
 
 def _remove_former(folder: Path, code: str) -> None:
     """Empty a folder whose archive other code of the simulator made; its mark goes last."""
-    try:
-        known = json.loads((folder / MARKER).read_bytes())
-    except (OSError, ValueError):
-        return  # no archive of the simulator, or a damaged one, of which the simulator speaks
-    if not isinstance(known, dict) or known.get("code") == code:
-        return
+    if not (folder / MARKER).exists():
+        return  # no archive of the simulator
+    with suppress(ArtefactError):  # a damaged mark says nothing
+        if load_json(folder / MARKER, ARCHIVE)["code"] == code:
+            return
     print(  # noqa: T201
-        f"simulate: {folder} holds an archive that other code simulated; it is made anew",
+        f"simulate: {folder} holds a damaged archive, or one of other code; it is made anew",
         file=sys.stderr,
     )
     for path in sorted(folder.iterdir(), key=lambda path: path.name == MARKER):

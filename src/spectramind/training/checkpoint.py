@@ -2,26 +2,24 @@
 
 Lightning hands over a tree of dictionaries, lists, numbers and tensors. Tensors go to
 `NAME.safetensors`, and the tree, with their names in their places, into the metadata of the same
-file, so that a killed training always leaves the file of one whole epoch. The metadata also holds
-a hash over tree and tensors, so that a damaged file is refused.
+file, so that a killed training always leaves the file of one whole epoch.
 """
 
-import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError
 from torch import Tensor
 
+from spectramind.artefacts import Kind, load_tensors, save_tensors
 from spectramind.errors import ArtefactError
-from spectramind.files import read_tensors, tensor_bytes, write_tensors
 
+_CHECKPOINT = Kind("checkpoint of a running training", "spectramind train")
 _SUFFIX = ".safetensors"
-_TREE, _HASH = "tree", "sha256"  # in the file's facts
+_TREE = "tree"  # in the file's facts
 
 
 class SafetensorsIO(CheckpointIO):
@@ -42,8 +40,7 @@ class SafetensorsIO(CheckpointIO):
         tensors: dict[str, Tensor] = {}
         tree = json.dumps(_plain(checkpoint, tensors))
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        facts = {_TREE: tree, _HASH: _hash(arrays, tree)}
-        write_tensors(Path(path).with_suffix(_SUFFIX), arrays, facts)
+        save_tensors(Path(path).with_suffix(_SUFFIX), arrays, {_TREE: tree})
 
     def load_checkpoint(
         self,
@@ -57,15 +54,9 @@ class SafetensorsIO(CheckpointIO):
             ArtefactError: If it is damaged.
         """
         where = map_location if isinstance(map_location, (str, torch.device)) else "cpu"
-        try:
-            facts, arrays = read_tensors(Path(path).with_suffix(_SUFFIX))
-            tree, seen = (facts or {})[_TREE], (facts or {})[_HASH]
-            if _hash(arrays, tree) != seen:
-                raise _damaged(path)
-            there = {name: torch.from_numpy(array).to(where) for name, array in arrays.items()}
-            return _restored(json.loads(tree), there)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise _damaged(path) from error
+        facts, arrays = load_tensors(Path(path).with_suffix(_SUFFIX), _CHECKPOINT)
+        there = {name: torch.from_numpy(array).to(where) for name, array in arrays.items()}
+        return _restored(json.loads(facts[_TREE]), there)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove the file."""
@@ -73,12 +64,16 @@ class SafetensorsIO(CheckpointIO):
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether there is a checkpoint of this name."""
-    return path.with_suffix(_SUFFIX).is_file()
-
-
-def _hash(arrays: dict[str, np.ndarray], tree: str) -> str:
-    return hashlib.sha256(tensor_bytes(arrays, {_TREE: tree})).hexdigest()
+    """Whether there is a whole checkpoint of this name; one that is damaged is named on stderr."""
+    file = path.with_suffix(_SUFFIX)
+    if not file.is_file():
+        return False
+    try:
+        load_tensors(file, _CHECKPOINT)
+    except ArtefactError as error:
+        print(f"train: {error} This stage of it begins anew.", file=sys.stderr)  # noqa: T201
+        return False
+    return True
 
 
 def _plain(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - any tree
@@ -111,10 +106,3 @@ def _restored(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - 
         case list():
             return [_restored(own, tensors) for own in value]
     return value
-
-
-def _damaged(path: str | Path) -> ArtefactError:
-    return ArtefactError(
-        f"{Path(path).with_suffix(_SUFFIX)}: is not a whole checkpoint of a running training. "
-        "Remove the file and run `spectramind train` again; this member begins anew."
-    )

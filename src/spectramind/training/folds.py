@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from jaxtyping import Int, Int64
-from polars.exceptions import PolarsError
 
-from spectramind.errors import ArtefactError, DataError
-from spectramind.files import write_parquet
+from spectramind.artefacts import Kind, load_table, save_table
+from spectramind.errors import DataError
 
 FOLDS = "folds.parquet"  # of a training run: the role of each planet
+_FOLDS = Kind("table of folds", "spectramind train")
 CALIBRATION = -1  # fold number of a planet of the calibration set
 _FEWEST_TRAINING = 2  # planets that a fold must leave: one to train on, one to validate
 
@@ -83,24 +83,18 @@ def write_folds(path: Path, folds: Folds) -> None:
             ],
         }
     )
-    write_parquet(path, table)
+    save_table(path, table)
 
 
 def read_folds(path: Path) -> Folds:
     """Read what `write_folds` wrote.
 
     Raises:
-        ArtefactError: If the file is damaged.
+        ArtefactError: If the file is missing or damaged.
     """
-    try:
-        table = pl.read_parquet(path)
-        fold = table["fold"].fill_null(CALIBRATION).to_numpy()
-        return Folds(table["planet_id"].to_numpy(), fold.astype(np.int64))
-    except (OSError, PolarsError) as error:
-        raise ArtefactError(
-            f"{path}: cannot be read as the table of folds ({error}). Run `spectramind train` of "
-            "that run again."
-        ) from error
+    table = load_table(path, _FOLDS)
+    fold = table["fold"].fill_null(CALIBRATION).to_numpy()
+    return Folds(table["planet_id"].to_numpy(), fold.astype(np.int64))
 
 
 def _refuse(

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float64, Int64
 
 from spectramind.archive.submission import write_spectra
+from spectramind.artefacts import save_json
 from spectramind.errors import ArtefactError
-from spectramind.files import unwritable, write_atomic, write_json
+from spectramind.files import unwritable, write_atomic
 from spectramind.model.likelihood import robust_nll
 from spectramind.model.network import V50
 from spectramind.model.settings import ModelConfig
@@ -42,6 +43,7 @@ from spectramind.training.out_of_memory import advise_when_out_of_memory
 from spectramind.training.predict import Epistemic, predict
 from spectramind.training.settings import LoggerKind, TrainingConfig
 from spectramind.training.store import (
+    RUN,
     SIZES,
     Member,
     is_finished,
@@ -219,7 +221,7 @@ def train_members(
     )
     facts = {key: value for key, value in asdict(report).items() if key not in _NOT_RESULT}
     made = {**asdict(provenance), "epistemic": recipe.epistemic.method, "precision": run.precision}
-    write_json(out / "train.json", {**made, **facts})
+    save_json(out / RUN, {**made, **facts})
     return report
 
 
@@ -260,7 +262,7 @@ def _train_missing(run: _Run) -> int:
     ]
     try:
         if missing:
-            (run.out / "train.json").unlink(missing_ok=True)
+            (run.out / RUN).unlink(missing_ok=True)
         remove_others(folder, [member_name(*slot) for slot in run.slots])
     except OSError as error:
         raise unwritable(run.out, error) from error

@@ -17,7 +17,7 @@ from spectramind.posterior import SpectrumPosterior
 from spectramind.training.data import FeatureTable, feature_table
 from spectramind.training.device import resolve_device, seeded
 from spectramind.training.out_of_memory import is_out_of_memory
-from spectramind.training.store import Member, member_names, read_member
+from spectramind.training.store import RUN, Member, member_names, read_member
 
 _BATCH = 64  # planets predicted at once; does not change the result
 
@@ -75,7 +75,7 @@ def predict_members(
         ArtefactError: If there is no checkpoint, or one of another architecture.
         ConfigError: If the device is absent or out of memory.
     """
-    names = member_names(out / "members") if (out / "train.json").is_file() else []
+    names = member_names(out / "members") if (out / RUN).is_file() else []
     if not names:
         raise ArtefactError(
             f"{out}: there is no finished training run in it, expected members/*.safetensors and "

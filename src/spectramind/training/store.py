@@ -5,7 +5,6 @@ or not there.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
 
+from spectramind.artefacts import Kind, load_json, load_tensors, save_json, save_tensors
 from spectramind.errors import ArtefactError
-from spectramind.files import read_tensors, write_json, write_tensors
 from spectramind.model.network import V50, FeatureSizes
 from spectramind.model.settings import ModelConfig
 from spectramind.provenance import Provenance
@@ -32,6 +30,9 @@ FEATURES = {
 }
 SIZES = FeatureSizes(len(NODE_FEATURES), len(SERIES_FEATURES), len(PLANET_FEATURES))
 Weights = dict[str, torch.Tensor]
+RUN = "train.json"  # of a training run, written last
+_RUN = Kind("training run", "spectramind train")
+_CHECKPOINT = Kind("checkpoint", "spectramind train")
 
 
 class Epoch(NamedTuple):
@@ -89,7 +90,7 @@ def write_member(folder: Path, member: Member, provenance: Provenance) -> None:
     """Write `NAME.safetensors` and then `NAME.json`."""
     weights = sorted(weights_of(member.network).items())
     arrays = {key: tensor.numpy() for key, tensor in weights}
-    seen = write_tensors(folder / f"{member.name}.safetensors", arrays, None)
+    seen = save_tensors(folder / f"{member.name}.safetensors", arrays, {})
     facts = {
         **asdict(provenance),
         "key": member.key,
@@ -100,7 +101,7 @@ def write_member(folder: Path, member: Member, provenance: Provenance) -> None:
         "best_epoch": member.best_epoch,
         "history": [epoch._asdict() for epoch in member.history],
     }
-    write_json(folder / f"{member.name}.json", facts)
+    save_json(folder / f"{member.name}.json", facts)
 
 
 def is_finished(folder: Path, name: str, model: ModelConfig, key: str) -> bool:
@@ -109,6 +110,15 @@ def is_finished(folder: Path, name: str, model: ModelConfig, key: str) -> bool:
         return read_member(folder, name, model).key == key
     except ArtefactError:
         return False
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """What `train.json` of a training run says.
+
+    Raises:
+        ArtefactError: If it is missing or damaged.
+    """
+    return load_json(out / RUN, _RUN)
 
 
 def remove_others(folder: Path, names: Sequence[str]) -> None:
@@ -127,20 +137,22 @@ def read_member(folder: Path, name: str, model: ModelConfig | None) -> Member:
     path = folder / f"{name}.json"
     facts = _facts(path)
     weights = path.with_suffix(".safetensors")
+    _, arrays = load_tensors(weights, _CHECKPOINT)
     if _sha256(weights) != facts["weights_sha256"]:
-        raise _damaged(weights, "its hash is not the recorded one")
+        raise _CHECKPOINT.damaged(weights, f"it is not the one that {path.name} was written with")
     own = facts["model"] if model is None else model.model_dump(mode="json")
     _require_same(path, facts, own)
     try:
         with seeded(0, torch.device("cpu")):  # the weights drawn here are overwritten
             architecture = ModelConfig.model_validate(facts["model"])
             network = V50(architecture, SIZES)
-        _, arrays = read_tensors(weights)
         network.load_state_dict({key: torch.from_numpy(own) for key, own in arrays.items()})
         scaling = Scaling.from_json(facts["scaling"])
         history = tuple(Epoch(**epoch) for epoch in facts["history"])
-    except (SafetensorError, ValidationError, RuntimeError, TypeError, KeyError) as error:
-        raise _damaged(path, "it does not describe a network of this version") from error
+    except (ValidationError, RuntimeError, TypeError, KeyError) as error:
+        raise _CHECKPOINT.damaged(
+            path, "it does not describe a network of this version"
+        ) from error
     return Member(
         name, facts["key"], architecture, network.eval(), scaling, facts["best_epoch"], history
     )
@@ -162,27 +174,12 @@ def _require_same(path: Path, facts: Mapping[str, Any], model: Mapping[str, Any]
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise _damaged(path, "it cannot be read") from error
-    if not isinstance(facts, dict):
-        raise _damaged(path, "it holds no JSON object")
+    facts = load_json(path, _CHECKPOINT)
     lost = {"key", "weights_sha256", "model", "features", "best_epoch"} - set(facts)
     if lost:
-        raise _damaged(path, f"it lacks {', '.join(sorted(lost))}")
+        raise _CHECKPOINT.damaged(path, f"it lacks {', '.join(sorted(lost))}")
     return facts
 
 
 def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise _damaged(path, "it cannot be read") from error
-
-
-def _damaged(path: Path, why: str) -> ArtefactError:
-    return ArtefactError(
-        f"{path}: is not a whole checkpoint, {why}. Remove the file and run `spectramind train` "
-        "again; other members are kept."
-    )
+    return hashlib.sha256(path.read_bytes()).hexdigest()

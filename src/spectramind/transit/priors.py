@@ -1,7 +1,6 @@
 """Priors that training planets teach, each planet judged by priors that never saw its label."""
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from safetensors import SafetensorError
 
-from spectramind.errors import ArtefactError
-from spectramind.files import read_tensors, unwritable, write_tensors
+from spectramind.artefacts import Kind, load_tensors, save_tensors
+from spectramind.files import unwritable
 from spectramind.provenance import digest
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import (
@@ -23,6 +21,7 @@ from spectramind.transit.shared_prior import (
 )
 from spectramind.transit.spectrum_prior import SpectrumPrior, learn_spectrum_prior
 
+_PRIORS = Kind("file of priors of a transit fit", "spectramind fit")
 _EVERYONE = "all"
 
 
@@ -98,7 +97,7 @@ def write_priors(path: Path, priors: Priors, facts: Mapping[str, str]) -> None:
         arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
         described[name] = {key: value for key, value in values.items() if key not in arrays}
         tensors |= {f"{name}.{key}": array for key, array in arrays.items()}
-    write_tensors(path, tensors, described)
+    save_tensors(path, tensors, described)
 
 
 def _fields(part: Priors | Population | SpectrumPrior) -> dict[str, Any]:
@@ -112,12 +111,12 @@ def read_priors(path: Path) -> Priors:
     Raises:
         ArtefactError: If the file is missing, damaged or holds no priors.
     """
-    described, tensors = _read(path)
+    described, tensors = load_tensors(path, _PRIORS)
     try:
         parts = {}
         for name, kind in (("known", Population), ("unknown", Population),
                            ("spectrum", SpectrumPrior)):  # fmt: skip
-            arrays = {
+            arrays: dict[str, Any] = {
                 key.removeprefix(f"{name}."): value
                 for key, value in tensors.items()
                 if key.startswith(f"{name}.")
@@ -126,20 +125,20 @@ def read_priors(path: Path) -> Priors:
             parts[name] = None if plain is None else kind(**_tuples(plain), **arrays)
         return Priors(**parts)
     except (KeyError, TypeError) as error:
-        raise _no_priors(path, error) from error
+        raise _PRIORS.damaged(path, f"it lacks {error}") from error
 
 
 def read_prior_facts(path: Path) -> dict[str, str]:
-    """Facts that were stored with priors; no array is read.
+    """Facts that were stored with priors.
 
     Raises:
         ArtefactError: If the file is missing, damaged or holds no priors.
     """
-    described, _ = _read(path, arrays=False)
+    described, _ = load_tensors(path, _PRIORS)
     try:
         return described["facts"]
     except KeyError as error:
-        raise _no_priors(path, error) from error
+        raise _PRIORS.damaged(path, f"it lacks {error}") from error
 
 
 def remove_other_priors(folder: Path, named: Collection[Path]) -> None:
@@ -163,29 +162,9 @@ def priors_hash(path: Path) -> str:
     Raises:
         ArtefactError: If the file is missing, damaged or holds no priors.
     """
-    described, tensors = _read(path)
+    described, tensors = load_tensors(path, _PRIORS)
     arrays = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in tensors.items()}
     return digest({"arrays": arrays} | {k: v for k, v in described.items() if k != "facts"})
-
-
-def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metadata and arrays."""
-    if not path.is_file():
-        raise ArtefactError(f"{path}: no priors there. Run `spectramind fit` first.")
-    try:
-        described, tensors = read_tensors(path, arrays=arrays)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise _no_priors(path, error) from error
-    if described is None:
-        raise _no_priors(path, "carries no SpectraMind metadata")
-    return described, tensors
-
-
-def _no_priors(path: Path, error: Exception | str) -> ArtefactError:
-    return ArtefactError(
-        f"{path}: holds no priors of a transit fit ({error}). Name a file that "
-        "`spectramind fit` wrote to priors/, or run it again."
-    )
 
 
 def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,21 +3,21 @@
 The arrays are tensors; names, reasons and provenance are one JSON text in the metadata.
 """
 
-import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors import SafetensorError
 
 from spectramind.archive.layout import SPLITS
+from spectramind.artefacts import Kind, load_table, load_tensors, save_table, save_tensors
 from spectramind.errors import ArtefactError
-from spectramind.files import read_tensors, unwritable, write_parquet, write_tensors
+from spectramind.files import unwritable
 from spectramind.observation import Spectra, TransitFit, VisitFit
 
+_FIT = Kind("transit fit", "spectramind fit")
+_FITS = Kind("index of transit fits", "spectramind fit")
 _SUFFIX = ".safetensors"
 _INDEX_FILE = "index.parquet"  # of each split, written last
 _INDEX = {
@@ -67,7 +67,7 @@ def write_fit(path: Path, fit: TransitFit, facts: Mapping[str, str]) -> None:
         "visits": [visit.visit for visit in fit.visits],
         "facts": dict(facts),
     }
-    write_tensors(path, tensors, described)
+    save_tensors(path, tensors, described)
 
 
 def remove_others(folder: Path, split: str, planets: Container[int]) -> None:
@@ -90,7 +90,7 @@ def read_fit(path: Path) -> TransitFit:
     Raises:
         ArtefactError: If the file is missing, damaged or not a transit fit.
     """
-    described, tensors = _read(path)
+    described, tensors = load_tensors(path, _FIT)
     try:
         visits = tuple(
             VisitFit(
@@ -107,20 +107,20 @@ def read_fit(path: Path) -> TransitFit:
             **{name: tensors[name] for name in _FIT_ARRAYS},
         )
     except KeyError as error:
-        raise _damaged(path, f"holds no {error}") from error
+        raise _FIT.damaged(path, f"it holds no {error}") from error
 
 
 def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Reasons not to trust a fit, and the facts stored with it; no array is read.
+    """Reasons not to trust a fit, and the facts stored with it.
 
     Raises:
         ArtefactError: If the file is missing, damaged or not a transit fit.
     """
-    described, _ = _read(path, arrays=False)
+    described, _ = load_tensors(path, _FIT)
     try:
         return tuple(described["reasons"]), described["facts"]
     except KeyError as error:
-        raise _damaged(path, f"holds no {error}") from error
+        raise _FIT.damaged(path, f"it holds no {error}") from error
 
 
 def write_index(folder: Path, split: str, rows: Sequence[IndexRow]) -> None:
@@ -136,7 +136,7 @@ def write_index(folder: Path, split: str, rows: Sequence[IndexRow]) -> None:
         for row in rows
     ]
     table = pl.DataFrame(stored, schema=_INDEX, orient="row")
-    write_parquet(folder / split / _INDEX_FILE, table)
+    save_table(folder / split / _INDEX_FILE, table)
 
 
 def _name_from(folder: Path, path: Path) -> str:
@@ -151,15 +151,7 @@ def read_index(folder: Path, split: str) -> dict[int, IndexRow]:
     Raises:
         ArtefactError: If it is missing or damaged.
     """
-    path = folder / split / _INDEX_FILE
-    try:
-        rows = pl.read_parquet(path, columns=list(_INDEX)).rows()
-    except FileNotFoundError as error:
-        raise ArtefactError(
-            f"{path}: no index of transit fits there. Run `spectramind fit` first."
-        ) from error
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise _damaged(path, f"is no index of transit fits ({error})") from error
+    rows = load_table(folder / split / _INDEX_FILE, _FITS).rows()
     return {
         planet: IndexRow(planet, tuple(reasons), folder / priors, origin)
         for planet, reasons, priors, origin in rows
@@ -186,26 +178,6 @@ def _fits(folder: Path, split: str) -> list[Path]:
     """Files of a split, by planet number in increasing order."""
     paths = [path for path in (folder / split).glob(f"*{_SUFFIX}") if path.stem.isdigit()]
     return sorted(paths, key=lambda path: int(path.stem))
-
-
-def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    if not path.is_file():
-        raise ArtefactError(f"{path}: no transit fit there. Run `spectramind fit` first.")
-    try:
-        described, tensors = read_tensors(path, arrays=arrays)
-    except SafetensorError as error:
-        raise _damaged(path, f"is no safetensors file ({error})") from error
-    except json.JSONDecodeError as error:
-        raise _damaged(path, f"carries torn metadata ({error})") from error
-    except OSError as error:
-        raise _damaged(path, f"cannot be read ({error})") from error
-    if described is None:
-        raise _damaged(path, "carries no SpectraMind metadata")
-    return described, tensors
-
-
-def _damaged(path: Path, what: str) -> ArtefactError:
-    return ArtefactError(f"{path}: {what}. Delete it and run `spectramind fit` again.")
 
 
 def spectra_of_fits(folder: Path, samples: int) -> Spectra:

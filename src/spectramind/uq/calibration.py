@@ -1,6 +1,5 @@
 """Calibration of the error bars on held-out planets, kept as one small JSON file."""
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +10,14 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from spectramind.errors import ArtefactError, ConfigError, DataError
+from spectramind.artefacts import Kind, load_json
+from spectramind.errors import ConfigError, DataError
 from spectramind.posterior import SpectrumPosterior
 from spectramind.provenance import Provenance, write_sidecar
 from spectramind.uq.conformal import conformal_half_widths, planets_needed, too_few
 from spectramind.uq.temperature import fit_temperature, robust_temperature
 
+_CALIBRATION = Kind("calibration of the error bars", "spectramind calibrate-temp")
 Interval = tuple[Float[Tensor, "B W"], Float[Tensor, "B W"]]
 
 
@@ -152,24 +153,29 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
         ArtefactError: If the file is missing, damaged or lacks a key.
     """
+    stored = load_json(path, _CALIBRATION)
     try:
-        return _parse(json.loads(path.read_text()))
-    except FileNotFoundError as error:
-        raise ArtefactError(
-            f"{path}: no calibration of the error bars. Run `spectramind calibrate-temp` first."
-        ) from error
-    except (
-        OSError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ArtefactError(
-            f"{path}: not a calibration file ({type(error).__name__}: {error}). Run "
-            "`spectramind calibrate-temp` again."
-        ) from error
+        calibration = _parse(stored)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _CALIBRATION.damaged(path, f"{type(error).__name__} {error}") from error
+    _require_factors(path, calibration)
+    return calibration
+
+
+def _require_factors(path: Path, calibration: Calibration) -> None:
+    """Refuse factors on an error bar that are not positive and finite."""
+    named = {
+        "temperature": torch.tensor(calibration.temperature),
+        **{
+            f"half-width at level {level:g}": values
+            for level, values in calibration.half_widths.items()
+            if values is not None
+        },
+    }
+    for name, values in named.items():
+        bad = values[~(values.isfinite() & (values > 0.0))]
+        if bad.numel():
+            raise _CALIBRATION.damaged(path, f"the {name} is {bad[0]:g}, expected above 0")
 
 
 def _parse(stored: Mapping[str, Any]) -> Calibration:

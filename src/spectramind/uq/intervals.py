@@ -8,9 +8,10 @@ import polars as pl
 import torch
 from jaxtyping import Float, Int
 
-from spectramind.errors import ArtefactError
-from spectramind.files import write_parquet
+from spectramind.artefacts import Kind, load_table, save_table
 from spectramind.uq.calibration import Interval
+
+_INTERVALS = Kind("table of intervals", "spectramind predict")
 
 
 def write_intervals(
@@ -30,21 +31,16 @@ def write_intervals(
             values = ends.double().numpy()
             columns |= {f"{name}_{w + 1}": values[:, w] for w in range(values.shape[1])}
         frames.append(pl.DataFrame(columns))
-    write_parquet(path, pl.concat(frames))
+    save_table(path, pl.concat(frames))
 
 
 def read_intervals(path: Path) -> dict[float, Interval]:
     """Read what `write_intervals` wrote, in the planet order of the file.
 
     Raises:
-        ArtefactError: If there is no such table.
+        ArtefactError: If the file is missing or damaged.
     """
-    try:
-        table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.ComputeError) as error:
-        raise ArtefactError(
-            f"{path}: no table of intervals. Run `spectramind predict` first."
-        ) from error
+    table = load_table(path, _INTERVALS)
     width = (table.width - 2) // 2
     return {
         level: (_ends(rows, "lower", width), _ends(rows, "upper", width))
