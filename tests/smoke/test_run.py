@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from tiny_run import TINY, spectramind, spectramind_process
@@ -203,6 +204,32 @@ def test_every_stage_runs_from_frozen_parameters(light_curves, tmp_path):
     for stage in STAGES:
         spectramind(run, *command_of(stage).split(), "--params", "params.yaml")
     assert (run / SUBMISSION).read_bytes() == (light_curves / SUBMISSION).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reader", "writer"),
+    [
+        ("fit/test/*.safetensors", "predict", "fit"),
+        ("train/members/fold0_seed0.safetensors", "predict", "train"),
+        ("train/oof.parquet", "calibrate-temp", "train"),
+        ("calibrate-temp/calibration.json", "predict", "calibrate-temp"),
+        ("predict/spectra.parquet", "diagnose dashboard", "predict"),
+        ("predict/intervals.parquet", "diagnose dashboard", "predict"),
+    ],
+)
+def test_a_flipped_bit_is_named_and_mended(light_curves, tmp_path, pattern, reader, writer):
+    run, words = shutil.copytree(light_curves, tmp_path / "run"), (*TINY, *LIGHT_CURVES)
+    path = sorted((run / "artefacts").glob(pattern))[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30] + bytes([whole[-30] ^ 4]) + whole[-29:])
+    done = spectramind(run, *reader.split(), *words, check=False)
+    assert done.exit_code == 1
+    assert f"{path.relative_to(run)}: is no whole" in done.stderr
+    assert f"Run `spectramind {writer}` again" in done.stderr
+    spectramind(run, writer, *words)
+    spectramind(run, "predict", *words)
+    again, before = (pl.read_csv(folder / SUBMISSION) for folder in (run, light_curves))
+    np.testing.assert_allclose(again.to_numpy(), before.to_numpy(), rtol=1e-9)  # fitted alone
 
 
 def test_dry_run_writes_nothing(copy):
