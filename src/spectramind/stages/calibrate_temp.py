@@ -15,6 +15,7 @@ from spectramind.stages.folders import (
     stage_folder,
 )
 from spectramind.stages.result import Result
+from spectramind.transit.priors import refuse_own_labels
 from spectramind.transit.store import read_index
 from spectramind.uq.calibration import fit_calibration
 
@@ -29,6 +30,8 @@ def calibrate_temp(config: "Config", folder: Path, provenance: Provenance) -> Re
     oof_ids, oof = read_spectra(trained / OUT_OF_FOLD)
     fits = read_index(stage_folder(config, "fit"), "train")
     kept_ids, kept = read_spectra(trained / CALIBRATION_PLANETS)
+    judged = [*oof_ids.tolist(), *kept_ids.tolist()]
+    refuse_own_labels({planet: fits[planet].priors for planet in judged}, labels)
     calibration = fit_calibration(
         oof,
         torch.from_numpy(labels.of(oof_ids).depth),

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectramind.archive.layout import SPLITS, Split
+from spectramind.errors import ConfigError
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import PRETRAINED, SHIPPED
-from spectramind.stages.light_curves import open_source
+from spectramind.stages.light_curves import Source, open_source
 from spectramind.stages.result import Result
 from spectramind.training.device import resolve_device
 from spectramind.transit.priors import Priors, prior_path, read_priors, remove_other_priors
@@ -32,6 +33,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         learned = learn_folds(work("train"), source.labels, visits, workers=workers)
     else:
         learned = LearnedPriors(prior_file(config.prior))
+        _require_unknown(config, source, read_priors(learned.everyone))
     reports = [
         fit_split(work(split), split, source.visits[split], learned, workers=workers)
         for split in SPLITS
@@ -55,6 +57,23 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         facts={"planets": done, "flagged": flagged, "labels": _labels_behind(priors)},
         failures=(*source.problems, *[text for report in reports for text in report.failures]),
     )
+
+
+def _require_unknown(config: "Config", source: Source, priors: Priors) -> None:
+    """Refuse priors that were learned from planets of this archive, which they would judge.
+
+    Raises:
+        ConfigError: If they were.
+    """
+    planets = [planet for own in source.visits.values() for planet in own]
+    known = [planet for planet in planets if priors.know(planet, source.labels.get(planet))]
+    if known:
+        raise ConfigError(
+            f"prior={config.prior}: was learned from the labels of {len(known)} of the "
+            f"{len(planets)} planets here (planet {known[0]} for one), whose fits would know "
+            "their own labels. Leave `prior` out, so that each planet is judged by priors of "
+            "others, or take priors of other planets."
+        )
 
 
 def _labels_behind(priors: Priors) -> int:

@@ -15,6 +15,7 @@ from spectramind.stages.result import Result
 from spectramind.training.augmentation import Atmospheres, Donors, find_donors
 from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
 from spectramind.training.predict import Epistemic
+from spectramind.transit.priors import refuse_own_labels
 from spectramind.transit.store import fit_path, read_fits, read_index
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
     known = set(labels.planet_ids.tolist())
     everyone = read_fits(stage_folder(config, "fit"), "train")
     fits = {planet: fit for planet, fit in everyone.items() if planet in known}
+    index = read_index(stage_folder(config, "fit"), "train")
+    refuse_own_labels({planet: index[planet].priors for planet in fits}, labels)
     stars, _ = stars_of(archive, "train", fits)
     report = train_members(
         TrainingPlanets(fits, stars, labels, donors_of(config, fits, stars)),

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from spectramind.artefacts import Kind, load_tensors, save_tensors
+from spectramind.errors import ArtefactError
 from spectramind.files import unwritable
+from spectramind.observation import Labels
 from spectramind.provenance import digest
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import (
@@ -32,6 +34,15 @@ class Priors:
     known: Population  # of stars of the table
     unknown: Population  # of stars of no table
     spectrum: SpectrumPrior | None  # None: no labels to learn from
+    taught_by: Mapping[int, str] = field(default_factory=dict)  # planets, and hash of each label
+
+    def know(self, planet_id: int, label: Float64[np.ndarray, " 283"] | None) -> bool:
+        """Whether they were learned from this planet's label; None: a label not at hand."""
+        learned = self.taught_by.get(planet_id)
+        return learned is not None and (label is None or learned == label_hash(label))
+
+
+_PARTS = {"known": Population, "unknown": Population, "spectrum": SpectrumPrior}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +76,14 @@ def learn_priors(planets: Sequence[LabelledEvidence], config: TransitConfig) -> 
         labels = np.stack([planet.label for planet in planets])
         scale = [planet.log_scale for planet in planets]
         spectrum = learn_spectrum_prior(labels, scale, config.spectrum)
-    return Priors(learned[True], learned[False], spectrum)
+    teachers = planets if len(planets) >= fewest else ()
+    taught_by = {planet.planet_id: label_hash(planet.label) for planet in teachers}
+    return Priors(learned[True], learned[False], spectrum, taught_by)
+
+
+def label_hash(label: Float64[np.ndarray, " 283"]) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a label."""
+    return hashlib.sha256(label.tobytes()).hexdigest()[:16]
 
 
 def deal_folds(planets: Sequence[int], folds: int, seed: int) -> dict[int, int]:
@@ -88,8 +106,10 @@ def write_priors(path: Path, priors: Priors, facts: Mapping[str, str]) -> None:
         WriteError: If the file cannot be written.
     """
     tensors: dict[str, np.ndarray] = {}
-    described: dict[str, Any] = {"facts": dict(facts)}
-    for name, part in _fields(priors).items():
+    taught_by = {str(planet): label for planet, label in priors.taught_by.items()}
+    described: dict[str, Any] = {"facts": dict(facts), "taught_by": taught_by}
+    for name in _PARTS:
+        part = getattr(priors, name)
         described[name] = None
         if part is None:
             continue
@@ -100,7 +120,7 @@ def write_priors(path: Path, priors: Priors, facts: Mapping[str, str]) -> None:
     save_tensors(path, tensors, described)
 
 
-def _fields(part: Priors | Population | SpectrumPrior) -> dict[str, Any]:
+def _fields(part: Population | SpectrumPrior) -> dict[str, Any]:
     """Fields of a dataclass as they stand."""
     return {field.name: getattr(part, field.name) for field in fields(part)}
 
@@ -114,8 +134,7 @@ def read_priors(path: Path) -> Priors:
     described, tensors = load_tensors(path, _PRIORS)
     try:
         parts = {}
-        for name, kind in (("known", Population), ("unknown", Population),
-                           ("spectrum", SpectrumPrior)):  # fmt: skip
+        for name, kind in _PARTS.items():
             arrays: dict[str, Any] = {
                 key.removeprefix(f"{name}."): value
                 for key, value in tensors.items()
@@ -123,7 +142,8 @@ def read_priors(path: Path) -> Priors:
             }
             plain = described[name]
             parts[name] = None if plain is None else kind(**_tuples(plain), **arrays)
-        return Priors(**parts)
+        taught_by = {int(planet): label for planet, label in described["taught_by"].items()}
+        return Priors(**parts, taught_by=taught_by)
     except (KeyError, TypeError) as error:
         raise _PRIORS.damaged(path, f"it lacks {error}") from error
 
@@ -139,6 +159,26 @@ def read_prior_facts(path: Path) -> dict[str, str]:
         return described["facts"]
     except KeyError as error:
         raise _PRIORS.damaged(path, f"it lacks {error}") from error
+
+
+def refuse_own_labels(made_with: Mapping[int, Path], labels: Labels) -> None:
+    """Refuse fits that know the label which is to judge them.
+
+    Args:
+        made_with: File of priors that the fit of each planet was made with.
+        labels: Of these planets.
+
+    Raises:
+        ArtefactError: Names a planet whose own label taught the priors of its fit.
+    """
+    known, own = {path: read_priors(path) for path in set(made_with.values())}, labels.by_planet()
+    for planet, path in made_with.items():
+        if known[path].know(planet, own[planet]):
+            raise ArtefactError(
+                f"{path}: these priors were learned from the label of planet {planet}, which was "
+                "fitted with them, so its fit cannot be judged by that label. Run `spectramind "
+                "fit` again without `prior`, so that each planet has the priors of others."
+            )
 
 
 def remove_other_priors(folder: Path, named: Collection[Path]) -> None:
