@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_run import run_tiny
+from tiny_run import LIGHT_CURVES, run_tiny
 
 from spectramind.files import locked
 
@@ -34,6 +34,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Make:
 def finished(made_once: Make) -> Path:
     """Folder of a finished tiny run; tests that change it take a copy."""
     return made_once("finished")
+
+
+@pytest.fixture(scope="session")
+def light_curves(made_once: Make) -> Path:
+    """Folder of a finished tiny run from light curves, with priors over spectra."""
+    return made_once("light_curves", *LIGHT_CURVES)
 
 
 @pytest.fixture

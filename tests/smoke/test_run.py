@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tiny_run import TINY, spectramind, spectramind_process
+from tiny_run import LIGHT_CURVES, TINY, spectramind, spectramind_process
 
 from spectramind.stages.folders import STAGES, command_of
 
@@ -22,19 +22,6 @@ PRODUCTS = (
     "train/oof.parquet",
     "train/calibration.parquet",
 )
-
-
-# Without frames, and with a prior over spectra learned from as few labels as it can be.
-LIGHT_CURVES = (
-    "data.level=lightcurves",
-    "simulate.train_planets=10",
-    "transit.spectrum.fewest_labels=10",
-)
-
-
-@pytest.fixture(scope="module")
-def light_curves(made_once) -> Path:
-    return made_once("light_curves", *LIGHT_CURVES)
 
 
 # The program, but that the processes it hands planets to are forked from one that has loaded the

@@ -148,6 +148,19 @@ def test_scaling_and_weights_ignore_left_out_and_calibration_planets(run, archiv
     assert (tmp_path / "train" / name).read_bytes() != (tmp_path / "other" / name).read_bytes()
 
 
+@pytest.mark.usefixtures("untrained")
+def test_members_of_other_labels_are_others(run, archive, model_config, tmp_path):
+    fits, stars, labels = archive(12)
+    moved = replace(labels, depth=labels.depth * (1.0 + 1e-12 * np.eye(*labels.depth.shape)))
+    for name, own in (("first", labels), ("same", labels), ("moved", moved)):
+        run((fits, stars, own), folder=name)
+    first, same, other = (
+        read_member(tmp_path / name / "members", "fold0_seed0", model_config).key
+        for name in ("first", "same", "moved")
+    )
+    assert first == same != other
+
+
 def test_resume_reproduces_the_same_bytes(run, archive, tmp_path):
     data, out = archive(12), tmp_path / "train"
     run(data, epochs=2)

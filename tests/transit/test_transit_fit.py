@@ -219,6 +219,7 @@ def test_no_transit_in_the_window_is_flagged_and_sigma_covers_plausible_depths(
     fit = fit_alone([make_curves(world, t0_h=t0_h)], world.table, as_set)
     assert any("no transit found" in reason for reason in fit.reasons)
     assert (fit.sigma >= as_set.failure.depth_scatter).all()
+    assert np.median(fit.sigma) < 3.0 * as_set.failure.depth_scatter
     assert np.isfinite(fit.depth).all()
 
 

@@ -24,6 +24,14 @@ TINY = (
     "runtime.workers=1",
 )
 
+# Without frames; planets enough for priors over spectra in each fold, some of them flagged.
+LIGHT_CURVES = (
+    "data.level=lightcurves",
+    "simulate.train_planets=26",
+    "simulate.two_visit_fraction=0.4",
+    "transit.spectrum.fewest_labels=10",
+)
+
 
 def spectramind(folder: Path, *words: str, check: bool = True) -> Result:
     """Run a command line in a folder, within this process.
