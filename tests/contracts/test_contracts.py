@@ -115,7 +115,7 @@ def test_every_result_key_belongs_to_a_stage(default):
         ("training.lr=1e-3", "train"),
         ("uq.epistemic=mc_dropout", "train"),
         ("uq.temp_scale=false", "calibrate-temp"),
-        ("uq.corel=true", "predict"),
+        ("uq.corel=true", "diagnose"),
         ("diagnostics.planets=3", "diagnose"),
     ],
 )

@@ -105,7 +105,14 @@ def test_a_second_run_computes_nothing(copy):
     assert "score " in done.stdout
     (copy / "artefacts" / "simulate" / "train.csv").touch()
     assert spectramind(copy, "run", *TINY).stderr.count(": up to date, ") == len(STAGES)
-    changed = spectramind(copy, "run", *TINY, "uq.levels=[0.6]")
+    other = (*TINY, "uq.levels=[0.6]")
+    refused = spectramind(copy, "run", *other, check=False)
+    assert refused.exit_code == 1
+    assert "calibrate-temp: holds a finished run of another configuration" in refused.stderr
+    assert "(uq.levels is [0.5] there and [0.6] here)" in refused.stderr
+    assert "--overwrite" in refused.stderr
+    assert spectramind(copy, "run", *TINY).stderr.count(": up to date, ") == len(STAGES)
+    changed = spectramind(copy, "run", *other, "--overwrite")
     assert changed.stderr.count(": up to date, ") == 4  # those before calibrate-temp
 
 
@@ -161,7 +168,7 @@ def test_six_lines_of_the_mission(copy):
             "diagnose dashboard diagnostics=dashboard",
         )
     ]
-    assert ["running it first" in lines for lines in said] == [False, True, True, False, True]
+    assert ["running it first" in lines for lines in said] == [False, True, True, False, False]
     assert "fit: missing or stale, running it first" in said[1]
     assert "relational" in said[2]
     assert (copy / "outputs/submission.csv").is_file()

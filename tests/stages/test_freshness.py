@@ -1,11 +1,11 @@
 """What makes a stage stale, and what does not."""
 
-import json
 import shutil
 
 import pytest
 
-from spectramind.stages.folders import STAGES, read_sidecar, stage_folder
+from spectramind.artefacts import save_json
+from spectramind.stages.folders import STAGES, read_seal, read_sidecar, stage_folder
 from spectramind.stages.freshness import data_hash, stage_hash, stages_before, up_to_date
 from spectramind.stages.runner import run_all, run_stage
 
@@ -17,7 +17,7 @@ def stale(config):
 def again(config):
     """Stages that `run` does again."""
     done = []
-    run_all(config, done.append, lambda *_: None)
+    run_all(config, done.append, lambda *_: None, overwrite=True)
     return done
 
 
@@ -48,9 +48,11 @@ def test_a_key_that_a_result_depends_on_does(of, run):
 def test_a_stage_made_from_anything_else_is_stale(of, run, key):
     config = of(run)
     seal = run / "fit" / "stage.json"
-    made = json.loads(seal.read_text())
+    made = read_seal(run / "fit", "fit")
     assert len(made[key]) == 16
-    seal.write_text(json.dumps(made | {key: "0123456789abcdef"}))
+    save_json(seal, made)
+    assert up_to_date(config, "fit")
+    save_json(seal, made | {key: "0123456789abcdef"})
     assert not up_to_date(config, "fit")
     assert stages_before(config, "fit") == ()
     assert stages_before(config, "diagnose") == STAGES[2:-1]
@@ -60,10 +62,11 @@ def test_a_stage_made_from_anything_else_is_stale(of, run, key):
 def test_a_stage_that_has_run_again_makes_those_after_it_stale(of, run):
     """What it mends need not show in its settings, code or archive: a planet lost before."""
     config = of(run)
-    seal = run / "calibrate" / "stage.json"
-    before = json.loads(seal.read_text())
+    before = read_seal(run / "calibrate", "calibrate")
     run_stage(config, "calibrate", run / "calibrate")
-    assert json.loads(seal.read_text())["run"] != before["run"]  # within a second, too
+    assert (
+        read_seal(run / "calibrate", "calibrate")["run"] != before["run"]
+    )  # within a second, too
     assert stale(config) == again(config) == list(STAGES[2:])
     assert stale(config) == []
 
@@ -81,7 +84,7 @@ def test_an_archive_simulated_otherwise_makes_every_stage_stale(of, run):
 def test_prediction_from_other_weights_reads_no_training_of_this_run(of, run):
     config = of(run, f"weights={run}")
     assert stages_before(config, "predict") == ()
-    run_stage(config, "predict", run / "predict")
+    run_stage(config, "predict", run / "predict", overwrite=True)
     run_stage(config, "train", run / "train")
     assert up_to_date(config, "predict")
     run_stage(config, "fit", run / "fit")

@@ -96,7 +96,7 @@ def test_without_temperature_sigma_stays_and_the_quantiles_take_over():
 
 def test_gaussian_intervals_hold_their_probability():
     calibration, (posterior, _) = fitted(), draw(3, 5)
-    intervals = calibration.intervals(posterior, corel=False)
+    intervals = calibration.intervals(posterior, "Gaussian")
     normal = torch.distributions.Normal(posterior.mu, posterior.sigma)
     for level, (lower, upper) in intervals.items():
         torch.testing.assert_close(
@@ -107,7 +107,7 @@ def test_gaussian_intervals_hold_their_probability():
 
 def test_conformal_intervals_use_the_half_widths():
     calibration, (posterior, _) = fitted(), draw(3, 5)
-    lower, upper = calibration.intervals(posterior, corel=True)[0.9]
+    lower, upper = calibration.intervals(posterior, "conformal")[0.9]
     torch.testing.assert_close(upper - lower, 2 * calibration.half_widths[0.9] * posterior.sigma)
     torch.testing.assert_close((upper + lower) / 2, posterior.mu)
 
@@ -116,11 +116,13 @@ def test_too_few_planets_stop_conformal_intervals_only():
     calibration, (posterior, _) = fitted(planets=4), draw(3, 5)
     assert calibration.half_widths[0.68] is not None
     assert calibration.half_widths[0.9] is None
-    assert set(calibration.intervals(posterior, corel=False)) == {0.68, 0.9}
+    assert set(calibration.intervals(posterior, "Gaussian")) == {0.68, 0.9}
+    assert set(calibration.intervals(posterior, "conformal")) == {0.68}
+    fitted().require_conformal()
     with pytest.raises(
         ConfigError, match=r"level 0\.9 needs at least 9 calibration planets, got 4\. Raise"
     ):
-        calibration.intervals(posterior, corel=True)
+        calibration.require_conformal()
 
 
 @pytest.mark.parametrize("planets", [4, 39])

@@ -19,13 +19,17 @@ def posterior(planets):
 
 def test_round_trip(tmp_path):
     planets, path = np.array([7, 3, 5]), tmp_path / "intervals.parquet"
-    intervals = {level: posterior(3).interval(width) for level, width in ((0.68, 1.0), (0.9, 2.0))}
+    intervals = {
+        "Gaussian": {0.68: posterior(3).interval(1.0), 0.9: posterior(3).interval(2.0)},
+        "conformal": {0.68: posterior(3).interval(1.1)},
+    }
     write_intervals(path, planets, intervals)
-    read = read_intervals(path)
-    assert list(read) == [0.68, 0.9]
-    for level, (lower, upper) in intervals.items():
-        assert torch.equal(read[level][0], lower)
-        assert torch.equal(read[level][1], upper)
+    for kind, levels in intervals.items():
+        read = read_intervals(path, kind)
+        assert list(read) == list(levels)
+        for level, (lower, upper) in levels.items():
+            assert torch.equal(read[level][0], lower)
+            assert torch.equal(read[level][1], upper)
 
 
 @pytest.mark.parametrize("content", [None, b"not a table"])
@@ -35,7 +39,7 @@ def test_missing_or_damaged_table_names_the_command(tmp_path, content):
         path.write_bytes(content)
     said = r"intervals\.parquet: (no|is no whole) table of intervals.* Run `spectramind predict`"
     with pytest.raises(ArtefactError, match=said):
-        read_intervals(path)
+        read_intervals(path, "Gaussian")
 
 
 def test_unmeasured_planets_get_the_spread_of_the_labels():

@@ -23,6 +23,7 @@ from spectramind.cli.words import (
     Json,
     Multirun,
     Overrides,
+    Overwrite,
     Params,
     Strict,
     example_lines,
@@ -116,13 +117,14 @@ def _stage_command(stage: Stage, summary: str, *examples: str) -> None:
         as_json: Json = False,
         dry_run: DryRun = False,
         strict: Strict = False,
+        overwrite: Overwrite = False,
         debug: Debug = False,
     ) -> None:
         from spectramind.cli.stage import run_stage_command
 
         options = Options(
             params=params, multirun=multirun, as_json=as_json, dry_run=dry_run, strict=strict,
-            debug=debug,
+            overwrite=overwrite, debug=debug,
         )  # fmt: skip
         run_stage_command(stage, overrides or [], options)
 
@@ -145,6 +147,7 @@ def predict(
     as_json: Json = False,
     dry_run: DryRun = False,
     strict: Strict = False,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Predict the spectra of the test planets and write the submission."""
@@ -152,7 +155,7 @@ def predict(
 
     options = Options(
         params=params, multirun=multirun, as_json=as_json, dry_run=dry_run, strict=strict,
-        debug=debug, out_csv=out_csv,
+        overwrite=overwrite, debug=debug, out_csv=out_csv,
     )  # fmt: skip
     run_stage_command("predict", overrides or [], options)
 
@@ -168,12 +171,15 @@ def run(
     params: Params = None,
     as_json: Json = False,
     strict: Strict = False,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Run all stages in order and print the score, the output paths and the time."""
     from spectramind.cli.stage import run_all_command
 
-    options = Options(params=params, as_json=as_json, strict=strict, debug=debug)
+    options = Options(
+        params=params, as_json=as_json, strict=strict, overwrite=overwrite, debug=debug
+    )
     run_all_command(overrides or [], options)
 
 

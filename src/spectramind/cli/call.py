@@ -32,6 +32,7 @@ class Options:
     multirun: bool = False
     dry_run: bool = False
     out_csv: Path | None = None
+    overwrite: bool = False
 
 
 @dataclass

@@ -9,6 +9,7 @@ from spectramind.errors import DataError
 from spectramind.stages.folders import Stage, command_of, stage_folder
 from spectramind.stages.freshness import (
     data_hash,
+    require_replaceable,
     require_stages_before,
     seed_of,
     stage_hash,
@@ -49,13 +50,18 @@ def run_up_to(
         stale = stages_before(config, stage)
     else:
         require_stages_before(config, stage)
+    if not options.overwrite:
+        for own in stale:  # before anything is computed
+            require_replaceable(config, own, stage_folder(config, own))
+        require_replaceable(config, stage, folder)
     results = []
     for own in (*stale, stage):
         first = own != stage
         if first:
             call.say(f"{command_of(own)}: missing or stale, running it first")
         announce(call, config, own)
-        result = run_stage(config, own, stage_folder(config, own) if first else folder)
+        where = stage_folder(config, own) if first else folder
+        result = run_stage(config, own, where, overwrite=options.overwrite)
         call.data_hash, call.outputs = data_hash(config), result.outputs
         if first:
             call.say(f"{command_of(own)}: {result.summary}")

@@ -51,7 +51,10 @@ def run_all_command(overrides: Sequence[str], options: Options) -> None:
             failures.extend(result.failures)
             outputs.extend(result.outputs)
 
-        result = run_all(config, lambda stage: announce(call, config, stage), conclude)
+        result = run_all(
+            config, lambda stage: announce(call, config, stage), conclude,
+            overwrite=options.overwrite,
+        )  # fmt: skip
         call.outputs = tuple(outputs)
         lines = [result.summary, *(str(path) for path in outputs)]
         lines.append(f"all stages took {call.seconds():.0f} s")

@@ -20,6 +20,9 @@ Multirun = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if any planet failed.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace finished runs of another configuration.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

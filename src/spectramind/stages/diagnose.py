@@ -56,7 +56,7 @@ def diagnose(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     )
 
 
-_BULKY = ("config", "facts", "failures")  # parts of a sidecar that a table of provenance omits
+_BULKY = ("config", "facts", "failures", "values")  # what a table of provenance omits
 
 
 def gather_evidence(config: "Config", *, command: str) -> Evidence:
@@ -75,7 +75,9 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
         wavelength_um=archive.wavelength_um(),
         predicted=posterior,
         fit=completed_fit(fits, planets, labels),
-        intervals=read_intervals(predicted / INTERVALS),
+        intervals=read_intervals(
+            predicted / INTERVALS, "conformal" if config.uq.corel else "Gaussian"
+        ),
         calibration_planets=conformal_planets(config) if config.uq.corel else None,
         truth=hidden_truth(archive, planets),
         naive=naive_statistics(labels.depth),

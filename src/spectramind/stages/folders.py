@@ -60,9 +60,14 @@ def run_folder(named: Path) -> Path:
 
 def read_sidecar(config: "Config", stage: Stage) -> dict[str, Any] | None:
     """What `stage.json` of a stage says; None where it is missing or damaged: run it again."""
+    return read_seal(stage_folder(config, stage), stage)
+
+
+def read_seal(folder: Path, stage: Stage) -> dict[str, Any] | None:
+    """What `stage.json` in a folder of a stage says; None where it is missing or damaged."""
     kind = Kind("record of a stage", f"spectramind {command_of(stage)}")
     try:
-        return load_json(stage_folder(config, stage) / SIDECAR, kind)
+        return load_json(folder / SIDECAR, kind)
     except ArtefactError:
         return None
 

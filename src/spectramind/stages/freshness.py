@@ -6,6 +6,7 @@ stage's result depends on; what code it depends on is read from its imports.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -16,12 +17,14 @@ from spectramind.closure import code_hash
 from spectramind.config import Config, dump
 from spectramind.errors import ArtefactError
 from spectramind.provenance import Provenance, describe, digest
+from spectramind.settings import flatten
 from spectramind.stages.folders import (
     CALIBRATION,
     STAGES,
     Stage,
     command_of,
     module_of,
+    read_seal,
     read_sidecar,
     run_folder,
     stage_folder,
@@ -43,12 +46,13 @@ STAGE_KEYS: dict[Stage, tuple[str, ...]] = {
         "uq.mc_samples",
     ),
     "calibrate-temp": ("uq.levels", "uq.temp_scale"),
-    "predict": ("uq.corel", "weights"),
-    "diagnose": ("diagnostics",),
+    "predict": ("weights",),
+    "diagnose": ("diagnostics", "uq.corel"),
 }
 SCORED: tuple[Stage, ...] = ("train", "diagnose")  # stages whose facts are metrics
 _NOT_RESULT = {"calibration": ("cache",)}  # keys inside a section that change no result
 # Files of another run that say what is taken from it; priors may be a file of their own.
+_NAMED = 3  # keys that one sentence names
 _PRIORS = "fit/priors/all.safetensors"
 _MEMBERS = "train/members/*.json"
 _QUANTILES = f"calibrate-temp/{CALIBRATION}"
@@ -161,6 +165,32 @@ def provenance_of(config: Config, stage: Stage) -> Provenance:
         data_hash="" if stage == "simulate" else data_hash(config),
         seed=seed_of(config, stage),
     )
+
+
+def require_replaceable(config: Config, stage: Stage, folder: Path) -> None:
+    """Refuse to replace a finished run of another configuration.
+
+    The light curves of each calibration have a folder of their own, and the simulator looks after
+    its archive itself.
+
+    Raises:
+        ArtefactError: Names the keys that differ, and the two ways on.
+    """
+    made = read_seal(folder, stage)
+    if made is None or stage in ("simulate", "calibrate"):
+        return
+    there, asked = (flatten(own) for own in (made["values"], stage_values(config, stage)))
+    differ = [key for key in sorted(there.keys() | asked) if there.get(key) != asked.get(key)]
+    if differ:
+        named = ", ".join(
+            f"{key} is {json.dumps(there.get(key))} there and {json.dumps(asked.get(key))} here"
+            for key in differ[:_NAMED]
+        )
+        more = f", and {len(differ) - _NAMED} more" if len(differ) > _NAMED else ""
+        raise ArtefactError(
+            f"{folder}: holds a finished run of another configuration ({named}{more}). Keep both "
+            "with runtime.out=FOLDER of your own, or replace that one with --overwrite."
+        )
 
 
 def up_to_date(config: Config, stage: Stage) -> bool:

@@ -1,7 +1,7 @@
 """Stage `predict`: spectra of the test planets, their intervals and the submission."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from spectramind.archive.layout import Archive, open_archive, stars_of
 from spectramind.archive.submission import with_unmeasured, write_spectra, write_submission
@@ -20,7 +20,7 @@ from spectramind.stages.result import Result
 from spectramind.training.predict import Epistemic, predict_members
 from spectramind.training.store import read_run
 from spectramind.transit.store import read_fits
-from spectramind.uq.calibration import read_calibration
+from spectramind.uq.calibration import IntervalKind, read_calibration
 from spectramind.uq.intervals import write_intervals
 
 if TYPE_CHECKING:
@@ -47,12 +47,15 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
         device=config.runtime.device,
     )
     calibration = read_calibration(run / "calibrate-temp" / CALIBRATION)
+    if config.uq.corel:
+        calibration.require_conformal()
     missing = sorted(_expected(archive) - set(fits))
     everyone, complete = with_unmeasured(
         planets, calibration.apply(posterior), missing, archive.labels()
     )
     write_spectra(folder / SPECTRA, everyone, complete)
-    intervals = calibration.intervals(complete, corel=config.uq.corel)
+    kinds = get_args(IntervalKind)
+    intervals = {kind: calibration.intervals(complete, kind) for kind in kinds}
     write_intervals(folder / INTERVALS, everyone, intervals)
     write_submission(folder / SUBMISSION, everyone, complete)
     return Result(

@@ -32,6 +32,8 @@ from spectramind.stages.freshness import (
     data_hash,
     forget_data_hash,
     provenance_of,
+    require_replaceable,
+    stage_values,
     up_to_date,
 )
 from spectramind.stages.result import Result
@@ -39,11 +41,18 @@ from spectramind.stages.result import Result
 StageFunction = Callable[[Config, Path, Provenance], Result]
 
 
-def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
+def run_stage(config: Config, stage: Stage, folder: Path, *, overwrite: bool = False) -> Result:
     """Run one stage into a folder and seal it with `stage.json`.
+
+    Args:
+        config: The whole configuration.
+        stage: Which one.
+        folder: Where its products go.
+        overwrite: Replace a finished run of another configuration.
 
     Raises:
         ConfigError: If the archive is not one to simulate.
+        ArtefactError: If the folder holds a finished run of another configuration.
     """
     if stage not in stages_of(config):
         raise ConfigError(
@@ -51,6 +60,8 @@ def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
         )
     start = time.monotonic()
     with _alone(stage, folder):
+        if not overwrite:
+            require_replaceable(config, stage, folder)
         provenance = provenance_of(config, stage)
         origin = {"code_so_far": code_so_far(stage), "built_on": built_on(config, stage)}
         _unseal(folder)
@@ -64,7 +75,11 @@ def run_stage(config: Config, stage: Stage, folder: Path) -> Result:
 
 
 def run_all(
-    config: Config, announce: Callable[[Stage], None], conclude: Callable[[Stage, Result], None]
+    config: Config,
+    announce: Callable[[Stage], None],
+    conclude: Callable[[Stage, Result], None],
+    *,
+    overwrite: bool = False,
 ) -> Result:
     """All stages in order, the archive included where it is a simulated one; fresh ones are kept.
 
@@ -72,16 +87,21 @@ def run_all(
         config: The whole configuration.
         announce: Called before each stage that runs.
         conclude: Called with the result of each stage.
+        overwrite: Replace finished runs of another configuration.
 
     Returns:
         The result of the last stage.
     """
+    if not overwrite:
+        for stage in stages_of(config):  # before anything is computed
+            require_replaceable(config, stage, stage_folder(config, stage))
     for stage in stages_of(config):
         if up_to_date(config, stage):
             result = _kept(config, stage)
         else:
             announce(stage)
-            result = run_stage(config, stage, stage_folder(config, stage))
+            folder = stage_folder(config, stage)
+            result = run_stage(config, stage, folder, overwrite=overwrite)
         conclude(stage, result)
     return result
 
@@ -119,6 +139,7 @@ def _seal(
         failures=list(result.failures),
         state="done",
         config=dump(config),
+        values=stage_values(config, stage),
     )
 
 

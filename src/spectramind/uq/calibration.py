@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -18,6 +18,7 @@ from spectramind.uq.conformal import conformal_half_widths, planets_needed, too_
 from spectramind.uq.temperature import fit_temperature, robust_temperature
 
 _CALIBRATION = Kind("calibration of the error bars", "spectramind calibrate-temp")
+IntervalKind = Literal["Gaussian", "conformal"]
 Interval = tuple[Float[Tensor, "B W"], Float[Tensor, "B W"]]
 
 
@@ -46,28 +47,29 @@ class Calibration:
         """Posterior of the network with sigma multiplied by the temperature."""
         return posterior.scaled(self.temperature)
 
-    def intervals(self, posterior: SpectrumPosterior, *, corel: bool) -> dict[float, Interval]:
-        """Lower and upper end at each level.
+    def intervals(self, posterior: SpectrumPosterior, kind: IntervalKind) -> dict[float, Interval]:
+        """Lower and upper end at each level; conformal ones where the planets suffice.
 
         Args:
             posterior: As returned by `apply`: the temperature is not applied again.
-            corel: Take the split-conformal half-widths, else the Gaussian quantiles.
+            kind: Gaussian quantiles, or the split-conformal half-widths.
+        """
+        if kind == "Gaussian":
+            half_widths = {level: gaussian_half_width(level) for level in self.half_widths}
+        else:
+            known = {level: own for level, own in self.half_widths.items() if own is not None}
+            half_widths = {level: own.to(posterior.sigma) for level, own in known.items()}
+        return {level: posterior.interval(own) for level, own in half_widths.items()}
+
+    def require_conformal(self) -> None:
+        """Refuse conformal intervals of a level for which the calibration planets are too few.
 
         Raises:
-            ConfigError: If `corel` and the calibration planets are too few for a level.
+            ConfigError: Names the level.
         """
-        return {
-            level: posterior.interval(
-                self._conformal(level).to(posterior.sigma) if corel else gaussian_half_width(level)
-            )
-            for level in self.half_widths
-        }
-
-    def _conformal(self, level: float) -> Float64[Tensor, " W"]:
-        half_width = self.half_widths[level]
-        if half_width is None:
-            raise ConfigError(too_few(self.conformal_planets, level))
-        return half_width
+        for level, half_width in self.half_widths.items():
+            if half_width is None:
+                raise ConfigError(too_few(self.conformal_planets, level))
 
     def write(self, path: Path, provenance: Provenance) -> None:
         """Write as JSON together with its provenance, atomically."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,42 +10,49 @@ import torch
 from jaxtyping import Float, Int
 
 from spectramind.artefacts import Kind, load_table, save_table
-from spectramind.uq.calibration import Interval
+from spectramind.uq.calibration import Interval, IntervalKind
 
 _INTERVALS = Kind("table of intervals", "spectramind predict")
 
 
 def write_intervals(
-    path: Path, planet_ids: Int[np.ndarray, " B"], intervals: Mapping[float, Interval]
+    path: Path,
+    planet_ids: Int[np.ndarray, " B"],
+    intervals: Mapping[IntervalKind, Mapping[float, Interval]],
 ) -> None:
-    """Write a parquet table, one row per planet and level: planet_id, level, lower_1.., upper_1..
+    """Write a table of one row per planet, kind and level.
+
+    Columns: planet_id, kind, level, lower_1..lower_283, upper_1..upper_283.
 
     Args:
         path: File to write.
         planet_ids: Planets in the order of the rows of `intervals`.
-        intervals: Lower and upper ends (B, 283) of each level.
+        intervals: Lower and upper ends (B, 283) of each kind and level.
     """
-    frames = []
-    for level, (lower, upper) in intervals.items():
-        columns = {"planet_id": planet_ids, "level": np.full(len(planet_ids), level)}
-        for name, ends in (("lower", lower), ("upper", upper)):
-            values = ends.double().numpy()
-            columns |= {f"{name}_{w + 1}": values[:, w] for w in range(values.shape[1])}
-        frames.append(pl.DataFrame(columns))
+    planets, frames = len(planet_ids), []
+    for kind, levels in intervals.items():
+        for level, (lower, upper) in levels.items():
+            columns: dict[str, Any] = {"planet_id": planet_ids, "level": [level] * planets}
+            columns["kind"] = [kind] * planets
+            for name, ends in (("lower", lower), ("upper", upper)):
+                values = ends.double().numpy()
+                columns |= {f"{name}_{w + 1}": values[:, w] for w in range(values.shape[1])}
+            frames.append(pl.DataFrame(columns))
     save_table(path, pl.concat(frames))
 
 
-def read_intervals(path: Path) -> dict[float, Interval]:
-    """Read what `write_intervals` wrote, in the planet order of the file.
+def read_intervals(path: Path, kind: IntervalKind) -> dict[float, Interval]:
+    """Read the intervals of a kind that `write_intervals` wrote, in the planet order of the file.
 
     Raises:
         ArtefactError: If the file is missing or damaged.
     """
     table = load_table(path, _INTERVALS)
-    width = (table.width - 2) // 2
+    own = table.filter(pl.col("kind") == kind)
+    width = (table.width - 3) // 2
     return {
         level: (_ends(rows, "lower", width), _ends(rows, "upper", width))
-        for (level,), rows in table.group_by("level", maintain_order=True)
+        for (level,), rows in own.group_by("level", maintain_order=True)
     }
 
 
