@@ -52,7 +52,9 @@ def borrowed(finished, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("borrowed") / "run"
     shutil.copytree(finished, run)
     shutil.rmtree(run / "artefacts/train")
-    done = spectramind(run, "predict", *TINY, "weights=pretrained", "prior=pretrained")
+    done = spectramind(
+        run, "predict", *TINY, "weights=pretrained", "prior=pretrained", "--overwrite"
+    )
     assert "fit: missing or stale, running it first" in done.stderr
     assert "train: missing" not in done.stderr
     return run
@@ -70,7 +72,7 @@ def test_spectra_from_a_new_archive_at_once(borrowed):
 
 def test_their_temperature_holds_for_an_ensemble_alone(borrowed, tmp_path):
     run = shutil.copytree(borrowed, tmp_path / "run")
-    words = ("weights=pretrained", "prior=pretrained", "uq.epistemic=mc_dropout")
+    words = ("weights=pretrained", "prior=pretrained", "uq.epistemic=mc_dropout", "--overwrite")
     done = spectramind(run, "predict", *TINY, *words, check=False)
     assert done.exit_code == 2
     assert "uq.epistemic=mc_dropout: the temperature of weights=pretrained was" in done.stderr

@@ -118,24 +118,25 @@ def test_a_second_run_computes_nothing(copy):
 
 def test_the_network_of_another_run_predicts_without_training(copy, light_curves, tmp_path):
     """Its calibration comes along; training settings of this run no longer matter."""
-    bare = spectramind(copy, "predict", *TINY, "weights=artefacts", check=False)
+    bare = spectramind(copy, "predict", *TINY, "weights=artefacts", "--overwrite", check=False)
     assert bare.exit_code == 2
     assert "too few labels to learn a prior over spectra" in bare.stderr
     run = shutil.copytree(light_curves, tmp_path / "again")
     own = (run / SUBMISSION).read_bytes()
     for stage in ("train", "calibrate-temp"):
         shutil.move(run / "artefacts" / stage, tmp_path / "other" / stage)
-    words = (*TINY, *LIGHT_CURVES, "training.lr=2e-3")
+    words = (*TINY, *LIGHT_CURVES, "training.lr=2e-3", "--overwrite")
     done = spectramind(run, "predict", *words, f"weights={tmp_path / 'other'}")
     assert "running it first" not in done.stderr
     assert (run / SUBMISSION).read_bytes() == own
     nowhere = spectramind(run, "predict", *words, "weights=nowhere", check=False)
     assert nowhere.exit_code == 1
-    assert "nowhere/train: there is no finished training run in it" in nowhere.stderr
+    assert "nowhere/train/train.json: no training run there" in nowhere.stderr
 
 
 def test_other_atmospheres_without_a_prior_to_see_them_through_are_refused(copy):
-    done = spectramind(copy, "train", *TINY, "training.reobserved=2", check=False)
+    words = (*TINY, "training.reobserved=2", "--overwrite")
+    done = spectramind(copy, "train", *words, check=False)
     assert done.exit_code == 2
     assert "training.reobserved=2: none of 7 training planets can be observed" in done.stderr
 
@@ -168,7 +169,7 @@ def test_six_lines_of_the_mission(copy):
             "diagnose dashboard diagnostics=dashboard",
         )
     ]
-    assert ["running it first" in lines for lines in said] == [False, True, True, False, False]
+    assert ["running it first" in lines for lines in said] == [False, True, True, False, True]
     assert "fit: missing or stale, running it first" in said[1]
     assert "relational" in said[2]
     assert (copy / "outputs/submission.csv").is_file()

@@ -62,11 +62,9 @@ def test_a_stage_made_from_anything_else_is_stale(of, run, key):
 def test_a_stage_that_has_run_again_makes_those_after_it_stale(of, run):
     """What it mends need not show in its settings, code or archive: a planet lost before."""
     config = of(run)
-    before = read_seal(run / "calibrate", "calibrate")
+    before = read_sidecar(config, "calibrate")
     run_stage(config, "calibrate", run / "calibrate")
-    assert (
-        read_seal(run / "calibrate", "calibrate")["run"] != before["run"]
-    )  # within a second, too
+    assert read_sidecar(config, "calibrate")["run"] != before["run"]  # within a second, too
     assert stale(config) == again(config) == list(STAGES[2:])
     assert stale(config) == []
 

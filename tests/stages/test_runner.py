@@ -59,9 +59,7 @@ def test_a_finished_run_of_another_configuration_stays(of, run):
         ("transit.bin_s=300", "predict", "transit.bin_s is 120.0 there and 300.0 here"),
     ):
         other = of(run, word)
-        with pytest.raises(
-            ArtefactError, match=rf"{stage}: holds a finished run .*{key}\)\. Keep"
-        ):
+        with pytest.raises(ArtefactError, match=rf"{stage}: holds a finished .*{key}\)\. Keep"):
             run_stage(other, stage, run / stage)
         with pytest.raises(ArtefactError, match="holds a finished run of another configuration"):
             run_all(other, lambda *_: None, lambda *_: None)

@@ -13,6 +13,7 @@ from spectramind.cli.app import app
 # Differences from the demo that make every stage run in seconds; not a measure of anything.
 TINY = (
     "experiment=demo",
+    "runtime.out=artefacts",
     "simulate.train_planets=7",
     "simulate.test_planets=2",
     "simulate.cadence_factor=225",

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 def simulate(config: "Config", folder: Path, provenance: Provenance) -> Result:
     """Write an archive in the challenge's layout to `data.root`.
 
-    In the stage's own folder it is a product like any other: one of former code gives way.
+    In the stage's own folder, or in the one beside `runtime.out` that runs share, it is a product
+    like any other: one of former code gives way.
     """
-    if config.data.root.resolve() == folder.resolve():
-        _remove_former(folder, provenance.code_hash)
+    root = config.data.root.resolve()
+    if root in (folder.resolve(), config.runtime.out.parent.resolve() / folder.name):
+        _remove_former(config.data.root, provenance.code_hash)
     report = simulate_archive(
         config.simulate,
         root=config.data.root,
