@@ -177,6 +177,7 @@ def test_six_lines_of_the_mission(copy):
     assert (copy / "artefacts/diagnose/dashboard.html").is_file()
     sweep = "train -m training.lr=1e-4,2e-4 uq.epistemic=ensemble,mc_dropout"
     done = spectramind(copy, *sweep.split(), *TINY, "training.epochs=1")
+    assert done.stderr.count(": best epoch ") == 2 * 2  # folds and rates: both spreads are of one
     ranks = [row.split() for row in done.stdout.splitlines() if "training.lr=" in row]
     scores = [float(row[2]) for row in ranks]
     assert len(ranks) == 4

@@ -4,20 +4,23 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from spectramind.artefacts import Kind, load_json
 from spectramind.cli.call import Call, Options
 from spectramind.cli.progress import refuse_failures, run_up_to
-from spectramind.config import configs_folder, from_tree, load_sweep
+from spectramind.config import Config, configs_folder, dump, from_tree, load_sweep
 from spectramind.errors import ConfigError, DataError, SpectraMindError
 from spectramind.files import write_json
 from spectramind.provenance import utc_now
-from spectramind.stages.folders import Stage
+from spectramind.stages.folders import SIDECAR, Stage
 
+_JOB = Kind("record of a job", "spectramind train -m")
 METRICS = "metrics.json"  # in the folder of each job of a sweep
 _HYDRA_LOG = tuple(  # Hydra reports its jobs on stdout otherwise, where our table goes
     f"hydra.{logger}.handlers.console.stream=ext://sys.stderr"
@@ -57,6 +60,8 @@ def _hydra_jobs(
         report: dict[str, Any] = {"overrides": list(runtime.overrides.task)}
         try:
             config = from_tree(tree)
+            if stage == "train":
+                _take_members(config, here)
             result, failures = run_up_to(call, config, stage, here / stage, options)
             report |= {**result.facts, "failures": failures}
         except SpectraMindError as error:
@@ -69,6 +74,18 @@ def _hydra_jobs(
         job()
     finally:
         sys.argv = arguments
+
+
+def _take_members(config: Config, here: Path) -> None:
+    """Begin with the networks of an earlier job that trained with the same settings.
+
+    The stage keeps those whose key is that of its own, and trains all others.
+    """
+    for made in sorted(here.parent.glob(f"*/train/{SIDECAR}")):
+        values = load_json(made, _JOB)["config"]
+        if all(values[part] == dump(config)[part] for part in ("model", "training")):
+            copytree(made.parent / "members", here / "train" / "members")
+            return
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
