@@ -287,7 +287,7 @@ def open_school(config: Config) -> School:
     """Fits of experiment=ablation; judges are trusted planets that nothing else sees."""
     archive = open_archive(config.data.root)
     fits = read_fits(stage_folder(config, "fit"), "train")
-    stars, _ = stars_of(archive, "train", fits)
+    stars = stars_of(archive, "train", fits)
     donors = donors_of(config, fits, stars)
     assert donors is not None
     table = feature_table(fits, stars)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int, UInt16
 from spectramind.errors import DataError
 from spectramind.instrument import Channel
 
-_NAMED = 5  # planets that one sentence names
+_NAMED = 5  # things that one sentence names
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +173,10 @@ class Spectra:
 
 def named(planet_ids: Sequence[int]) -> str:
     """Planets in the words of a sentence: the first five by number, the others counted."""
-    numbers = ", ".join(map(str, planet_ids[:_NAMED]))
-    more = f" and {len(planet_ids) - _NAMED} more" if len(planet_ids) > _NAMED else ""
-    return f"planet{'s' * (len(planet_ids) > 1)} {numbers}{more}"
+    return f"planet{'s' * (len(planet_ids) > 1)} {some(planet_ids)}"
+
+
+def some(things: Sequence[object]) -> str:
+    """The first five of several things, the others counted."""
+    shown = ", ".join(str(thing) or "''" for thing in things[:_NAMED])
+    return shown + (f" and {len(things) - _NAMED} more" if len(things) > _NAMED else "")

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from tiny_archive import PAIRS, PLANETS, maps_of, own_copy, reads_of, write_columns
 
 from spectramind import instrument
-from spectramind.archive.layout import Archive, open_archive
+from spectramind.archive.layout import Archive, open_archive, stars_of
 from spectramind.archive.settings import DataConfig
 from spectramind.errors import DataError
 from spectramind.instrument import AIRS, CHANNELS, FGS1
@@ -65,11 +65,10 @@ def test_an_archive_without_labels(archive, tmp_path):
 
 
 def test_star(archive_2024, archive_2025):
-    star = open_archive(archive_2025.root).star("test", 1103775)
-    assert star is not None
+    star = open_archive(archive_2025.root).stars("test")[1103775]
     assert (star.radius_rsun, star.period_d, star.inclination_deg) == (1.2, 5.2, 88.5)
     assert (star.semi_major_axis_rs, star.temperature_k) == (10.5, 5800.0)
-    assert open_archive(archive_2024.root).star("test", 1103775) is None
+    assert open_archive(archive_2024.root).stars("test") == {}
 
 
 def test_adc_has_one_row_in_2025_and_one_per_planet_in_2024(archive_2024, archive_2025):
@@ -336,16 +335,18 @@ def test_problems_name_planets_on_one_side_only(damaged):
     assert damaged.problems("train") == damaged.problems("test") == []
     (damaged.root / "train" / str(FIRST)).rename(damaged.root / "train" / "12")
     assert [sentence.partition(". ")[0] for sentence in damaged.problems("train")] == [
-        "train: planets 12 have no row in train_star_info.csv",
-        "train: planets 785834 are listed in train_star_info.csv but have no folder",
-        "train: planets 785834 are in train.csv but have no folder",
-        "train: planets 12 have no row in train.csv",
+        "train: train_star_info.csv has no row of planet 12",
+        "train: train_star_info.csv has a row, but there is no folder of planet 785834",
+        "train: train.csv has no row of planet 12",
+        "train: train.csv has a row, but there is no folder of planet 785834",
     ]
-    with pytest.raises(DataError, match=r"planet 12: .*train_star_info.csv has no row of it."):
-        damaged.star("train", 12)
+    assert stars_of(damaged, "train", [12, SECOND])[12] is None
 
 
 def test_problems_name_few_planets_and_count_the_others(damaged):
     for planet in range(1, 9):
         (damaged.root / "test" / str(planet)).mkdir()
-    assert "planets 1, 2, 3, 4, 5 and 3 more have no row in" in damaged.problems("test")[0]
+    assert (
+        "has no row of planets 1, 2, 3, 4, 5 and 3 more. The planets count as ones of unk"
+        in damaged.problems("test")[0]
+    )

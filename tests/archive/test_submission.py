@@ -102,9 +102,12 @@ def _set(column, row, value):
         (lambda table: table.clear(), "there is no planet in it"),
         (
             _set("planet_id", 0, 4290000001),
-            "the planets 4290000001 appear more than once",
+            "planet_id lists planet 4290000001 more than once",
         ),
-        (_set("planet_id", 0, 1.5), "planet_id holds values that are not whole numbers"),
+        (
+            _set("planet_id", 0, 1.5),
+            "planet_id holds what is no whole number of 64 bits: '1.5'",
+        ),
         (
             _set("wl_2", 1, -1e-9),
             "the columns wl_2 hold negative values (1 cells in 1 planets)",

@@ -38,7 +38,7 @@ def test_the_layout_is_that_of_2025(archive_root):
         assert len(archive.planets(split)) == count
         assert archive.problems(split) == []
     planet = archive.planets("train")[0]
-    assert archive.star("train", planet).eccentricity == 0.0
+    assert archive.stars("train")[planet].eccentricity == 0.0
     assert archive.read_s(AIRS) == pytest.approx((0.1, 4.6))
     assert len(archive.time_h(AIRS)) == AIRS.pairs // 1125
     for channel in (FGS1, AIRS):

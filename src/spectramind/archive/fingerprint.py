@@ -20,10 +20,10 @@ from spectramind.errors import DataError
 
 _MAGIC = b"PAR1"
 _TRAILER = 8  # bytes: length of the footer (4, little endian), then the magic
-_WHOLE = (".csv", ".json", ".nc", ".yaml", ".txt")  # hashed from the first byte to the last
+_WHOLE = (".csv", ".gz", ".json", ".nc", ".yaml", ".txt")  # hashed from the first byte to the last
 _SMALL = 5 * 2**20  # bytes: smaller files are hashed whole; the axis table has 4.3 MB
 _TAIL = 65536  # bytes of any other file, and of a parquet file without a valid trailer
-_TABLES = (".csv", ".nc", ".parquet")
+_TABLES = (".csv", ".csv.gz", ".nc", ".parquet")
 _SUBFOLDERS = ("train", "test", "lightcurves")
 
 
@@ -51,7 +51,7 @@ def fingerprint(paths: Sequence[Path], root: Path) -> str:
 
 
 def _content(path: Path, size: int) -> bytes:
-    if size < _SMALL or path.suffix in _WHOLE:
+    if size < _SMALL or path.suffix.lower() in _WHOLE:
         return path.read_bytes()
     with path.open("rb") as handle:
         handle.seek(max(size - _TRAILER, 0))
@@ -67,17 +67,19 @@ def archive_hash(root: Path) -> str:
     """Data hash of an archive: `fingerprint` of all files that its planets are made from.
 
     These are the tables and netCDF files in `root` and all files in its train, test and
-    lightcurves folders. Left out are hidden files, which are unfinished, and the truth folder
-    and notes of the simulator.
+    lightcurves folders. Left out are hidden files, which are unfinished, the truth folder and
+    notes of the simulator, and links that lead nowhere, behind which there are no data.
     """
     here = _entries(root)
-    tables = [path for path in here if path.suffix in _TABLES]
+    tables = [path for path in here if path.name.lower().endswith(_TABLES) and path.is_file()]
     nested = [path for own in here if own.name in _SUBFOLDERS for path in _files(own, ())]
     return fingerprint([*tables, *nested], root)
 
 
 def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """A file, or all files below a folder that are not hidden, behind links too."""
+    if not path.exists():
+        return  # a link that leads nowhere, or to itself
     if not path.is_dir():
         yield path
     elif (place := path.resolve()) not in above:  # else a link to a folder above it

@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Float32, Float64, Int64
 
 from spectramind.archive.fingerprint import fingerprint
-from spectramind.archive.tables import planet_ids, read_labels, read_star, read_table
+from spectramind.archive.tables import find_table, read_stars, read_usable_labels
 from spectramind.errors import DataError
 from spectramind.instrument import (
     AIRS,
@@ -21,10 +21,11 @@ from spectramind.instrument import (
     Channel,
     airs_edges_um,
 )
-from spectramind.observation import Labels, LightCurves, Star
+from spectramind.observation import Labels, LightCurves, Star, named, some
 
-_NAME = re.compile(r"([0-9]{1,18})(?:_([0-9]{1,9}))?")  # <planet_id> or <planet_id>_<visit>
+_NAME = re.compile(r"([0-9]{1,19})(?:_([0-9]{1,9}))?")  # <planet_id> or <planet_id>_<visit>
 _SCORED = {FGS1.name: 1, AIRS.name: WAVELENGTHS - 1}  # wavelengths of a channel
+_LARGEST = np.iinfo(np.int64).max
 _STARS = "stars.csv"
 _LABELS = "labels.csv"
 _ROW, _COLUMN = "centroid_row_px", "centroid_column_px"
@@ -80,30 +81,58 @@ class ForeignArchive:
         )
 
     def stars(self) -> dict[int, Star | None]:
-        """The star of each planet; None where `stars.csv` has no row of it or is not there.
+        """The star of each planet; None where `stars.csv` has no usable row of it.
 
         Raises:
             DataError: If the table is damaged.
         """
-        path = self.root / _STARS
-        known = set(planet_ids(read_table(path), path).tolist()) if path.exists() else set()
-        return {p: read_star(path, p) if p in known else None for p in self.planets()}
+        path = find_table(self.root, _STARS)
+        known = read_stars(path).by_planet if path.exists() else {}
+        return {planet: known.get(planet) for planet in self.planets()}
 
     def labels(self) -> Labels | None:
-        """True spectra of the planets that `labels.csv` lists; None without such a file.
+        """True spectra of the planets with a usable row in `labels.csv`; None without such a file.
 
         Raises:
-            DataError: If the table is damaged or a row has empty cells.
+            DataError: If the table is damaged.
         """
-        path = self.root / _LABELS
-        if not path.exists():
-            return None
-        try:
-            return read_labels(path)
-        except DataError as error:
-            raise DataError(
-                f"{error} Give a planet without a known spectrum no row in {_LABELS}."
-            ) from error
+        path = find_table(self.root, _LABELS)
+        return read_usable_labels(path)[0] if path.exists() else None
+
+    def problems(self) -> list[str]:
+        """What is left out of the folder, one sentence per kind.
+
+        Raises:
+            DataError: If a table is damaged.
+        """
+        stars, labels = find_table(self.root, _STARS), find_table(self.root, _LABELS)
+        known = {stars, labels, *self.files.values()}
+        others = sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if entry not in known and not entry.name.startswith(".") and _holds_data(entry)
+        )
+        found = []
+        if others:
+            found.append(
+                f"{self.root} holds what is not read: {some(others)}. Light curves lie there in "
+                "files <planet_id>_<visit>.nc; move the others elsewhere."
+            )
+        if stars.exists():
+            then = "Such rows are left out; the planets count as ones of unknown stars."
+            found += [f"{stars.name}: {text}. {then}" for text in read_stars(stars).lost]
+        if labels.exists():
+            spectra, lost = read_usable_labels(labels)
+            then = "Such rows are left out; the planets count as test planets."
+            found += [f"{labels.name}: {text}. {then}" for text in lost]
+            found += self._without_curves(labels, set(spectra.planet_ids.tolist()))
+        return found
+
+    def _without_curves(self, table: Path, planets: set[int]) -> list[str]:
+        strange = sorted(planets - set(self.planets()))
+        if not strange:
+            return []
+        return [f"{table.name} lists {named(strange)}, but there is no file of light curves."]
 
     def content_hash(self, planet_id: int) -> str:
         """Hash of the files of a planet, of their names and of all bytes."""
@@ -134,12 +163,18 @@ def open_foreign(root: Path) -> ForeignArchive:
     return ForeignArchive(root, dict(sorted(files.items())))
 
 
+def _holds_data(entry: Path) -> bool:
+    """Whether an entry is a file, or a folder with netCDF files in it."""
+    return entry.is_file() or any(entry.glob("*.nc"))
+
+
 def _key(path: Path) -> tuple[int, int]:
     found = _NAME.fullmatch(path.stem)
-    if found is None:
+    if found is None or int(found[1]) > _LARGEST:
         raise DataError(
             f"{path}: the name does not say which planet it holds. Name it "
-            "<planet_id>_<visit>.nc or <planet_id>.nc, both whole numbers, such as 1103775_0.nc."
+            "<planet_id>_<visit>.nc or <planet_id>.nc, both whole numbers of 64 bits, such as "
+            "1103775_0.nc."
         )
     return int(found[1]), int(found[2] or 0)
 

@@ -3,6 +3,7 @@
 Counts of frames, cadences and integration times come from the files of the archive.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,19 @@ from spectramind.archive.signals import (
     read_pixels,
 )
 from spectramind.archive.tables import (
-    planet_ids,
+    find_table,
+    planet_rows,
     read_accumulation_s,
     read_adc,
-    read_labels,
     read_pair_times,
-    read_star,
+    read_stars,
     read_table,
+    read_usable_labels,
     read_wavelengths,
 )
 from spectramind.errors import DataError
 from spectramind.instrument import CHANNELS, FGS1, Channel
-from spectramind.observation import DetectorMaps, Frames, Labels, Star
+from spectramind.observation import DetectorMaps, Frames, Labels, Star, named, some
 
 Split = Literal["train", "test"]
 Year = Literal[2024, 2025]
@@ -37,7 +39,9 @@ _AXES = "axis_info.parquet"
 _WAVELENGTHS = "wavelengths.csv"
 _LABELS: dict[Year, str] = {2024: "train_labels.csv", 2025: "train.csv"}
 _MAPS = ("dark", "dead", "flat", "linear_corr", "read")
-_NAMED = 5  # planets that one sentence of `problems` names
+_SAMPLE = "sample_submission.csv"
+_ID = re.compile(r"0|[1-9][0-9]{0,18}")  # as a folder is called
+_LARGEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -62,17 +66,11 @@ class Archive:
 
     def listed(self, split: Split) -> list[int]:
         """Planets that the table of the split names (2025: stars, 2024: converters)."""
-        path = self._planet_table(split)
-        if not path.exists():
-            return []
-        return sorted(planet_ids(read_table(path), path).tolist())
+        return _listed(self._planet_table(split))
 
     def sample_planets(self) -> list[int]:
         """Planets that a submission must hold by the sample; [] where there is no sample."""
-        path = self.root / "sample_submission.csv"
-        if not path.exists():
-            return []
-        return sorted(planet_ids(read_table(path), path).tolist())
+        return _listed(find_table(self.root, _SAMPLE))
 
     def visits(self, split: Split, planet_id: int) -> list[int]:
         """Visits that have a signal file; [0] where there is none, so that reading it raises."""
@@ -83,34 +81,35 @@ class Archive:
             int(visit)
             for channel in CHANNELS
             for path in folder.glob(f"{channel.name}_signal_*.parquet")
-            if (visit := path.stem.rpartition("_")[2]).isdecimal()
+            if _ID.fullmatch(visit := path.stem.rpartition("_")[2])
         }
         return sorted(found) or [0]
 
     def labels(self) -> Labels:
-        """True spectra of the train planets.
+        """True spectra of the train planets; a row that cannot be used is left out.
 
         Raises:
             DataError: If the archive has none, or they are damaged.
         """
-        path = self.root / _LABELS[self.year]
+        path = find_table(self.root, _LABELS[self.year])
         if not path.exists():
             raise DataError(
                 f"{self.root}: has no labels of the train planets. Labels come only as "
                 f"{_LABELS[self.year]}, with the train planets of the archive."
             )
-        return read_labels(path)
+        return read_usable_labels(path)[0]
 
-    def star(self, split: Split, planet_id: int) -> Star | None:
-        """The planet's row of the star table; None in 2024, which has no such table."""
-        if self.year == 2024:
-            return None
-        return read_star(self._planet_table(split), planet_id)
+    def stars(self, split: Split) -> dict[int, Star]:
+        """Stars by planet, without those of unusable rows; none in 2024, which has no table."""
+        path = self._planet_table(split)
+        if self.year == 2024 or not path.exists():
+            return {}
+        return dict(read_stars(path).by_planet)
 
     def adc(self, planet_id: int, channel: Channel) -> tuple[float, float]:
         """Gain [counts/e-] and offset [e-]: electrons = counts / gain + offset."""
         if self.year == 2025:
-            return read_adc(self.root / "adc_info.csv", None, channel)
+            return read_adc(find_table(self.root, "adc_info.csv"), None, channel)
         split: Split = "test" if planet_id in self.listed("test") else "train"
         return read_adc(self._planet_table(split), planet_id, channel)
 
@@ -126,7 +125,7 @@ class Archive:
 
     def wavelength_um(self) -> Float64[np.ndarray, " 283"]:
         """Scored wavelengths [um]: FGS1, then AIRS-CH0 increasing."""
-        return read_wavelengths(self.root / _WAVELENGTHS)
+        return read_wavelengths(find_table(self.root, _WAVELENGTHS))
 
     def frames(
         self,
@@ -188,27 +187,45 @@ class Archive:
 
     def shared_files(self, split: Split) -> list[Path]:
         """The tables that the light curves of every visit depend on."""
-        adc = self.root / "adc_info.csv" if self.year == 2025 else self._planet_table(split)
-        return [self.root / _AXES, self.root / _WAVELENGTHS, adc]
+        new = self.year == 2025
+        adc = find_table(self.root, "adc_info.csv") if new else self._planet_table(split)
+        return [self.root / _AXES, find_table(self.root, _WAVELENGTHS), adc]
 
     def problems(self, split: Split) -> list[str]:
-        """Contradictions between the folders and the tables of a split, one sentence per kind."""
-        on_disk = set(self.planets(split))
-        table = self._planet_table(split).name
+        """What of a split is left out or contradicts a table, one sentence per kind.
+
+        Raises:
+            DataError: If a table cannot be used at all.
+        """
         found = [
-            _planets_sentence(on_disk - set(self.listed(split)), f"have no row in {table}"),
-            _planets_sentence(
-                set(self.listed(split)) - on_disk, f"are listed in {table} but have no folder"
-            ),
+            *_stray(self.root / split),
+            *self._table_problems(split),
+            *(self._label_problems() if split == "train" else self._sample_problems()),
         ]
-        labels = self.root / _LABELS[self.year]
-        if split == "train" and labels.exists():
-            labelled = set(self.labels().planet_ids.tolist())
-            found += [
-                _planets_sentence(labelled - on_disk, f"are in {labels.name} but have no folder"),
-                _planets_sentence(on_disk - labelled, f"have no row in {labels.name}"),
-            ]
-        return [f"{split}: {sentence}" for sentence in found if sentence]
+        return [f"{split}: {sentence}" for sentence in found]
+
+    def _table_problems(self, split: Split) -> list[str]:
+        path, on_disk = self._planet_table(split), set(self.planets(split))
+        if not on_disk:
+            return [f"there is no planet in {self.root / split}. Put the planets' folders there."]
+        new = self.year == 2025
+        then = "count as ones of unknown stars" if new else "cannot be calibrated"
+        if not path.exists():
+            return [f"{path.name} is missing, so all planets {then}. Put it into {self.root}."]
+        lost = read_stars(path).lost if new else _lost(path)
+        return _against(path, on_disk, lost, f"The planets {then}.")
+
+    def _label_problems(self) -> list[str]:
+        path = find_table(self.root, _LABELS[self.year])
+        if not path.exists():
+            return []
+        _, lost = read_usable_labels(path)
+        return _against(path, set(self.planets("train")), lost, "Nothing is learned from them.")
+
+    def _sample_problems(self) -> list[str]:
+        path = find_table(self.root, _SAMPLE)
+        lost = _lost(path) if path.exists() else ()
+        return [f"{path.name}: {text}. Such rows name no planet to predict." for text in lost]
 
     def _planet(self, split: Split, planet_id: int) -> Path:
         return self.root / split / str(planet_id)
@@ -222,7 +239,7 @@ class Archive:
 
     def _planet_table(self, split: Split) -> Path:
         name = "adc_info" if self.year == 2024 else "star_info"
-        return self.root / f"{split}_{name}.csv"
+        return find_table(self.root, f"{split}_{name}.csv")
 
 
 def open_archive(root: Path) -> Archive:
@@ -233,14 +250,18 @@ def open_archive(root: Path) -> Archive:
     """
     if not root.is_dir():
         raise _no_archive(root, "is not a folder")
-    names = {entry.name for entry in root.iterdir()}
-    if not names:
+    try:
+        empty = not any(root.iterdir())
+    except OSError as error:
+        raise _no_archive(root, f"cannot be read ({error.strerror})") from error
+    if empty:
         raise _no_archive(root, "is empty")
-    if _AXES not in names or _WAVELENGTHS not in names:
-        raise _no_archive(root, f"lacks {_AXES if _AXES not in names else _WAVELENGTHS}")
-    if "adc_info.csv" in names:
+    for name in (_AXES, _WAVELENGTHS):
+        if not find_table(root, name).exists():
+            raise _no_archive(root, f"lacks {name}")
+    if find_table(root, "adc_info.csv").exists():
         return Archive(root, 2025)
-    if names & {"train_adc_info.csv", "test_adc_info.csv"}:
+    if any(find_table(root, f"{split}_adc_info.csv").exists() for split in SPLITS):
         return Archive(root, 2024)
     raise _no_archive(root, "lacks adc_info.csv (2025) or train_adc_info.csv (2024)")
 
@@ -256,32 +277,62 @@ def _no_archive(root: Path, found: str) -> DataError:
 
 
 def _is_planet(entry: Path) -> bool:
-    return entry.name.isdecimal() and entry.is_dir()
+    """Whether an entry of a split is a planet's folder, or a link to one."""
+    return bool(_ID.fullmatch(entry.name)) and int(entry.name) <= _LARGEST and entry.is_dir()
 
 
-def _planets_sentence(planets: set[int], found: str) -> str:
-    """Names the first planets and counts the others; empty where there are none."""
-    if not planets:
-        return ""
-    named = ", ".join(map(str, sorted(planets)[:_NAMED]))
-    more = f" and {len(planets) - _NAMED} more" if len(planets) > _NAMED else ""
+def _stray(folder: Path) -> list[str]:
+    """Entries of a split that are no planet's folder, one sentence per kind; hidden ones aside."""
+    kinds: dict[str, list[str]] = {}
+    for entry in sorted(folder.iterdir() if folder.is_dir() else ()):
+        if not entry.name.startswith(".") and not _is_planet(entry):
+            kinds.setdefault(_why_stray(entry), []).append(entry.name)
+    return [f"{some(names)} in {folder} {why}" for why, names in kinds.items()]
+
+
+def _why_stray(entry: Path) -> str:
+    if not entry.exists():
+        return "is left out: a link that leads nowhere. Restore what it points at."
+    if not entry.is_dir():
+        return "is left out: a file, no planet's folder. Unpack it, or move it elsewhere."
     return (
-        f"planets {named}{more} {found}. Fetch the archive again or leave them out on both sides."
+        "is left out: the name is no planet's. Name the folder by the planet_id alone, a whole "
+        "number of 64 bits without leading zeros, such as 1103775."
     )
+
+
+def _listed(path: Path) -> list[int]:
+    """Planets that have rows in a table, ascending; [] where there is no table."""
+    if not path.exists():
+        return []
+    found = planet_rows(read_table(path), path)
+    return sorted([*found.ids.tolist(), *found.twice])
+
+
+def _lost(path: Path) -> tuple[str, ...]:
+    return planet_rows(read_table(path), path).lost
+
+
+def _against(path: Path, on_disk: set[int], lost: tuple[str, ...], then: str) -> list[str]:
+    """Contradictions between the folders of a split and a table, and its unusable rows."""
+    listed = set(_listed(path))
+    found = [f"{path.name}: {text}. Such rows are left out. {then}" for text in lost]
+    if on_disk - listed:
+        without = named(sorted(on_disk - listed))
+        found.append(f"{path.name} has no row of {without}. {then} Add the rows.")
+    if listed - on_disk:
+        without = named(sorted(listed - on_disk))
+        found.append(
+            f"{path.name} has a row, but there is no folder of {without}. Fetch the archive again "
+            "or remove the rows."
+        )
+    return found
 
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 
-def stars_of(
-    archive: Archive, split: Split, planets: Iterable[int]
-) -> tuple[dict[int, Star | None], tuple[str, ...]]:
-    """Star of each planet, and a sentence for each planet that the table lacks."""
-    stars: dict[int, Star | None] = {}
-    failures = []
-    for planet in planets:
-        try:
-            stars[planet] = archive.star(split, planet)
-        except DataError as error:
-            failures.append(str(error))
-    return stars, tuple(failures)
+def stars_of(archive: Archive, split: Split, planets: Iterable[int]) -> dict[int, Star | None]:
+    """Star of each planet; None where the archive knows nothing usable, as `problems` says."""
+    known = archive.stars(split)
+    return {planet: known.get(planet) for planet in planets}

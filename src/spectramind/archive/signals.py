@@ -1,15 +1,21 @@
 """Raw reads and calibration maps of one channel and visit, straight from their parquet files."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64, Int, UInt16
 
+from spectramind.archive.text import UNREADABLE
 from spectramind.errors import DataError
 from spectramind.instrument import LINEARITY_ORDER, Channel
-from spectramind.observation import DetectorMaps
+from spectramind.observation import DetectorMaps, some
+
+_NUMBER = re.compile(r"[0-9]{1,18}$")  # at the end of a column's name
 
 
 @dataclass(frozen=True)
@@ -28,18 +34,18 @@ class Exposure:
         )
 
 
-def _scan(exposure: Exposure, path: Path) -> tuple[pl.LazyFrame, int]:
-    """A checked signal file, not decoded yet, and the number of its columns.
+def _scan(exposure: Exposure, path: Path) -> tuple[pl.LazyFrame, Sequence[int] | None]:
+    """A checked signal file, not decoded yet, and the place of each pixel's column; None: flat.
 
-    The number comes from a table without rows and not from the schema: then polars keeps the
+    The names come from a table without rows and not from the schema: then polars keeps the
     file's long footer and does not parse it again for the counts.
     """
-    table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     try:
+        table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         empty = table.head(0).collect()
     except FileNotFoundError as error:
         raise exposure.fault(path, f"is missing in {path.parent}") from error
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except UNREADABLE as error:
         raise _damaged(exposure, path, error) from error
     channel = exposure.channel
     if empty.width not in (1, channel.pixels):
@@ -52,7 +58,35 @@ def _scan(exposure: Exposure, path: Path) -> tuple[pl.LazyFrame, int]:
     if strange.width:
         found = sorted({str(kind) for kind in strange.dtypes})
         raise exposure.fault(path, f"holds {', '.join(found)}, expected uint16 counts")
-    return table, empty.width
+    if empty.width == 1:
+        return table, None
+    return table, _places(exposure, path, empty.columns)
+
+
+@cache
+def _numbered(width: int) -> list[str]:
+    """Names of columns in the archives of the challenge."""
+    return [f"column_{number}" for number in range(width)]
+
+
+def _places(exposure: Exposure, path: Path, names: list[str]) -> Sequence[int]:
+    """The place in the file of each column by the number that its name ends with.
+
+    Raises:
+        DataError: If the names do not count the columns, from 0 or 1.
+    """
+    if names == _numbered(len(names)):
+        return range(len(names))
+    ends = [_NUMBER.search(name) for name in names]
+    order = np.array([int(end[0]) if end else -1 for end in ends], np.int64)
+    places = np.argsort(order, kind="stable")
+    if order.min() not in (0, 1) or np.any(np.diff(order[places]) != 1):
+        raise exposure.fault(
+            path,
+            f"in {path.parent.name} has columns whose names do not count them: {some(names)}",
+            f"Name them {', '.join(_numbered(2))} and so on to column_{len(names) - 1}.",
+        )
+    return places.tolist()
 
 
 def read_pixels(
@@ -62,7 +96,8 @@ def read_pixels(
 
     Args:
         exposure: Whose file it is.
-        path: Signal file, one frame per row or one pixel per row.
+        path: Signal file, one frame per row, its columns numbered by their names and in any
+            order, or one pixel per row.
         pixels: Flat detector indices, row * columns + column, each at most once.
         expected_reads: Number of time stamps of the channel.
 
@@ -70,10 +105,12 @@ def read_pixels(
         DataError: If the file is missing, truncated, of another shape or type, or holds an odd
             number of reads or another number than there are time stamps.
     """
-    table, width = _scan(exposure, path)
-    if width == 1:  # one pixel per row, in place of one frame
+    table, places = _scan(exposure, path)
+    if places is None:  # one pixel per row, in place of one frame
         return _read_flattened(exposure, path, table, pixels, expected_reads)
-    columns = _collect(exposure, path, table.select(pl.nth(pixels.tolist())))
+    columns = _collect(
+        exposure, path, table.select(pl.nth([places[pixel] for pixel in pixels.tolist()]))
+    )
     _check_reads(exposure, path, len(columns[0]), expected_reads)
     return [column.to_numpy(allow_copy=False) for column in columns]
 
@@ -101,7 +138,7 @@ def _read_flattened(
 def _collect(exposure: Exposure, path: Path, wanted: pl.LazyFrame) -> list[pl.Series]:
     try:
         table = wanted.collect()
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except UNREADABLE as error:
         raise _damaged(exposure, path, error) from error
     if any(table.null_count().row(0)):
         raise exposure.fault(path, "has empty cells, expected a count in each")
@@ -181,7 +218,7 @@ def _read_map(exposure: Exposure, path: Path, rows: int) -> Float64[np.ndarray, 
         table = pl.read_parquet(path, glob=False, hive_partitioning=False)
     except FileNotFoundError as error:
         raise exposure.fault(path, f"is missing in {path.parent}") from error
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except UNREADABLE as error:
         raise _damaged(exposure, path, error) from error
     if table.shape != (rows, exposure.channel.columns):
         raise exposure.fault(
@@ -194,11 +231,14 @@ def _read_map(exposure: Exposure, path: Path, rows: int) -> Float64[np.ndarray, 
         raise exposure.fault(
             path, f"in {path.parent.name} holds {', '.join(sorted(strange))}, expected numbers"
         )
+    if table.columns != _numbered(table.width):
+        places = _places(exposure, path, table.columns)
+        table = table.select(table.columns[place] for place in places)
     if set(table.dtypes) != {pl.Float64}:  # a cast of hundreds of columns is not free
         table = table.cast(pl.Float64)
     return table.to_numpy()
 
 
-def _damaged(exposure: Exposure, path: Path, error: Exception) -> DataError:
-    reason = str(error).splitlines()[0]
+def _damaged(exposure: Exposure, path: Path, error: BaseException) -> DataError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return exposure.fault(path, f"cannot be read, it may be truncated ({reason})")

@@ -8,17 +8,23 @@ import polars as pl
 import torch
 from jaxtyping import Float64, Int, Int64
 
-from spectramind.archive.tables import DEPTH_COLUMNS, planet_ids, read_table
+from spectramind.archive.tables import (
+    DEPTH_COLUMNS,
+    other_unit,
+    planet_ids,
+    planet_rows,
+    read_table,
+)
+from spectramind.archive.text import PLANET_ID
 from spectramind.artefacts import Kind, load_table, save_table
 from spectramind.errors import ArtefactError, DataError
 from spectramind.files import write_atomic
 from spectramind.instrument import WAVELENGTHS
-from spectramind.observation import Labels, TransitFit
+from spectramind.observation import Labels, TransitFit, some
 from spectramind.posterior import SpectrumPosterior
 
 SIGMA_COLUMNS = tuple(f"sigma_{number}" for number in range(1, WAVELENGTHS + 1))
 COLUMNS = ("planet_id", *DEPTH_COLUMNS, *SIGMA_COLUMNS)
-_NAMED = 5  # columns or planets that one sentence names
 
 
 def write_submission(
@@ -40,7 +46,7 @@ def read_submission(path: Path) -> tuple[Int64[np.ndarray, " B"], SpectrumPoster
         DataError: If the file is missing or not valid; says the first problem.
     """
     table = read_table(path)
-    problems = _problems(table)
+    problems = _problems(path, table, foreign=True)
     if problems:
         raise DataError(
             f"{path}: {problems[0]}: problem 1 of {len(problems)}. "
@@ -60,9 +66,9 @@ def validate_submission(path: Path, sample: Path | None) -> list[str]:
         DataError: If one of the files is missing or is no csv table.
     """
     table = read_table(path)
-    problems = _problems(table)
-    if sample is not None and "planet_id" in table.columns:
-        problems += _against_sample(table, sample)
+    problems = _problems(path, table, foreign=True)
+    if sample is not None and PLANET_ID in table.columns:
+        problems += _against_sample(path, table, sample)
     return problems
 
 
@@ -85,7 +91,7 @@ def read_spectra(path: Path) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior
     """
     kind = Kind("table of spectra", f"spectramind {path.parent.name}")
     table = load_table(path, kind)
-    problems = _problems(table)
+    problems = _problems(path, table, foreign=False)
     if problems:
         raise kind.damaged(path, problems[0])
     return planet_ids(table, path), _posterior(table)
@@ -101,8 +107,8 @@ def _checked_table(
             f"{sigma.shape}, expected ({len(planets)}, {WAVELENGTHS}). Predict them anew."
         )
     table = pl.DataFrame(np.hstack([mu, sigma]), schema=list(COLUMNS[1:]))
-    table.insert_column(0, pl.Series("planet_id", np.asarray(planets, dtype=np.int64)))
-    problems = _problems(table)
+    table.insert_column(0, pl.Series(PLANET_ID, np.asarray(planets, dtype=np.int64)))
+    problems = _problems(path, table, foreign=False)
     if problems:
         raise ArtefactError(
             f"{path}: not written, {problems[0]}: problem 1 of {len(problems)}. "
@@ -117,15 +123,25 @@ def _float64(values: torch.Tensor) -> Float64[np.ndarray, "B W"]:
 
 def _posterior(table: pl.DataFrame) -> SpectrumPosterior:
     mu, sigma = (
-        torch.from_numpy(table.select(pl.col(names).cast(pl.Float64)).to_numpy().copy())
-        for names in (DEPTH_COLUMNS, SIGMA_COLUMNS)
+        torch.from_numpy(_cells(table, names).copy()) for names in (DEPTH_COLUMNS, SIGMA_COLUMNS)
     )
     return SpectrumPosterior(mu, sigma)
 
 
-def _problems(table: pl.DataFrame) -> list[str]:
-    """What is wrong with a submission, without a full stop; empty when it is valid."""
-    return [*_column_problems(table), *_id_problems(table), *_value_problems(table)]
+def _cells(table: pl.DataFrame, names: Sequence[str]) -> Float64[np.ndarray, "B K"]:
+    return table.select(pl.col(names).cast(pl.Float64)).to_numpy()
+
+
+def _problems(path: Path, table: pl.DataFrame, *, foreign: bool) -> list[str]:
+    """What is wrong with a submission, without a full stop; empty when it is valid.
+
+    The size of depths is judged in files of others only: a strange fit is no other unit.
+    """
+    problems = [*_column_problems(table), *_id_problems(path, table), *_value_problems(table)]
+    if problems or not foreign:
+        return problems
+    unit = other_unit(_cells(table, DEPTH_COLUMNS))
+    return [unit] if unit else []
 
 
 def _column_problems(table: pl.DataFrame) -> list[str]:
@@ -135,9 +151,9 @@ def _column_problems(table: pl.DataFrame) -> list[str]:
     strange = [name for name in columns if name not in known]
     problems = []
     if missing:
-        problems.append(f"the columns {_some(missing)} are missing, expected {len(COLUMNS)}")
+        problems.append(f"the columns {some(missing)} are missing, expected {len(COLUMNS)}")
     if strange:
-        problems.append(f"the columns {_some(strange)} are not expected")
+        problems.append(f"the columns {some(strange)} are not expected")
     if not missing and not strange and tuple(columns) != COLUMNS:
         problems.append(
             "the columns are not in the order planet_id, wl_1..wl_283, sigma_1..sigma_283"
@@ -147,23 +163,10 @@ def _column_problems(table: pl.DataFrame) -> list[str]:
     return problems
 
 
-def _id_problems(table: pl.DataFrame) -> list[str]:
-    if "planet_id" not in table.columns:
+def _id_problems(path: Path, table: pl.DataFrame) -> list[str]:
+    if PLANET_ID not in table.columns:
         return []
-    ids = _ids(table)
-    if ids is None:
-        return ["planet_id holds values that are not whole numbers"]
-    values, counts = np.unique(ids, return_counts=True)
-    twice = values[counts > 1]
-    return [f"the planets {_some(twice)} appear more than once"] if twice.size else []
-
-
-def _ids(table: pl.DataFrame) -> Int64[np.ndarray, " B"] | None:
-    """Planet ids, also where written as "1103775.0"; None unless all are whole numbers."""
-    values = table["planet_id"].cast(pl.Float64, strict=False).to_numpy()
-    if not np.all(np.isfinite(values) & (values == np.round(values))):
-        return None
-    return values.astype(np.int64)
+    return list(planet_rows(table, path).lost)
 
 
 def _value_problems(table: pl.DataFrame) -> list[str]:
@@ -173,10 +176,10 @@ def _value_problems(table: pl.DataFrame) -> list[str]:
     present = [name for name in COLUMNS[1:] if name in kinds]
     text = [name for name in present if not kinds[name].is_numeric()]
     names = np.array([name for name in present if kinds[name].is_numeric()])
-    problems = [f"the columns {_some(text)} are not numeric"] if text else []
+    problems = [f"the columns {some(text)} are not numeric"] if text else []
     if not names.size:
         return problems
-    values = table.select(pl.col(names.tolist()).cast(pl.Float64)).to_numpy()
+    values = _cells(table, names.tolist())
     is_sigma = np.char.startswith(names, "sigma_")
     findings = {
         "hold empty, NaN or infinite values": ~np.isfinite(values),
@@ -186,28 +189,21 @@ def _value_problems(table: pl.DataFrame) -> list[str]:
     for found, cells in findings.items():
         if cells.any():
             where = f"{np.count_nonzero(cells)} cells in {cells.any(1).sum()} planets"
-            problems.append(f"the columns {_some(names[cells.any(0)])} {found} ({where})")
+            problems.append(f"the columns {some(names[cells.any(0)].tolist())} {found} ({where})")
     return problems
 
 
-def _against_sample(table: pl.DataFrame, sample: Path) -> list[str]:
-    ids = _ids(table)
-    if ids is None:
-        return []
+def _against_sample(path: Path, table: pl.DataFrame, sample: Path) -> list[str]:
+    found = planet_rows(table, path)
+    ids = np.array([*found.ids, *found.twice], np.int64)
     wanted = planet_ids(read_table(sample), sample)
     missing, strange = np.setdiff1d(wanted, ids), np.setdiff1d(ids, wanted)
     problems = []
     if missing.size:
-        problems.append(f"the planets {_some(missing)} of {sample.name} are missing")
+        problems.append(f"the planets {some(missing.tolist())} of {sample.name} are missing")
     if strange.size:
-        problems.append(f"the planets {_some(strange)} are not in {sample.name}")
+        problems.append(f"the planets {some(strange.tolist())} are not in {sample.name}")
     return problems
-
-
-def _some(things: Sequence[str] | np.ndarray) -> str:
-    """The first few, and how many more."""
-    named = ", ".join(str(thing) for thing in things[:_NAMED])
-    return named + (f" and {len(things) - _NAMED} more" if len(things) > _NAMED else "")
 
 
 def completed_fit(

@@ -24,6 +24,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
             summary=f"data=lightcurves holds light curves of {planets} planets already",
             outputs=(config.data.root,),
             facts={"planets": planets},
+            failures=source.problems,
         )
     archive = open_archive(config.data.root)
     problems = tuple(text for split in SPLITS for text in archive.problems(split))

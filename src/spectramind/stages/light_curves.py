@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from spectramind.archive.layout import SPLITS, Split, open_archive, stars_of
 from spectramind.calibrate.cache import LightCurveStore
-from spectramind.observation import LightCurves, Star
+from spectramind.observation import LightCurves, Star, named
 from spectramind.stages.folders import store_folder
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Source:
     curves: "LightCurveSource"
     stars: Mapping[Split, Mapping[int, Star | None]]
     labels: Mapping[int, Float64[np.ndarray, " 283"]]  # of training planets with light curves
-    problems: tuple[str, ...]  # planets left out, each as a sentence
+    problems: tuple[str, ...]  # what is left out, a sentence for each kind
 
 
 def open_source(config: "Config") -> Source:
@@ -74,9 +74,14 @@ def open_source(config: "Config") -> Source:
     archive, store = open_archive(config.data.root), LightCurveStore(store_folder(config))
     visits, known, problems = {}, {}, []
     for split in SPLITS:
-        here = sorted(set(archive.planets(split)) & set(store.planets(split)))
-        known[split], starless = stars_of(archive, split, here)
-        problems += starless
+        everyone, here = set(archive.planets(split)), set(store.planets(split))
+        problems += archive.problems(split)
+        if everyone - here:
+            problems.append(
+                f"{split}: no light curves of {named(sorted(everyone - here))}, which are not "
+                "fitted. The `calibrate` stage says why."
+            )
+        known[split] = stars_of(archive, split, sorted(everyone & here))
         visits[split] = {planet: len(store.visits(split, planet)) for planet in known[split]}
     spectra = archive.labels().by_planet().items()
     labels = {planet: depth for planet, depth in spectra if planet in visits["train"]}
@@ -99,5 +104,5 @@ def _foreign(archive: "ForeignArchive") -> Source:
         curves=ForeignCurves(archive),
         stars={split: {planet: stars[planet] for planet in own} for split, own in parts.items()},
         labels=labels,
-        problems=(),
+        problems=tuple(archive.problems()),
     )

@@ -31,7 +31,7 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     """Predict the test planets; a planet without a fit gets the spread of the training labels."""
     archive = open_archive(config.data.root)
     fits = read_fits(stage_folder(config, "fit"), "test")
-    stars, _ = stars_of(archive, "test", fits)
+    stars = stars_of(archive, "test", fits)
     own = config.weights is None
     run = config.runtime.out if config.weights is None else run_folder(config.weights)
     if not own:
@@ -62,11 +62,14 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
         summary=f"predicted {len(planets)} planets -> {folder / SUBMISSION}",
         outputs=(folder / SUBMISSION, folder / SPECTRA, folder / INTERVALS),
         facts={"planets": len(planets), "unmeasured": missing},
-        failures=tuple(
-            f"test planet {planet}: no fit, so the mean and spread of the training labels stand "
-            "in the submission; the `calibrate` and `fit` stages say why"
-            for planet in missing
-        ),
+        failures=(*archive.problems("test"), *map(_unmeasured, missing)),
+    )
+
+
+def _unmeasured(planet_id: int) -> str:
+    return (
+        f"test planet {planet_id}: no fit, so the mean and spread of the training labels stand "
+        "in the submission; the `calibrate` and `fit` stages say why"
     )
 
 

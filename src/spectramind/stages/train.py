@@ -31,7 +31,7 @@ def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
     fits = {planet: fit for planet, fit in everyone.items() if planet in known}
     index = read_index(stage_folder(config, "fit"), "train")
     refuse_own_labels({planet: index[planet].priors for planet in fits}, labels)
-    stars, _ = stars_of(archive, "train", fits)
+    stars = stars_of(archive, "train", fits)
     report = train_members(
         TrainingPlanets(fits, stars, labels, donors_of(config, fits, stars)),
         _recipe(config),
