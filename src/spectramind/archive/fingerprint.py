@@ -70,10 +70,19 @@ def archive_hash(root: Path) -> str:
     lightcurves folders. Left out are hidden files, which are unfinished, the truth folder and
     notes of the simulator, and links that lead nowhere, behind which there are no data.
     """
+    return fingerprint(archive_files(root), root)
+
+
+def archive_files(root: Path) -> list[Path]:
+    """The files of an archive that `archive_hash` counts.
+
+    Raises:
+        DataError: If a folder cannot be read.
+    """
     here = _entries(root)
     tables = [path for path in here if path.name.lower().endswith(_TABLES) and path.is_file()]
     nested = [path for own in here if own.name in _SUBFOLDERS for path in _files(own, ())]
-    return fingerprint([*tables, *nested], root)
+    return [*tables, *nested]
 
 
 def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:

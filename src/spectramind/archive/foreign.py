@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import xarray as xr
 from jaxtyping import Float32, Float64, Int64
@@ -26,6 +27,7 @@ from spectramind.observation import Labels, LightCurves, Star, named, some
 _NAME = re.compile(r"([0-9]{1,19})(?:_([0-9]{1,9}))?")  # <planet_id> or <planet_id>_<visit>
 _SCORED = {FGS1.name: 1, AIRS.name: WAVELENGTHS - 1}  # wavelengths of a channel
 _LARGEST = np.iinfo(np.int64).max
+_HUGE = 1e34  # no flux: a sum over all columns of such is still a float32
 _STARS = "stars.csv"
 _LABELS = "labels.csv"
 _ROW, _COLUMN = "centroid_row_px", "centroid_column_px"
@@ -189,6 +191,8 @@ def _no_light_curves(root: Path, found: str) -> DataError:
 def _load(path: Path) -> dict[str, xr.Dataset]:
     """The known variables of the channels that a file has, by channel name."""
     try:
+        with h5py.File(path) as file:  # where this fails, h5netcdf would print a traceback
+            file.attrs.get("_nc3_strict")
         groups = xr.open_groups(path, engine="h5netcdf", decode_times=False)
         try:
             found = {c.name: groups[f"/{c.name}"] for c in CHANNELS if f"/{c.name}" in groups}
@@ -232,7 +236,7 @@ def _series(
     shape = (time_h.size, wavelength_um.size)
     flux = _numbers(_on(axes, group, "flux_e", where), where).reshape(shape)
     error = _numbers(_on(axes, group, "flux_err_e", where), where).reshape(shape)
-    good = np.isfinite(flux) & np.isfinite(error) & (error > 0.0)
+    good = (np.abs(flux) < _HUGE) & np.isfinite(error) & (error > 0.0)  # NaN is not
     order = _order(time_h, where)
     bins = _bins(wavelength_um, channel, where)
     summed = _summed(np.where(good, flux, np.nan)[order], bins, _SCORED[channel.name])
@@ -339,9 +343,10 @@ def _centroid(
     if name not in group.variables:
         return np.zeros(time.size)
     centroid = _numbers(_on(time.dims, group, name, where), where)
-    if not np.isfinite(centroid).all():
+    good = np.abs(centroid) < _HUGE  # NaN is not
+    if not good.all():
         raise DataError(
-            f"{where}: {name} has {np.count_nonzero(~np.isfinite(centroid))} values that are not "
+            f"{where}: {name} has {np.count_nonzero(~good)} values that are not "
             "finite. Interpolate them or leave the variable out."
         )
     return centroid

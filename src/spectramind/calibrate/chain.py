@@ -73,12 +73,7 @@ def calibrate_archive(
     """
     start = time.monotonic()
     curves = LightCurveStore(store)
-    visits = [
-        VisitKey(split, planet_id, visit)
-        for split in splits
-        for planet_id in archive.planets(split)
-        for visit in archive.visits(split, planet_id)
-    ]
+    visits = visits_of(archive, splits)
     task = partial(_calibrate_into, archive, config, curves, provenance)
     outcomes = list(each(task, visits, workers=workers, label="calibrate"))
     good = {outcome.item for outcome in outcomes if outcome.error is None}
@@ -88,6 +83,16 @@ def calibrate_archive(
     report = _report(outcomes, curves, time.monotonic() - start)
     write_sidecar(store / "provenance.json", provenance, **asdict(report))
     return report
+
+
+def visits_of(archive: Archive, splits: tuple[Split, ...]) -> list[VisitKey]:
+    """Every visit of every planet that has a folder."""
+    return [
+        VisitKey(split, planet_id, visit)
+        for split in splits
+        for planet_id in archive.planets(split)
+        for visit in archive.visits(split, planet_id)
+    ]
 
 
 def calibrate_visit(

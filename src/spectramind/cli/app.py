@@ -19,6 +19,7 @@ from spectramind.cli.config import config_app
 from spectramind.cli.words import (
     FREE,
     Debug,
+    Deep,
     DryRun,
     Json,
     Multirun,
@@ -288,14 +289,28 @@ def submission_validate(
 
 
 @app.command(
-    context_settings=FREE, epilog=example_lines("spectramind doctor data=kaggle data.root=DIR")
+    context_settings=FREE,
+    epilog=example_lines(
+        "spectramind doctor data=kaggle data.root=DIR",
+        "spectramind doctor --deep data=kaggle data.root=DIR runtime.workers=8",
+    ),
 )
-def doctor(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
+def doctor(
+    overrides: Overrides = None, deep: Deep = False, as_json: Json = False, debug: Debug = False
+) -> None:
     """Say what is installed, which device is used, and whether the archive is found."""
     with command("doctor", debug=debug) as call:
         from spectramind.cli.doctor import examine
 
-        findings = examine(call.load_config(overrides or []))
+        config = call.load_config(overrides or [])
+        findings, damaged = examine(config), ()
+        if deep:
+            from spectramind.cli.deep import faults  # loads the readers
+
+            damaged = faults(config)
+            findings["faults"] = len(damaged)
         width = max(map(len, findings))
         lines = "\n".join(f"{name:{width}s}  {value}" for name, value in findings.items())
         call.finish(lines, findings, as_json=as_json)
+        if damaged:
+            raise DataError("\n".join(damaged))

@@ -39,7 +39,9 @@ def _version(package: str) -> str | None:
 
 def _built_for_gpus() -> bool:
     """Whether torch was built for CUDA, from the text of its own version file."""
-    text = Path(str(distribution("torch").locate_file("torch/version.py"))).read_text()
+    text = Path(str(distribution("torch").locate_file("torch/version.py"))).read_text(
+        encoding="utf-8"
+    )
     return bool(re.search(r"^cuda\b[^=]*= ['\"]", text, re.MULTILINE))
 
 
@@ -83,11 +85,21 @@ def _archive(config: Config) -> str:
             f"not found: data.root={config.data.root} is no folder; `spectramind simulate` makes "
             "one, data=kaggle data.root=DIR takes the challenge's"
         )
-    from spectramind.archive.layout import open_archive  # polars takes long to load
-
     try:
-        archive = open_archive(config.data.root)
+        return _foreign(config.data.root) if config.data.name == "lightcurves" else _own(config)
     except DataError as error:
         return f"not found: {error}"
+
+
+def _foreign(root: Path) -> str:
+    from spectramind.archive.foreign import open_foreign  # xarray takes long to load
+
+    return f"light curves at {root}: {len(open_foreign(root).planets())} planets"
+
+
+def _own(config: Config) -> str:
+    from spectramind.archive.layout import open_archive  # polars takes long to load
+
+    archive = open_archive(config.data.root)
     counts = ", ".join(f"{len(archive.planets(split))} {split}" for split in ("train", "test"))
     return f"{archive.year} layout at {config.data.root}: {counts} planets"

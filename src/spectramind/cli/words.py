@@ -19,6 +19,9 @@ Multirun = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")]
+Deep = Annotated[
+    bool, typer.Option("--deep", help="Read all files of the archive; exit 1 if one is damaged.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if any planet failed.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace finished runs of another configuration.")
