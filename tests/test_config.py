@@ -1,8 +1,11 @@
+import re
+
 import pytest
 import yaml
 
-from spectramind.config import configs_folder, dump, flatten, load, load_params
+from spectramind.config import Config, configs_folder, dump, load, load_params, load_sweep
 from spectramind.errors import ConfigError
+from spectramind.settings import flatten, keys_of_paths
 
 
 def test_round_trip_through_params_file(tmp_path):
@@ -158,3 +161,55 @@ def test_diffusion_stands_on_the_gaussian_heads():
     assert gaussian.diffusion is None
     assert diffusion.diffusion is not None
     assert diffusion.model_copy(update={"diffusion": None}) == gaussian
+
+
+NAMES = (  # of folders, as a shell hands them over
+    "é", "a=b", "#x", "a,b", "[x]", "{a: 1}", "'q'", '"q"', "a b", " x ", "2024", "1e3", "true",
+    "${x}", "$x", "\\", "\\'", "\\${x}", "(x)", "choice(a,b)", "*", "a:b", "@x", "-x", "x\ny",
+)  # fmt: skip
+PATHS = ("data.root", "runtime.out", "prior", "weights", "training.start")
+
+
+def test_every_path_of_the_configuration_is_taken_verbatim():
+    assert keys_of_paths(Config) == set(PATHS)
+
+
+@pytest.mark.parametrize("names", [NAMES[i : i + 5] for i in range(0, len(NAMES), 5)])
+def test_paths_are_verbatim(names, tmp_path):
+    wanted = dict(zip(PATHS, names, strict=True))
+    config = load([f"{key}={name}" for key, name in wanted.items()])
+    frozen = tmp_path / "params.yaml"
+    frozen.write_text(config.frozen(), encoding="utf-8")
+    for read in (config, load_params(frozen)):
+        assert wanted.items() <= flatten(dump(read)).items()
+
+
+def test_a_sweep_over_paths_takes_them_verbatim():
+    assert load_sweep(["prior=a [1],null,é", "training.lr=1e-4,2e-4"]) == [
+        "prior='a [1]',null,'é'", "training.lr=1e-4,2e-4",
+    ]  # fmt: skip
+
+
+def test_the_home_folder_is_named_by_its_sign(monkeypatch):
+    monkeypatch.setenv("HOME", "/h")
+    values = flatten(dump(load([f"{key}=~/x" for key in PATHS])))
+    assert {values[key] for key in PATHS} == {"/h/x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("", r"a path cannot be empty: write \. for the current folder"),
+        ("~n0b0dy", r"there is no such home folder\. Write the path in full"),
+    ],
+)
+def test_a_path_that_is_none_is_refused(value, why):
+    with pytest.raises(ConfigError) as caught:
+        load([f"{key}={value}" for key in PATHS])
+    for key, line in zip(sorted(PATHS), sorted(str(caught.value).splitlines()), strict=True):
+        assert re.fullmatch(f'{key}: got "{value}"; {why}\\.', line)
+
+
+def test_a_name_that_is_no_text_is_refused():
+    with pytest.raises(ConfigError, match=r"^data\.root: got .*; the name is not UTF-8 text\. R"):
+        load(["data.root=\udcff"])

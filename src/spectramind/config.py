@@ -13,7 +13,6 @@ from typing import Any, Literal
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +25,8 @@ from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.diagnose.settings import DiagnosticsConfig
 from spectramind.errors import ConfigError
 from spectramind.model.settings import ModelConfig
-from spectramind.settings import Settings, flatten
+from spectramind.overrides import FORM, parse
+from spectramind.settings import Settings, UserPath, flatten, keys_of_paths
 from spectramind.simulate.settings import SimulateConfig
 from spectramind.training.settings import LoggerKind, TrainingConfig
 from spectramind.transit.settings import TransitConfig
@@ -38,7 +38,7 @@ _PACKAGE = "# @package "
 class RuntimeConfig(Settings):
     """Where and how to run; results differ by rounding, and by dropout where devices > 1."""
 
-    out: Path  # folder of all artefacts
+    out: UserPath  # folder of all artefacts
     workers: StrictInt = Field(ge=1)  # processes
     device: Literal["auto", "cpu", "cuda"]
     devices: StrictInt = Field(ge=1)  # processes that train a network together, a GPU each
@@ -49,8 +49,12 @@ class Config(Settings):
     """The whole configuration; it ends in `stages`, the science receives its own sections."""
 
     data: DataConfig
-    prior: Path | None  # trained priors of another `fit`, or `pretrained`, in place of own ones
-    weights: Path | None  # run whose network `predict` takes, or `pretrained`; None: own training
+    prior: (
+        UserPath | None
+    )  # trained priors of another `fit`, or `pretrained`, in place of own ones
+    weights: (
+        UserPath | None
+    )  # run whose network `predict` takes, or `pretrained`; None: own training
     simulate: SimulateConfig
     calibration: CalibrationConfig
     transit: TransitConfig
@@ -77,10 +81,21 @@ def load(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: If a group, key, value or combination is not usable.
     """
+    return _compose(_parsed(overrides, sweep=False))
+
+
+def _parsed(words: Sequence[str], *, sweep: bool) -> list[Override]:
+    return parse(words, keys_of_paths(Config), sweep=sweep)
+
+
+def _compose(overrides: Sequence[Override]) -> Config:
+    for override in overrides:
+        _require_choice(override)
+    words = [str(override.input_line) for override in overrides]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(configs_folder()), version_base="1.3"):
-            tree = compose("config", list(overrides))
+            tree = compose("config", words)
         return from_tree(tree)
     except MissingConfigException as error:
         raise _no_such_choice(error) from error
@@ -97,35 +112,36 @@ def from_tree(tree: DictConfig) -> Config:
     return validate(values)
 
 
-def load_sweep(overrides: Sequence[str]) -> None:
+def load_sweep(overrides: Sequence[str]) -> list[str]:
     """Check every value of a sweep, the other overrides at their first value.
+
+    Returns:
+        The overrides as Hydra's own sweeper takes them.
 
     Raises:
         ConfigError: If an override cannot be parsed, or a value is not usable.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        values = [_values(override) for override in parsed]
-    except HydraException as error:
-        raise _bad_override(error) from error
+    parsed = _parsed(overrides, sweep=True)
+    values = [_values(override) for override in parsed]
     first = [choices[0] for choices in values]
     for index, choices in enumerate(values):
         for choice in choices[1:] if index else choices:
-            load([*first[:index], choice, *first[index + 1 :]])
+            _compose([*first[:index], choice, *first[index + 1 :]])
+    return [str(override.input_line) for override in parsed]
 
 
-def _values(override: Override) -> list[str]:
+def _values(override: Override) -> list[Override]:
     """The overrides that a sweep over this one consists of."""
     if not override.is_sweep_override():
-        return [str(override.input_line)]
+        return [override]
     key = override.get_key_element()
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return parse([f"{key}={value}" for value in override.sweep_string_iterator()], (), sweep=True)
 
 
 def load_params(path: Path) -> Config:
     """Read a frozen configuration, as `spectramind config freeze` writes it."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}). "
@@ -165,15 +181,26 @@ def _no_such_choice(error: MissingConfigException) -> ConfigError:
     return ConfigError(f"{group}={name}: no such choice.{hint} There are: {options}.")
 
 
+def _require_choice(override: Override) -> None:
+    """Refuse a group that is set to something else than the name of a choice.
+
+    Raises:
+        ConfigError: Names the choices.
+    """
+    group, value = override.key_or_group, override.value()
+    choices = sorted(path.stem for path in (configs_folder() / group).glob("*.yaml"))
+    if choices and not override.is_delete() and not isinstance(value, str):
+        named = ", ".join(choices)
+        raise ConfigError(f"{override.input_line}: no such choice. There are: {named}.")
+
+
 def _bad_override(error: HydraException) -> ConfigError:
     cause = error.__cause__
     key = getattr(cause, "full_key", None)
     if key and type(cause).__name__ == "ConfigAttributeError":
         return ConfigError(f"{key}: no such key.{_nearest(str(key))}")
     lines = str(error).splitlines()
-    return ConfigError(
-        f"{lines[0].rstrip('.')}. Overrides read KEY=VALUE, for example uq.corel=true."
-    )
+    return ConfigError(f"{lines[0].rstrip('.')}. {FORM}")
 
 
 def _nearest(key: str) -> str:
@@ -182,7 +209,7 @@ def _nearest(key: str) -> str:
     for path in configs_folder().glob("*/*.yaml"):
         if path.parent.name == "experiment":
             continue
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         for leaf in flatten(yaml.safe_load(text), f"{_package(path, text)}."):
             parts = leaf.split(".")
             known.update(".".join(parts[:n]) for n in range(1, len(parts) + 1))

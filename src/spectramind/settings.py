@@ -1,9 +1,38 @@
-"""Base class of every configuration section, and the keys of a nested one."""
+"""Base class of every configuration section, kinds of values, and the keys of a nested one."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+
+
+def user_path(text: str) -> Path:
+    """A path as a user writes it: taken verbatim, but for a leading `~`.
+
+    Raises:
+        ValueError: If it is empty, cannot be stored as text, or its `~` names nobody.
+    """
+    if not text:
+        raise ValueError("a path cannot be empty: write . for the current folder")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the name is not UTF-8 text. Rename it, or name a link to it") from error
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError("there is no such home folder. Write the path in full") from error
+
+
+def _user_path(value: object) -> Path:
+    if isinstance(value, str | Path):
+        return user_path(str(value))
+    raise ValueError("expected a path; one that reads as a number stands in quotes")
+
+
+UserPath = Annotated[Path, BeforeValidator(_user_path)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]  # as large as every generator takes
 
 
 class Settings(BaseModel):
@@ -25,3 +54,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
     return flat
+
+
+def keys_of_paths(section: type[BaseModel], prefix: str = "") -> frozenset[str]:
+    """Dotted keys of all settings below a section whose values are paths."""
+    found: set[str] = set()
+    for name, field in section.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        if Path in kinds or UserPath in kinds:
+            found.add(f"{prefix}{name}")
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found |= keys_of_paths(kind, f"{prefix}{name}.")
+    return frozenset(found)

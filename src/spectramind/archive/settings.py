@@ -1,18 +1,17 @@
 """Settings of the archive (`configs/data`)."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import model_validator
 
-from spectramind.settings import Settings
+from spectramind.settings import Settings, UserPath
 
 
 class DataConfig(Settings):
     """Which archive is read."""
 
     name: Literal["sim", "kaggle", "lightcurves"]  # simulated here, of the challenge, or foreign
-    root: Path  # folder of the archive
+    root: UserPath  # folder of the archive
     level: Literal["frames", "lightcurves"]  # raw uint16 frames, or light curves
 
     @model_validator(mode="after")

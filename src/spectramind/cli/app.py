@@ -6,6 +6,8 @@ Heavy imports stay inside the commands, so that `--help` answers at once.
 """
 
 import os
+import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +19,6 @@ import typer
 from spectramind.cli.call import Options, command
 from spectramind.cli.config import config_app
 from spectramind.cli.words import (
-    FREE,
     Debug,
     Deep,
     DryRun,
@@ -49,6 +50,9 @@ app.add_typer(config_app, name="config")
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name may be no text in this locale
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
@@ -110,7 +114,7 @@ def _stage_command(stage: Stage, summary: str, *examples: str) -> None:
     group = diagnose_app if stage == "diagnose" else app
     name = command_of(stage).rpartition(" ")[2]
 
-    @group.command(name, help=summary, context_settings=FREE, epilog=example_lines(*examples))
+    @group.command(name, help=summary, epilog=example_lines(*examples))
     def run_it(
         overrides: Overrides = None,
         params: Params = None,
@@ -135,7 +139,6 @@ for _stage, _words in _STAGES.items():
 
 
 @app.command(
-    context_settings=FREE,
     epilog=example_lines("spectramind predict model=v50 uq.corel=true --out-csv submission.csv"),
 )
 def predict(
@@ -162,7 +165,6 @@ def predict(
 
 
 @app.command(
-    context_settings=FREE,
     epilog=example_lines(
         "spectramind run experiment=demo", "spectramind run data=kaggle data.root=DIR"
     ),
@@ -185,7 +187,6 @@ def run(
 
 
 @app.command(
-    context_settings=FREE,
     epilog=example_lines(
         "spectramind score outputs/submission.csv", "spectramind score s.csv --year 2024"
     ),
@@ -212,7 +213,6 @@ def score(
 
 
 @app.command(
-    context_settings=FREE,
     epilog=example_lines(
         "spectramind export --out spectra.nc --samples 100",
         "spectramind export --out spectra --stage predict",
@@ -242,7 +242,6 @@ def export(
 
 
 @app.command(
-    context_settings=FREE,
     epilog=example_lines(
         "spectramind inspect 1016721840", "spectramind inspect 1016721840 --json"
     ),
@@ -289,7 +288,6 @@ def submission_validate(
 
 
 @app.command(
-    context_settings=FREE,
     epilog=example_lines(
         "spectramind doctor data=kaggle data.root=DIR",
         "spectramind doctor --deep data=kaggle data.root=DIR runtime.workers=8",

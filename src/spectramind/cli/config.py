@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from spectramind.cli.call import Call, command
-from spectramind.cli.words import FREE, Debug, Json, Overrides, Params, example_lines
+from spectramind.cli.words import Debug, Json, Overrides, Params, example_lines
 from spectramind.errors import ConfigError
 
 config_app = typer.Typer(no_args_is_help=True, help="Show, freeze and compare configurations.")
@@ -19,7 +19,7 @@ def _write_or_check(call: Call, output: Path, text: str, *, check: bool) -> None
     from spectramind.files import write_atomic
 
     if check:
-        if not output.is_file() or output.read_text() != text:
+        if not output.is_file() or output.read_text(encoding="utf-8") != text:
             raise ConfigError(
                 f"{output}: differs from the composed configuration. "
                 f"Write it anew with: spectramind {call.command} -o {output}"
@@ -31,9 +31,7 @@ def _write_or_check(call: Call, output: Path, text: str, *, check: bool) -> None
     call.finish(str(output), {}, as_json=False)
 
 
-@config_app.command(
-    "show", context_settings=FREE, epilog=example_lines("spectramind config show experiment=demo")
-)
+@config_app.command("show", epilog=example_lines("spectramind config show experiment=demo"))
 def config_show(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
     """Print the composed, validated configuration."""
     with command("config show", debug=debug) as call:
@@ -45,7 +43,6 @@ def config_show(overrides: Overrides = None, as_json: Json = False, debug: Debug
 
 @config_app.command(
     "freeze",
-    context_settings=FREE,
     epilog=example_lines("spectramind config freeze experiment=demo -o params.yaml"),
 )
 def config_freeze(
@@ -64,7 +61,6 @@ def config_freeze(
 
 @config_app.command(
     "dvc",
-    context_settings=FREE,
     epilog=example_lines("spectramind config dvc experiment=demo -o dvc.yaml"),
 )
 def config_dvc(
@@ -83,9 +79,7 @@ def config_dvc(
         _write_or_check(call, output, text, check=check)
 
 
-@config_app.command(
-    "diff", context_settings=FREE, epilog=example_lines("spectramind config diff experiment=demo")
-)
+@config_app.command("diff", epilog=example_lines("spectramind config diff experiment=demo"))
 def config_diff(
     overrides: Overrides = None,
     against: Annotated[
@@ -110,9 +104,7 @@ def config_diff(
         call.finish("\n".join(lines) or "no difference", changes, as_json=as_json)
 
 
-@config_app.command(
-    "hash", context_settings=FREE, epilog=example_lines("spectramind config hash model=v50")
-)
+@config_app.command("hash", epilog=example_lines("spectramind config hash model=v50"))
 def config_hash(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
     """Print the configuration hash of each stage."""
     with command("config hash", debug=debug) as call:
@@ -127,7 +119,6 @@ def config_hash(overrides: Overrides = None, as_json: Json = False, debug: Debug
 
 @config_app.command(
     "validate",
-    context_settings=FREE,
     epilog=example_lines("spectramind config validate uq.corel=true"),
 )
 def config_validate(

@@ -34,11 +34,11 @@ def sweep(call: Call, stage: Stage, overrides: Sequence[str], options: Options) 
         raise ConfigError("--multirun sweeps over KEY=VALUE overrides; it cannot read --params.")
     if options.dry_run or options.out_csv is not None:
         raise ConfigError("--multirun cannot be combined with --dry-run or --out-csv.")
-    load_sweep(overrides)
+    words = load_sweep(overrides)
     folder = Path("multirun") / f"{stage}-{utc_now().replace(':', '').replace('+0000', '')}"
-    _hydra_jobs(call, stage, overrides, folder, options)
+    _hydra_jobs(call, stage, words, folder, options)
     rows = [
-        {"job": path.parent.name, **json.loads(path.read_text())}
+        {"job": path.parent.name, **json.loads(path.read_text(encoding="utf-8"))}
         for path in sorted(folder.glob(f"*/{METRICS}"))
     ]
     rows.sort(key=lambda row: row.get("score", float("-inf")), reverse=True)
@@ -51,7 +51,7 @@ def sweep(call: Call, stage: Stage, overrides: Sequence[str], options: Options) 
 
 
 def _hydra_jobs(
-    call: Call, stage: Stage, overrides: Sequence[str], folder: Path, options: Options
+    call: Call, stage: Stage, words: Sequence[str], folder: Path, options: Options
 ) -> None:
     @hydra.main(config_path=str(configs_folder()), config_name="config", version_base="1.3")
     def job(tree: DictConfig) -> None:
@@ -69,7 +69,7 @@ def _hydra_jobs(
         write_json(here / METRICS, report)
 
     arguments = sys.argv
-    sys.argv = [arguments[0], "--multirun", *overrides, f"hydra.sweep.dir={folder}", *_HYDRA_LOG]
+    sys.argv = [arguments[0], "--multirun", *words, f"hydra.sweep.dir={folder}", *_HYDRA_LOG]
     try:
         job()
     finally:

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-FREE = {"ignore_unknown_options": True, "allow_interspersed_args": True}
-
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Configuration, e.g. experiment=demo."),

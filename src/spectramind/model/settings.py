@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from spectramind.settings import Settings
+from spectramind.settings import Seed, Settings
 
 EdgeType = Literal["adjacent", "molecule", "detector"]
 
@@ -65,7 +65,7 @@ class DiffusionConfig(Settings):
     weight: float = Field(gt=0)  # of the denoising error beside the Gaussian likelihood
     steps: StrictInt = Field(ge=1)  # of the solver, two passes of the network each
     samples: StrictInt = Field(ge=2, multiple_of=2)  # per planet; their moments are mu and sigma
-    seed: StrictInt = Field(ge=0)  # of the noise at prediction
+    seed: Seed  # of the noise at prediction
 
 
 Width = Annotated[StrictInt, Field(ge=1)]

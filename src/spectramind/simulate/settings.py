@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from spectramind.instrument import AIRS
-from spectramind.settings import Settings
+from spectramind.settings import Seed, Settings
 
 Gas = Literal["H2O", "CO2", "CO", "CH4", "NH3", "HCN", "C2H2", "SO2", "H2S"]  # of `GASES`
 Range = tuple[float, float]
@@ -147,7 +147,7 @@ class DetectorConfig(Settings):
 class SimulateConfig(Settings):
     """A synthetic archive."""
 
-    seed: Annotated[StrictInt, Field(ge=0)]
+    seed: Seed
     train_planets: Annotated[StrictInt, Field(ge=0)]
     test_planets: Annotated[StrictInt, Field(ge=0)]
     cadence_factor: Annotated[StrictInt, Field(ge=1)]  # read pairs merged on board

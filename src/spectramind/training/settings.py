@@ -1,11 +1,10 @@
 """Settings of the training (`configs/training`)."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, StrictBool, StrictInt
 
-from spectramind.settings import Settings
+from spectramind.settings import Seed, Settings, UserPath
 
 LoggerKind = Literal["csv", "tensorboard", "mlflow", "none"]
 
@@ -54,13 +53,13 @@ class TrainingConfig(Settings):
     gradient_clip: float = Field(gt=0)  # largest norm of the gradient
     early_stop_patience: StrictInt = Field(ge=1)  # epochs without a better validation likelihood
     curriculum: CurriculumConfig
-    start: Path | None  # run whose members training goes on from, or `pretrained`; None: none
+    start: UserPath | None  # run whose members training goes on from, or `pretrained`; None: none
     folds: StrictInt = Field(ge=2)  # parts that are left out in turn
     seeds: StrictInt = Field(ge=1)  # members per fold
     validation_fraction: float = Field(gt=0, lt=1)  # of a fold's training planets
     reobserved: StrictInt = Field(ge=0)  # other atmospheres per planet and epoch
     calibration_fraction: float = Field(gt=0, lt=1)  # of all planets, never trained on
-    seed: StrictInt = Field(ge=0)  # of folds, weights, order and dropout
+    seed: Seed  # of folds, weights, order and dropout
 
     @property
     def supervised(self) -> Schedule:

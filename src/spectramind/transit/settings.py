@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from spectramind.settings import Settings
+from spectramind.settings import Seed, Settings
 
 
 class BaselineConfig(Settings):
@@ -52,7 +52,7 @@ class SpectrumConfig(Settings):
 
     fewest_labels: int = Field(ge=10)  # planets; with fewer there is no such prior
     folds: int = Field(ge=2)  # a labelled planet's priors are learned from the other folds
-    seed: int = Field(ge=0)  # of the folds
+    seed: Seed  # of the folds
     components: tuple[int, ...] = Field(min_length=1)  # numbers tried
     lengths_um: tuple[float, ...] = Field(min_length=1)  # correlation lengths tried [um]
 
