@@ -56,7 +56,7 @@ from spectramind.files import write_json
 from spectramind.instrument import WAVELENGTHS
 from spectramind.model.network import V50, Batch, FeatureSizes
 from spectramind.model.settings import LossConfig, ModelConfig
-from spectramind.parallel import results
+from spectramind.parallel import Shown, results
 from spectramind.provenance import digest
 from spectramind.stages.folders import stage_folder
 from spectramind.stages.train import donors_of
@@ -201,7 +201,7 @@ def measure(names: list[str], seeds: tuple[int, ...]) -> dict[str, Any]:
     done = stage_folder(config, "train").parent / "ablation"
     found: dict[tuple[str, int], Judgement] = {}
     task, tasks = partial(remembered, school, done), [(n, seed) for seed in seeds for n in names]
-    for item, judgement in results(task, tasks, workers=WORKERS, label="ablation"):
+    for item, judgement in results(task, tasks, workers=WORKERS, shown=Shown("ablation", "fits")):
         found[item] = judgement
         print(*item, f"{np.mean(judgement.gain):+.4f}", flush=True)
     return {

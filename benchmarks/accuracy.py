@@ -50,7 +50,7 @@ from sets import (
 from spectramind import config as configuration
 from spectramind.config import Config
 from spectramind.files import write_json
-from spectramind.parallel import results
+from spectramind.parallel import Shown, results
 from spectramind.transit.priors import LabelledEvidence, deal_folds
 from spectramind.transit.settings import TransitConfig
 
@@ -190,7 +190,7 @@ def taught(plan: Plan, config: TransitConfig, workers: int) -> list[LabelledEvid
     evidence: list[LabelledEvidence] = []
     task = partial(teach, config=config)
     label = f"{plan.year}: learn from labels"
-    for _, learned in results(task, tasks, workers=workers, label=label):
+    for _, learned in results(task, tasks, workers=workers, shown=Shown(label, "batches")):
         evidence += learned
     return sorted(evidence, key=lambda one: one.planet_id)
 
@@ -201,7 +201,8 @@ def schooled(
     """For each fold of judged planets the priors that never saw it."""
     folds = sorted({plan.fold[planet] for planet in plan.judged})
     task = partial(_school_without, evidence=evidence, fold=plan.fold, config=config)
-    return dict(results(task, folds, workers=workers, label=f"{plan.year}: learn priors"))
+    shown = Shown(f"{plan.year}: learn priors", "priors")
+    return dict(results(task, folds, workers=workers, shown=shown))
 
 
 def _school_without(
@@ -225,7 +226,8 @@ def answered(
     items = [(batch, schools[plan.fold[batch[0].planet_id]]) for batch in tasks]
     found = {}
     task = partial(_answer_batch, drift=drift, config=config)
-    for (batch, _), said in results(task, items, workers=workers, label=f"{plan.year}: fit"):
+    shown = Shown(f"{plan.year}: fit", "batches")
+    for (batch, _), said in results(task, items, workers=workers, shown=shown):
         found |= dict(zip([world.planet_id for world in batch], said, strict=True))
     return found
 

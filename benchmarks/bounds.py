@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float64
 
 from sets import DRIFT_ORDER, DriftPrior, TransitTruth, World, drift_prior
-from spectramind.parallel import results
+from spectramind.parallel import Shown, results
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.spectrum_prior import PriorOnDevice, SpectrumPrior, log_signal
 
@@ -46,7 +46,9 @@ def drift_moments(samples: int, seeds: Sequence[int], workers: int) -> DriftPrio
         seeds: One a draw.
         workers: Processes.
     """
-    made = results(partial(drift_prior, samples), seeds, workers=workers, label="drift")
+    made = results(
+        partial(drift_prior, samples), seeds, workers=workers, shown=Shown("drift", "seeds")
+    )
     parts = [part for _, part in made]
     parts.sort(key=lambda part: part.remainder)  # sums in one order, whoever finished first
     return DriftPrior(

@@ -18,7 +18,7 @@ from spectramind import config as configuration
 from spectramind.closure import code_hash
 from spectramind.files import write_atomic, write_json
 from spectramind.observation import Labels, Star, TransitFit
-from spectramind.parallel import results
+from spectramind.parallel import Shown, results
 from spectramind.provenance import digest
 from spectramind.transit.fit import BinnedPlanet, fit_planets
 from spectramind.transit.priors import Priors, learn_priors, read_priors, write_priors
@@ -80,7 +80,7 @@ def _make(
     for _ in results(
         partial(_fit, folder=folder, teachers=frozenset(plan.teachers), config=config),
         [(own, priors[plan.fold[own[0].planet_id]]) for own in batches(plan, plan.judged, 4)],
-        workers=workers, label=f"{name}: fit",
+        workers=workers, shown=Shown(f"{name}: fit", "batches"),
     ):  # fmt: skip
         pass
     write_priors(folder / "priors.safetensors", priors[min(priors)], {})

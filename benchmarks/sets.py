@@ -20,7 +20,7 @@ from spectramind.config import Config
 from spectramind.errors import DataError
 from spectramind.instrument import AIRS, FGS1, Channel, to_scored, wavelength_um
 from spectramind.observation import LightCurves, Star
-from spectramind.parallel import results
+from spectramind.parallel import Shown, results
 from spectramind.simulate.atmosphere import draw_atmosphere
 from spectramind.simulate.curves import draw_curves
 from spectramind.simulate.population import Planet, Split, draw_planet, stream
@@ -230,7 +230,9 @@ def _settings(seed: int, *changes: str) -> Config:
 
 def _drawn(settings: Config, drafts: Sequence[_Draft], workers: int, label: str) -> list[World]:
     """Every planet, in the order of the drafts; a frozen set is whole or not at all."""
-    made = results(partial(_observe, settings), drafts, workers=workers, label=label)
+    made = results(
+        partial(_observe, settings), drafts, workers=workers, shown=Shown(label, "planets")
+    )
     worlds = {world.planet_id: world for _, world in made}
     return [worlds[draft.system.planet.planet_id] for draft in drafts]
 

@@ -110,7 +110,9 @@ def append(path: Path, line: str, *, header: str) -> None:
     """
     with _in_words(path):
         how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-        with os.fdopen(os.open(path, how, 0o666), "a") as file:
+        with os.fdopen(
+            os.open(path, how, 0o666), "a", encoding="utf-8", errors="backslashreplace"
+        ) as file:
             file.write(line if file.tell() else header + line)
 
 

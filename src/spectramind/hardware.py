@@ -6,12 +6,15 @@ Only features are asked for, nothing is timed: the same machine gives the same a
 import ctypes
 import os
 import re
+import resource
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 _CPU = Path("/proc/cpuinfo")
 _MEMORY = Path("/proc/meminfo")
+_GROUP = Path("/proc/self/cgroup")  # the control group of this process
+_GROUPS = Path("/sys/fs/cgroup")
 _DRIVER = "libcuda.so.1"
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, Arm
 _BF16_CAPABILITY = 8  # first generation of NVIDIA GPUs that multiply bf16 natively
@@ -60,7 +63,30 @@ def cores() -> int:
 
 def free_memory_gib() -> float | None:
     """Memory that can be had without swapping [GiB]; None where the system does not say."""
-    found = re.search(r"^MemAvailable:\s*(\d+) kB$", _read(_MEMORY), re.MULTILINE)
+    free, limit = _memory("MemAvailable"), memory_limit_gib()
+    return free if free is None or limit is None else min(free, limit)
+
+
+def memory_limit_gib() -> float | None:
+    """Memory that this process may use [GiB]; None where only the machine limits it.
+
+    A container, a scheduler (control groups) or a shell (`ulimit -v`) sets such a limit.
+    """
+    group = re.search(r"^0::/?(.*)$", _read(_GROUP), re.MULTILINE)
+    files = [_GROUPS / "memory.max", _GROUPS / "memory" / "memory.limit_in_bytes"]
+    if group:
+        files.append(_GROUPS / group[1] / "memory.max")
+    limits = [int(text) for file in files if (text := _read(file).strip()).isdecimal()]
+    own, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if own != resource.RLIM_INFINITY:
+        limits.append(own)
+    limit = min(limits, default=2**63) / 2**30
+    machine = _memory("MemTotal")
+    return limit if limit < (2**33 if machine is None else machine) else None
+
+
+def _memory(name: str) -> float | None:
+    found = re.search(rf"^{name}:\s*(\d+) kB$", _read(_MEMORY), re.MULTILINE)
     return int(found[1]) / 2**20 if found else None
 
 
@@ -92,4 +118,4 @@ def _cpu_flags(text: str) -> set[str]:
 
 
 def _read(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

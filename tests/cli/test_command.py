@@ -113,11 +113,46 @@ def test_simulate_never_writes_into_the_challenge_archive(invoke):
     assert "`simulate` writes simulated archives only. Use data=sim." in done.stderr
 
 
-def test_log_that_cannot_be_written_is_an_error_in_words(invoke, tmp_path):
+@pytest.mark.parametrize(("words", "code"), [(["config", "hash"], 0), (["fit", "a=1"], 2)])
+def test_log_that_cannot_be_written_is_said_once_and_changes_nothing(
+    invoke, tmp_path, words, code
+):
     (tmp_path / "v50_debug_log.jsonl").mkdir()
-    done = invoke("config", "hash")
-    assert done.exit_code == 1
-    assert "error: v50_debug_log.jsonl: cannot be written (Is a directory)." in done.stderr
+    done = invoke(*words)
+    assert done.exit_code == code
+    said = "the debug log is left out: v50_debug_log.jsonl: cannot be written (Is a directory)."
+    assert done.stderr.count(said) == 1
+
+
+WORDS = [  # the whole line that a word brings
+    ("training.lr=1,2", r"training\.lr=1,2: has several values\. A stage runs with each of them "
+     r"under --multirun \(-m\); a text with a comma stands in quotes: 'training\.lr=\"A,B\"'; a "
+     r"list in brackets: 'training\.lr=\[A,B\]'\."),
+    ("=5", r"=5: has no key\. Overrides read KEY=VALUE, for example uq\.corel=true\."),
+    ("seed", r"seed: is no KEY=VALUE\. Overrides read KEY=VALUE, for example uq\.corel=true\."),
+    ("training.lr=[", r"training\.lr=\[: cannot be read\. Overrides read KEY=VALUE, for example "
+     r"uq\.corel=true\. Special characters stand in quotes: 'training\.lr=\"TEXT\"'\."),
+    ("data=5", r"data=5: no such choice\. There are: kaggle, lightcurves, sim\."),
+    ("model=null", r"model=null: no such choice\. There are: v50\."),
+    ("training.seed=4294967296", r"training\.seed: got 4294967296; input should be less than .*"),
+    ("simulate.seed=-1", r"simulate\.seed: got -1; input should be greater than or equal to 0\."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["config", "diff"], ["fit"]])
+@pytest.mark.parametrize(("word", "sentence"), WORDS)
+def test_a_word_that_is_no_override(invoke, words, word, sentence):
+    done = invoke(*words, word)
+    assert done.exit_code == 2
+    assert re.fullmatch(f"error: {sentence}\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("--jsno", "--json"), ("--dryrun", "--dry-run")])
+def test_a_mistyped_option_brings_the_right_one(invoke, typed, meant):
+    done = invoke("fit", typed)
+    assert done.exit_code == 2
+    assert f"No such option: {typed}" in done.stderr
+    assert meant in done.stderr
 
 
 def test_gpu_that_is_not_there(invoke, monkeypatch):

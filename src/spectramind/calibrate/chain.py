@@ -17,7 +17,7 @@ from spectramind.calibrate.settings import CalibrationConfig
 from spectramind.errors import DataError
 from spectramind.instrument import AIRS, FGS1, SCORED_COLUMNS, Channel
 from spectramind.observation import LightCurves
-from spectramind.parallel import Outcome, each
+from spectramind.parallel import Outcome, Shown, each
 from spectramind.provenance import Provenance, write_sidecar
 
 Facts = dict[str, Any]
@@ -75,7 +75,7 @@ def calibrate_archive(
     curves = LightCurveStore(store)
     visits = visits_of(archive, splits)
     task = partial(_calibrate_into, archive, config, curves, provenance)
-    outcomes = list(each(task, visits, workers=workers, label="calibrate"))
+    outcomes = list(each(task, visits, workers=workers, shown=Shown("calibrate", "visits")))
     good = {outcome.item for outcome in outcomes if outcome.error is None}
     for split in splits:
         curves.keep(split, {(one.planet_id, one.visit) for one in good if one.split == split})

@@ -1,6 +1,8 @@
 """One command from start to end: configuration, the one place that catches, log and exit code."""
 
 import json
+import os
+import re
 import signal
 import sys
 import time
@@ -15,10 +17,16 @@ import typer
 
 from spectramind.cli.log import append_event
 from spectramind.errors import ConfigError, SpectraMindError
+from spectramind.hardware import memory_limit_gib
+from spectramind.parallel import stop_workers
 from spectramind.provenance import git_state, utc_now
 
 if TYPE_CHECKING:
     from spectramind.config import Config
+
+
+_INTERRUPTED, _TERMINATED = 130, 143  # exit codes, as shells have them for SIGINT and SIGTERM
+_OUT_OF_MEMORY = re.compile("out of memory|DefaultCPUAllocator|[Cc]annot allocate memory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,37 +103,87 @@ def command(name: str, *, debug: bool) -> Iterator[Call]:
     """Run a command inside; catch what a user can mend, log everything, set the exit code."""
     call = Call(name)
     try:
-        with _orderly_end():
+        with _orderly_end(call):
             yield call
-    except SpectraMindError as error:
-        call.state = f"failed: {error}"
+    except (SpectraMindError, MemoryError, RuntimeError) as error:
+        sentence, code = _in_words(error)
+        if sentence is None:
+            raise
+        call.state = f"failed: {sentence}"
         if debug:
             raise
-        for line in str(error).splitlines():
+        for line in sentence.splitlines():
             call.say(f"error: {line}")
-        raise typer.Exit(error.exit_code) from error
+        raise typer.Exit(code) from error
+    except KeyboardInterrupt as error:
+        _stop(call)
+        raise typer.Exit(_INTERRUPTED) from error
+    except SystemExit as end:
+        if end.code == _TERMINATED:
+            _stop(call)
+        raise
     finally:
         _log(call)
 
 
+def _in_words(error: Exception) -> tuple[str | None, int]:
+    """The sentence and exit code of an error that a user can mend; None for any other."""
+    if isinstance(error, SpectraMindError):
+        return str(error), error.exit_code
+    if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+        return None, 1
+    said, limit = (str(error).splitlines() or [""])[0], memory_limit_gib()
+    most = "there is" if limit is None else f"the limit of {limit:.1f} GiB allows"
+    return (
+        f"out of memory{said and f' ({said})'}: the command needs more than {most}. Lower "
+        "runtime.workers or give it more; finished work is kept and the next run goes on from it."
+    ), 1
+
+
+def _stop(call: Call) -> None:
+    """End the worker processes, and say that the command was interrupted."""
+    call.say(
+        f"{call.command}: interrupted after {call.seconds():.0f} s; finished work is kept and the "
+        "next run goes on from it"
+    )
+    stop_workers()
+
+
 @contextmanager
-def _orderly_end() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: nothing half-written stays, and it is logged."""
+def _orderly_end(call: Call) -> Iterator[None]:
+    """Let SIGTERM end a command as SIGINT does: nothing half-written stays, and it is logged.
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+    The first SIGINT may be lost in a library that catches everything, so the second one ends the
+    process where it stands. Who starts a command with SIGINT ignored wants it ignored.
+    """
+    seen = False
 
-    before = signal.signal(signal.SIGTERM, end)
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(_TERMINATED)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal seen
+        if seen:
+            _stop(call)
+            _log(call)
+            os._exit(_INTERRUPTED)
+        seen = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, end)
+    if before[signal.SIGINT] is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _log(call: Call) -> None:
-    """Write the debug log; a folder that cannot be written is said aloud and is an error."""
+    """Write the debug log; where that cannot be done, it is said and changes nothing else."""
     try:
         append_event(call.event())
     except SpectraMindError as error:
-        call.say(f"error: {error}")
-        raise typer.Exit(error.exit_code) from error
+        call.say(f"the debug log is left out: {error}")

@@ -30,7 +30,7 @@ from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import ArtefactError
 from spectramind.files import alone, remove_leftovers, write_atomic
 from spectramind.instrument import AIRS, FGS1, Channel
-from spectramind.parallel import results
+from spectramind.parallel import Shown, results
 from spectramind.provenance import Provenance, digest, write_sidecar
 from spectramind.simulate.curves import draw_curves
 from spectramind.simulate.detector import Pixels, converter, draw_pixels, foreground, raw_counts
@@ -103,9 +103,9 @@ def simulate_archive(
             write_planet, config=config, root=root, level=level, made_from=made_from
         )
         everyone = [system for split in SPLITS for system in systems[split]]
-        reused = 0
+        reused, shown = 0, Shown("simulate", "planets")
         try:
-            for _, kept in results(work, everyone, workers=workers, label="simulate"):
+            for _, kept in results(work, everyone, workers=workers, shown=shown):
                 reused += kept
         finally:
             remove_leftovers(root, "")  # of an earlier run or a worker of this one that was killed

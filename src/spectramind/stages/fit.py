@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import SPLITS, Split
+from spectramind.archive.layout import Split
 from spectramind.errors import ConfigError
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import PRETRAINED, SHIPPED
@@ -30,13 +30,16 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
 
     if config.prior is None:
         visits = source.visits["train"]
-        learned = learn_folds(work("train"), source.labels, visits, workers=workers)
+        everyone = sum(map(len, source.visits.values()))
+        learned = learn_folds(
+            work("train"), source.labels, visits, workers=workers, later=everyone
+        )
     else:
         learned = LearnedPriors(prior_file(config.prior))
         _require_unknown(config, source, read_priors(learned.everyone))
     reports = [
-        fit_split(work(split), split, source.visits[split], learned, workers=workers)
-        for split in SPLITS
+        fit_split(work(split), split, source.visits[split], learned, workers=workers, later=later)
+        for split, later in {"train": len(source.visits["test"]), "test": 0}.items()
     ]
     remove_other_priors(folder, {learned.everyone, *learned.own.values()})
     priors = read_priors(learned.everyone)

@@ -20,7 +20,7 @@ from jaxtyping import Float32, Float64, Int, Int64
 
 from spectramind.errors import ConfigError
 from spectramind.observation import Star, TransitFit
-from spectramind.parallel import one_thread, results
+from spectramind.parallel import Shown, one_thread, results
 from spectramind.provenance import digest
 from spectramind.simulate.alternatives import alternative_spectra
 from spectramind.simulate.settings import AtmosphereConfig, PopulationConfig
@@ -31,6 +31,7 @@ from spectramind.transit.priors import priors_hash, read_priors
 from spectramind.transit.spectrum_prior import PriorOnDevice, log_signal
 from spectramind.transit.store import read_fit
 
+_UNSEEN = Shown("observe", "planets", silent=True)  # in every epoch, of every member
 _FAMILY = 5  # atmospheres of one size and mass, at most
 # Scatter of log depth and of log planet mass among the planets in a donor's place.
 _DEPTH_SCATTER, _MASS_SCATTER = 0.15, 0.4
@@ -120,7 +121,7 @@ class Donors:
             ArtefactError: If a fit or its priors cannot be read.
         """
         task = partial(_observe, self.atmospheres, epoch)
-        made = results(task, self.planets, workers=workers, label="observe", shown=False)
+        made = results(task, self.planets, workers=workers, shown=_UNSEEN)
         return joined(sorted((part for _, part in made), key=lambda part: part.donor[0]))
 
 

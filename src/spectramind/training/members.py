@@ -22,7 +22,7 @@ from spectramind.model.likelihood import robust_nll
 from spectramind.model.network import V50
 from spectramind.model.settings import ModelConfig
 from spectramind.observation import Labels, Star, TransitFit
-from spectramind.parallel import results
+from spectramind.parallel import Shown, results
 from spectramind.posterior import SpectrumPosterior
 from spectramind.provenance import Provenance, digest
 from spectramind.training.augmentation import Donors, RenewedBatches
@@ -55,6 +55,7 @@ from spectramind.training.store import (
 from spectramind.training.warm_start import WarmStart, read_warm_start
 
 Slot = tuple[int, int]  # fold and seed number of a member
+_UNSEEN = Shown("train", "members", silent=True)  # each member is reported when it is there
 _UNFINISHED = "unfinished"  # folder of checkpoints of members in training
 
 
@@ -266,10 +267,11 @@ def _train_missing(run: _Run) -> int:
         remove_others(folder, [member_name(*slot) for slot in run.slots])
     except OSError as error:
         raise unwritable(run.out, error) from error
-    started = time.monotonic()
+    started, beside = time.monotonic(), _processes(run, missing)
     for done, ((fold, seed), note) in enumerate(_trained(run, missing), start=1):
         spent = time.monotonic() - started
-        left = spent / done * (len(missing) - done)
+        rounds = -(-done // beside)
+        left = spent / rounds * -(-(len(missing) - done) // beside)
         print(  # noqa: T201
             f"train: fold {fold + 1} of {run.training.folds}, seed {seed + 1} of "
             f"{run.training.seeds}: {note}; {spent:.0f} s, about {left:.0f} s left",
@@ -283,15 +285,20 @@ def _train_missing(run: _Run) -> int:
 def _trained(run: _Run, slots: list[Slot]) -> Iterator[tuple[Slot, str]]:
     """Train members one after another, or on a CPU several at a time; yields each with a note."""
     workers, devices = run.runtime.workers, run.runtime.devices
-    shared = run.device.type != "cpu" or devices > 1 or run.runtime.logger == "mlflow"
-    processes = 1 if shared else min(workers, len(slots))
+    processes = _processes(run, slots)
     if processes < 2:
         for slot in slots:
             yield slot, _train_member(run, *slot, workers=max(workers // devices, 1), bar=True)
         return
     threads = max(torch.get_num_threads() // processes, 1)
     task = partial(_train_beside_others, run, threads, max(workers // processes, 1))
-    yield from results(task, slots, workers=processes, label="train")
+    yield from results(task, slots, workers=processes, shown=_UNSEEN)
+
+
+def _processes(run: _Run, slots: list[Slot]) -> int:
+    """How many members are trained at a time."""
+    alone = run.device.type != "cpu" or run.runtime.devices > 1 or run.runtime.logger == "mlflow"
+    return 1 if alone else min(run.runtime.workers, len(slots))
 
 
 def _train_beside_others(run: _Run, threads: int, workers: int, slot: Slot) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import sys
 import time
 import warnings
@@ -253,7 +254,7 @@ class KeepCheckpoint(Callback):
 
 
 class SayProgress(Callback):
-    """A line on stderr now and then, where there is no bar: epochs done and time left."""
+    """A line on stderr now and then, where there is no bar: epochs done, time the others take."""
 
     def __init__(self) -> None:
         self.start = self.said = time.monotonic()
@@ -272,8 +273,8 @@ class SayProgress(Callback):
         self.said = now
         left = (now - self.start) / (done - self.first) * (whole - done)
         print(  # noqa: T201
-            f"train: {pl_module.member}, {pl_module.stage} epoch {done} of at most {whole}, about "
-            f"{left:.0f} s left",
+            f"train: {pl_module.member}, {pl_module.stage} epoch {done} of at most {whole}, "
+            f"{left:.0f} s more at most",
             file=sys.stderr,
         )
 
@@ -365,12 +366,26 @@ def _fit_stage(
     with _quiet(), advise_when_out_of_memory(step, module.training_config):
         trainer = _trainer(module, [*callbacks, KeepCheckpoint(path)], place)
         training.epoch = partial(_epoch, trainer, before)
-        trainer.fit(module, shared, validation, ckpt_path=resumed)
+        with _interruptible(trainer):
+            trainer.fit(module, shared, validation, ckpt_path=resumed)
     if place.devices > 1:  # what the callbacks know is in the other processes
         states = SafetensorsIO().load_checkpoint(path)["callbacks"]
         for callback in callbacks:
             if callback.state_key in states:
                 callback.load_state_dict(states[callback.state_key])
+
+
+@contextmanager
+def _interruptible(trainer: Trainer) -> Iterator[None]:
+    """SIGINT is a KeyboardInterrupt here as elsewhere; Lightning makes an exit state 1 of it."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if not trainer.interrupted or end.code != 1:
+            raise
+        signal.signal(signal.SIGINT, handler)  # Lightning ignores the next ones
+        raise KeyboardInterrupt from end
 
 
 def _epoch(trainer: Trainer, before: int) -> int:

@@ -18,7 +18,7 @@ from jaxtyping import Float64
 
 from spectramind.errors import ArtefactError, SpectraMindError
 from spectramind.observation import LightCurves, Star, TransitFit
-from spectramind.parallel import each, one_thread, results
+from spectramind.parallel import Shown, each, one_thread, results
 from spectramind.provenance import Provenance, digest
 from spectramind.transit.fit import BinnedPlanet, fit_planets, learn_from, prepare
 from spectramind.transit.priors import (
@@ -112,7 +112,7 @@ class PlanetOutcome:
 
 
 def learn_folds(
-    work: Work, labels: Labels, visits: Mapping[int, int], *, workers: int
+    work: Work, labels: Labels, visits: Mapping[int, int], *, workers: int, later: int = 0
 ) -> LearnedPriors:
     """Learn the priors of each fold and of all, and write them to `OUT/priors`.
 
@@ -123,6 +123,7 @@ def learn_folds(
         labels: Spectra of the training planets that have light curves.
         visits: Number of visits of each.
         workers: Processes.
+        later: Planets that are fitted afterwards.
     """
     spectrum = work.config.spectrum
     folds = deal_folds(sorted(labels), spectrum.folds, spectrum.seed)
@@ -139,7 +140,8 @@ def learn_folds(
     tasks = _batches(sorted(labels), visits, work.config.planets_per_batch)
     evidence: list[LabelledEvidence] = []
     binned: dict[int, BinnedPlanet] = {}
-    for outcome in each(task, tasks, workers=workers, label="learn from labels"):
+    shown = Shown("learn from labels", "planets", size=len, later=later)
+    for outcome in each(task, tasks, workers=workers, shown=shown):
         learned, prepared = outcome.value or ([], [])
         evidence += learned  # a planet that cannot be read fails again, by name, in fit
         binned |= {planet.planet_id: planet for planet in prepared}
@@ -148,7 +150,8 @@ def learn_folds(
     common = _facts(work.provenance) | {"unread": unread}
     facts = {fold: common | {"origin": origin} for fold, origin in origins.items()}
     learn = partial(_learn_fold, work, evidence, folds, facts)
-    for _ in results(learn, list(origins), workers=workers, label="learn priors"):
+    unseen = Shown("learn priors", "priors", silent=True)  # seconds
+    for _ in results(learn, list(origins), workers=workers, shown=unseen):
         pass
     return LearnedPriors(everyone, own, binned)
 
@@ -185,7 +188,13 @@ def _learn_fold(
 
 
 def fit_split(
-    work: Work, split: str, visits: Mapping[int, int], learned: LearnedPriors, *, workers: int
+    work: Work,
+    split: str,
+    visits: Mapping[int, int],
+    learned: LearnedPriors,
+    *,
+    workers: int,
+    later: int = 0,
 ) -> FitReport:
     """Fit every planet of a split; one that fails does not stop the others.
 
@@ -198,6 +207,7 @@ def fit_split(
         visits: Planets and their number of visits.
         learned: The priors of each planet.
         workers: Processes.
+        later: Planets that are fitted afterwards.
 
     Raises:
         WriteError: If the folder cannot be written.
@@ -212,7 +222,8 @@ def fit_split(
     ]
     outcomes: list[PlanetOutcome] = []
     fit = partial(_fit_batch, work)
-    for _, own in results(fit, tasks, workers=workers, label=f"fit {split}"):
+    shown = Shown(f"fit {split}", "planets", size=_planets_of, later=later)
+    for _, own in results(fit, tasks, workers=workers, shown=shown):
         outcomes += own
     outcomes.sort(key=lambda outcome: outcome.planet_id)
     rows = [outcome.row for outcome in outcomes if outcome.row is not None]
@@ -225,6 +236,10 @@ def fit_split(
         flagged=sum(bool(row.reasons) for row in rows),
         failures=tuple(outcome.failure for outcome in outcomes if outcome.failure is not None),
     )
+
+
+def _planets_of(task: _Task) -> int:
+    return len(task.planets)
 
 
 def _batches(
