@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def each(
             with _one_thread_each(), _deaf_to_interrupts():
                 futures = [pool.submit(_serve, function, item) for item in items]
             try:
-                for future in as_completed(futures):
+                for future in _as_completed(futures):
                     outcome = future.result()
                     yield outcome
                     progress.advance(shown.size(outcome.item), outcome.seconds)
@@ -128,6 +128,18 @@ def stop_workers(workers: Collection[BaseProcess] | None = None) -> None:
             worker.join(max(end - time.monotonic(), 0.0))
         for worker in workers:
             worker.kill()
+
+
+def _as_completed(futures: Collection[Future[Value]]) -> Iterator[Future[Value]]:
+    """Futures as they end.
+
+    This thread wakes now and then: a signal may reach another one first, and Python runs its
+    handler in this one alone.
+    """
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+        yield from done
 
 
 def _attempt(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:
