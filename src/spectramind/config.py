@@ -49,12 +49,8 @@ class Config(Settings):
     """The whole configuration; it ends in `stages`, the science receives its own sections."""
 
     data: DataConfig
-    prior: (
-        UserPath | None
-    )  # trained priors of another `fit`, or `pretrained`, in place of own ones
-    weights: (
-        UserPath | None
-    )  # run whose network `predict` takes, or `pretrained`; None: own training
+    prior: UserPath | None  # trained priors of another `fit`, or `pretrained`; None: own
+    weights: UserPath | None  # run whose network predicts, or `pretrained`; None: own
     simulate: SimulateConfig
     calibration: CalibrationConfig
     transit: TransitConfig

@@ -184,6 +184,21 @@ def remove_leftovers(folder: Path, name: str) -> None:
                     Path(parent, left).unlink(missing_ok=True)
 
 
+def require_writable(path: Path) -> None:
+    """Refuse a file or folder that could not be written, without writing anything.
+
+    Raises:
+        WriteError: If the nearest folder that is there is none, or may not be written.
+    """
+    here = path if path.is_dir() else path.absolute().parent
+    while not here.exists():
+        here = here.parent
+    if not here.is_dir():
+        raise unwritable(path, NotADirectoryError(errno.ENOTDIR, f"{here} is no folder"))
+    if not os.access(here, os.W_OK | os.X_OK):
+        raise unwritable(path, PermissionError(errno.EACCES, f"no permission to write in {here}"))
+
+
 def unwritable(path: Path, error: Exception) -> WriteError:
     """The sentence for a file that cannot be written."""
     if isinstance(error, OSError) and error.errno == errno.ELOOP:

@@ -11,14 +11,10 @@ def user_path(text: str) -> Path:
     """A path as a user writes it: taken verbatim, but for a leading `~`.
 
     Raises:
-        ValueError: If it is empty, cannot be stored as text, or its `~` names nobody.
+        ValueError: If it is empty, or its `~` names nobody.
     """
     if not text:
         raise ValueError("a path cannot be empty: write . for the current folder")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("the name is not UTF-8 text. Rename it, or name a link to it") from error
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -26,9 +22,13 @@ def user_path(text: str) -> Path:
 
 
 def _user_path(value: object) -> Path:
-    if isinstance(value, str | Path):
-        return user_path(str(value))
-    raise ValueError("expected a path; one that reads as a number stands in quotes")
+    if not isinstance(value, str | Path):
+        raise ValueError("expected a path; one that reads as a number stands in quotes")
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:  # no file of settings could hold it
+        raise ValueError("the name is not UTF-8 text. Rename it, or name a link to it") from error
+    return user_path(str(value))
 
 
 UserPath = Annotated[Path, BeforeValidator(_user_path)]

@@ -19,6 +19,7 @@ import typer
 from spectramind.cli.call import Options, command
 from spectramind.cli.config import config_app
 from spectramind.cli.words import (
+    PATH,
     Debug,
     Deep,
     DryRun,
@@ -144,7 +145,7 @@ for _stage, _words in _STAGES.items():
 def predict(
     overrides: Overrides = None,
     out_csv: Annotated[
-        Path | None, typer.Option("--out-csv", help="Also write the submission here.")
+        Path | None, typer.Option("--out-csv", **PATH, help="Also write the submission here.")
     ] = None,
     params: Params = None,
     multirun: Multirun = False,
@@ -192,10 +193,11 @@ def run(
     ),
 )
 def score(
-    submission: Annotated[Path, typer.Argument(help="Submission file, 567 columns.")],
+    submission: Annotated[Path, typer.Argument(**PATH, help="Submission file, 567 columns.")],
     overrides: Overrides = None,
     solution: Annotated[
-        Path | None, typer.Option(help="True spectra; default: truth/test.csv of data.root.")
+        Path | None,
+        typer.Option(**PATH, help="True spectra; default: truth/test.csv of data.root."),
     ] = None,
     year: Annotated[
         int | None, typer.Option(help="Metric of 2024 or 2025; default: that of the archive.")
@@ -221,7 +223,8 @@ def score(
 def export(
     overrides: Overrides = None,
     out: Annotated[
-        Path, typer.Option(help="FILE.nc for all planets, or a folder for one ECSV per planet.")
+        Path,
+        typer.Option(**PATH, help="FILE.nc for all planets, or a folder for one ECSV per planet."),
     ] = Path("outputs/spectra.nc"),
     stage: Annotated[
         Literal["fit", "predict"],
@@ -249,7 +252,9 @@ def export(
 def inspect(
     planet_id: Annotated[int, typer.Argument(help="Planet of either split.")],
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Figure to write: .png, .pdf or .svg.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(**PATH, help="Figure to write: .png, .pdf or .svg.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -269,9 +274,10 @@ def inspect(
     ),
 )
 def submission_validate(
-    submission: Annotated[Path, typer.Argument(help="Submission file.")],
+    submission: Annotated[Path, typer.Argument(**PATH, help="Submission file.")],
     sample: Annotated[
-        Path | None, typer.Option(help="The archive's sample_submission.csv, for its planets.")
+        Path | None,
+        typer.Option(**PATH, help="The archive's sample_submission.csv, for its planets."),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -18,7 +18,6 @@ import typer
 from spectramind.cli.log import append_event
 from spectramind.errors import ConfigError, SpectraMindError
 from spectramind.hardware import memory_limit_gib
-from spectramind.parallel import stop_workers
 from spectramind.provenance import git_state, utc_now
 
 if TYPE_CHECKING:
@@ -71,10 +70,12 @@ class Call:
         """One line of progress on stderr."""
         typer.echo(line, err=True)
 
-    def finish(self, summary: str, facts: Mapping[str, Any], *, as_json: bool) -> None:
+    def finish(
+        self, summary: str, facts: Mapping[str, Any], *, as_json: bool, state: str = "done"
+    ) -> None:
         """Print the result on stdout and mark the command as done."""
         typer.echo(json.dumps(dict(facts), indent=1, default=str) if as_json else summary)
-        self.state = "done"
+        self.state = state
 
     def seconds(self) -> float:
         """Time since the command began."""
@@ -142,6 +143,8 @@ def _in_words(error: Exception) -> tuple[str | None, int]:
 
 def _stop(call: Call) -> None:
     """End the worker processes, and say that the command was interrupted."""
+    from spectramind.parallel import stop_workers  # rich takes long to load
+
     call.say(
         f"{call.command}: interrupted after {call.seconds():.0f} s; finished work is kept and the "
         "next run goes on from it"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from spectramind.cli.call import Call, command
-from spectramind.cli.words import Debug, Json, Overrides, Params, example_lines
+from spectramind.cli.words import PATH, Debug, Json, Overrides, Params, example_lines
 from spectramind.errors import ConfigError
 
 config_app = typer.Typer(no_args_is_help=True, help="Show, freeze and compare configurations.")
@@ -47,7 +47,7 @@ def config_show(overrides: Overrides = None, as_json: Json = False, debug: Debug
 )
 def config_freeze(
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", **PATH, help="File to write.")] = Path(
         "params.yaml"
     ),
     check: Check = False,
@@ -65,7 +65,7 @@ def config_freeze(
 )
 def config_dvc(
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", **PATH, help="File to write.")] = Path(
         "dvc.yaml"
     ),
     check: Check = False,
@@ -83,7 +83,8 @@ def config_dvc(
 def config_diff(
     overrides: Overrides = None,
     against: Annotated[
-        Path | None, typer.Option(help="Frozen file to compare with; default: the defaults.")
+        Path | None,
+        typer.Option(**PATH, help="Frozen file to compare with; default: the defaults."),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -13,7 +13,7 @@ from spectramind.calibrate.cache import LightCurveStore
 from spectramind.calibrate.chain import visits_of
 from spectramind.config import Config
 from spectramind.instrument import CHANNELS, Channel
-from spectramind.parallel import each
+from spectramind.parallel import Shown, each
 from spectramind.stages.folders import store_folder
 
 _TABLES = (".csv", ".csv.gz", ".parquet")
@@ -27,7 +27,8 @@ def faults(config: Config) -> tuple[str, ...]:
         DataError: If there is no archive at `data.root`.
     """
     numbered = list(enumerate(_readings(config)))
-    outcomes = list(each(_read, numbered, workers=config.runtime.workers, label="read archive"))
+    shown = Shown("read archive", "files")
+    outcomes = list(each(_read, numbered, workers=config.runtime.workers, shown=shown))
     outcomes.sort(key=lambda outcome: outcome.item[0])
     found = [str(outcome.error) for outcome in outcomes if outcome.error is not None]
     return tuple(dict.fromkeys(found))  # a table is read by itself and against the folders

@@ -10,6 +10,7 @@ from spectramind import hardware
 from spectramind.config import Config
 from spectramind.errors import DataError
 from spectramind.extras import PACKAGES, install_command
+from spectramind.sentences import counted
 
 _PACKAGES = ("spectramind", "torch", "lightning", "numba", "polars", "hydra-core")
 
@@ -83,7 +84,8 @@ def _archive(config: Config) -> str:
     if not config.data.root.is_dir():
         return (
             f"not found: data.root={config.data.root} is no folder; `spectramind simulate` makes "
-            "one, data=kaggle data.root=DIR takes the challenge's"
+            "one, data=kaggle data.root=DIR takes the challenge's, data=lightcurves data.root=DIR "
+            "light curves of another pipeline"
         )
     try:
         return _foreign(config.data.root) if config.data.name == "lightcurves" else _own(config)
@@ -94,7 +96,9 @@ def _archive(config: Config) -> str:
 def _foreign(root: Path) -> str:
     from spectramind.archive.foreign import open_foreign  # xarray takes long to load
 
-    return f"light curves at {root}: {len(open_foreign(root).planets())} planets"
+    archive = open_foreign(root)
+    found = f"{counted(len(archive.planets()), 'planet')}, {counted(len(archive.files), 'file')}"
+    return f"light curves at {root}: {found}"
 
 
 def _own(config: Config) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from spectramind.cli.call import Call, Options
 from spectramind.config import Config
 from spectramind.errors import DataError
+from spectramind.stages.checks import device_of, require_inputs
 from spectramind.stages.folders import Stage, command_of, stage_folder
 from spectramind.stages.freshness import (
     data_hash,
@@ -22,9 +23,7 @@ from spectramind.uq.settings import NOT_RELATIONAL
 
 def announce(call: Call, config: Config, stage: Stage) -> None:
     """The opening line of a stage, and what the debug log says of it."""
-    from spectramind.training.device import resolve_device
-
-    call.device = resolve_device(config.runtime.device).type
+    call.device = device_of(config, stage)
     call.config_hash = stage_hash(config, stage)
     call.seed = seed_of(config, stage)
     if stage == "predict" and config.uq.corel:
@@ -45,15 +44,7 @@ def run_up_to(
     Returns:
         The result of the stage, and a sentence for each planet left out on the way.
     """
-    stale: tuple[Stage, ...] = ()
-    if options.params is None:
-        stale = stages_before(config, stage)
-    else:
-        require_stages_before(config, stage)
-    if not options.overwrite:
-        for own in stale:  # before anything is computed
-            require_replaceable(config, own, stage_folder(config, own))
-        require_replaceable(config, stage, folder)
+    stale = require_start(config, stage, folder, options)
     results = []
     for own in (*stale, stage):
         first = own != stage
@@ -68,6 +59,27 @@ def run_up_to(
         report_failures(call, result.failures)
         results.append(result)
     return results[-1], [sentence for result in results for sentence in result.failures]
+
+
+def require_start(
+    config: Config, stage: Stage, folder: Path, options: Options
+) -> tuple[Stage, ...]:
+    """Refuse what a stage would stumble over later.
+
+    Returns:
+        The stages that have to run before it, in order.
+    """
+    if options.params is None:
+        stale = stages_before(config, stage)
+    else:
+        require_stages_before(config, stage)
+        stale = ()
+    require_inputs(config, (*stale, stage), options.out_csv)
+    if not options.overwrite:
+        for own in stale:
+            require_replaceable(config, own, stage_folder(config, own))
+        require_replaceable(config, stage, folder)
+    return stale
 
 
 def report_failures(call: Call, failures: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ def score_submission(
         DataError: If there is no solution, or its planets are not those of the submission.
         ConfigError: If there is no metric of this year.
     """
+    planets, posterior = read_submission(submission)
     archive = open_archive(config.data.root)
     if year not in (None, 2024, 2025):
         raise ConfigError(f"--year {year}: there is no such metric. Use 2024 or 2025.")
@@ -41,7 +42,6 @@ def score_submission(
             "--solution; the challenge keeps those of its test planets to itself."
         )
     truth = read_labels(path)
-    planets, posterior = read_submission(submission)
     _require_same_planets(submission, planets, path, truth.planet_ids)
     naive = naive_statistics(archive.labels().depth)
     yardstick = Yardstick(config.diagnostics.metric, year or archive.year, naive)

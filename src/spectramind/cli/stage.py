@@ -4,10 +4,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spectramind.cli.call import Call, Options, command
-from spectramind.cli.progress import announce, refuse_failures, report_failures, run_up_to
+from spectramind.cli.progress import (
+    announce,
+    refuse_failures,
+    report_failures,
+    require_start,
+    run_up_to,
+)
 from spectramind.config import Config
-from spectramind.stages.folders import Stage, command_of, publish_submission, stage_folder
-from spectramind.stages.freshness import data_hash, stage_hash, stage_values, stages_before
+from spectramind.sentences import counted
+from spectramind.stages.checks import device_of, require_inputs
+from spectramind.stages.folders import (
+    Stage,
+    command_of,
+    publish_submission,
+    stage_folder,
+    stages_of,
+)
+from spectramind.stages.freshness import (
+    data_hash,
+    seed_of,
+    stage_hash,
+    stage_values,
+    up_to_date,
+)
 from spectramind.stages.result import Result
 from spectramind.stages.runner import run_all
 
@@ -22,7 +42,7 @@ def run_stage_command(stage: Stage, overrides: Sequence[str], options: Options) 
             return
         config = call.load_config(overrides, options.params)
         if options.dry_run:
-            _show_plan(call, config, stage)
+            _show_plan(call, config, stage, options)
             return
         result, failures = run_up_to(call, config, stage, stage_folder(config, stage), options)
         if options.out_csv is not None:
@@ -51,6 +71,7 @@ def run_all_command(overrides: Sequence[str], options: Options) -> None:
             failures.extend(result.failures)
             outputs.extend(result.outputs)
 
+        require_inputs(config, stages_of(config))
         result = run_all(
             config, lambda stage: announce(call, config, stage), conclude,
             overwrite=options.overwrite,
@@ -62,15 +83,37 @@ def run_all_command(overrides: Sequence[str], options: Options) -> None:
         refuse_failures(failures, options)
 
 
-def _show_plan(call: Call, config: Config, stage: Stage) -> None:
-    """Print, as JSON always, what a stage would do."""
-    stale = stages_before(config, stage)
+def _show_plan(call: Call, config: Config, stage: Stage, options: Options) -> None:
+    """Print what a stage would do, after the same checks."""
+    stale = require_start(config, stage, stage_folder(config, stage), options)
+    call.device = device_of(config, stage)
+    call.config_hash, call.seed = stage_hash(config, stage), seed_of(config, stage)
     plan = {
         "stage": stage,
-        "config_hash": stage_hash(config, stage),
+        "config_hash": call.config_hash,
         "values": stage_values(config, stage),
+        "seed": call.seed,
+        "device": call.device,
+        "workers": config.runtime.workers,
         "data_root": str(config.data.root),
         "runs_first": list(stale),
         "would_write": str(stage_folder(config, stage)),
+        "up_to_date": not stale and up_to_date(config, stage),
     }
-    call.finish("", plan, as_json=True)
+    shown = {
+        "stage": command_of(stage),
+        "configuration": f"{call.config_hash} (values: spectramind config show)",
+        "seed": call.seed,
+        "device": f"{call.device}, {counted(config.runtime.workers, 'worker')}",
+        "archive": plan["data_root"],
+        "runs first": ", ".join(map(command_of, stale)) or "nothing",
+        "writes": plan["would_write"],
+        "result there": "up to date; it would be made again" if plan["up_to_date"] else "none",
+    }
+    lines = [f"{name:15s}{value}" for name, value in shown.items()]
+    call.finish(
+        "\n".join([*lines, "nothing has been done: leave --dry-run out to run it"]),
+        plan,
+        as_json=options.as_json,
+        state="dry run",
+    )

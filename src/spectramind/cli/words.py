@@ -1,16 +1,29 @@
 """The arguments and options that commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+
+def path_word(text: str) -> Path:
+    """A path among the arguments: taken verbatim, but for a leading `~`."""
+    from spectramind.settings import user_path  # pydantic takes long to load
+
+    try:
+        return user_path(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from error
+
+
+PATH: dict[str, Any] = {"parser": path_word, "metavar": "PATH"}  # of every argument that is one
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Configuration, e.g. experiment=demo."),
 ]
 Params = Annotated[
-    Path | None, typer.Option("--params", help="Frozen configuration in place of KEY=VALUE.")
+    Path | None,
+    typer.Option("--params", **PATH, help="Frozen configuration in place of KEY=VALUE."),
 ]
 Multirun = Annotated[
     bool, typer.Option("--multirun", "-m", help="Sweep over comma-separated values.")

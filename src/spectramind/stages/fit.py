@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import Split
+from spectramind.archive.layout import SPLITS, Split
 from spectramind.errors import ConfigError
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import PRETRAINED, SHIPPED
@@ -37,9 +37,12 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     else:
         learned = LearnedPriors(prior_file(config.prior))
         _require_unknown(config, source, read_priors(learned.everyone))
+    after: dict[Split, int] = {"train": len(source.visits["test"]), "test": 0}
     reports = [
-        fit_split(work(split), split, source.visits[split], learned, workers=workers, later=later)
-        for split, later in {"train": len(source.visits["test"]), "test": 0}.items()
+        fit_split(
+            work(split), split, source.visits[split], learned, workers=workers, later=after[split]
+        )
+        for split in SPLITS
     ]
     remove_other_priors(folder, {learned.everyone, *learned.own.values()})
     priors = read_priors(learned.everyone)

@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 
 from spectramind.config import Config, dump
-from spectramind.errors import ConfigError
 from spectramind.files import alone, unwritable, write_json
 from spectramind.provenance import Provenance, write_sidecar
+from spectramind.stages.checks import device_of, require_data
 from spectramind.stages.folders import (
     SIDECAR,
     Stage,
@@ -51,13 +51,10 @@ def run_stage(config: Config, stage: Stage, folder: Path, *, overwrite: bool = F
         overwrite: Replace a finished run of another configuration.
 
     Raises:
-        ConfigError: If the archive is not one to simulate.
+        ConfigError: If the stage is not for these data.
         ArtefactError: If the folder holds a finished run of another configuration.
     """
-    if stage not in stages_of(config):
-        raise ConfigError(
-            f"data={config.data.name}: `simulate` writes simulated archives only. Use data=sim."
-        )
+    require_data(config, stage)
     start = time.monotonic()
     with _alone(stage, folder):
         if not overwrite:
@@ -132,7 +129,7 @@ def _seal(
         **facts,
         run=secrets.token_hex(8),  # tells this run from one that seals the same
         command=command_of(stage),
-        device=config.runtime.device,
+        device=device_of(config, stage),
         outputs=[str(path) for path in result.outputs],
         summary=result.summary,
         facts=dict(result.facts),
