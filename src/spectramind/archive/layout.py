@@ -287,17 +287,17 @@ def _stray(folder: Path) -> list[str]:
     for entry in sorted(folder.iterdir() if folder.is_dir() else ()):
         if not entry.name.startswith(".") and not _is_planet(entry):
             kinds.setdefault(_why_stray(entry), []).append(entry.name)
-    return [f"{some(names)} in {folder} {why}" for why, names in kinds.items()]
+    return [f"{folder}: left out {some(names)}, {why}" for why, names in kinds.items()]
 
 
 def _why_stray(entry: Path) -> str:
     if not entry.exists():
-        return "is left out: a link that leads nowhere. Restore what it points at."
+        return "a link that leads nowhere. Restore what it points at."
     if not entry.is_dir():
-        return "is left out: a file, no planet's folder. Unpack it, or move it elsewhere."
+        return "a file, no planet's folder. Unpack it, or move it elsewhere."
     return (
-        "is left out: the name is no planet's. Name the folder by the planet_id alone, a whole "
-        "number of 64 bits without leading zeros, such as 1103775."
+        "a name that is no planet's. Name the folder by the planet_id alone, a whole number of 64 "
+        "bits without leading zeros, such as 1103775."
     )
 
 

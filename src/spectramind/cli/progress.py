@@ -46,7 +46,9 @@ def run_up_to(
     """
     stale = require_start(config, stage, folder, options)
     results = []
+    trains = "train" in (*stale, stage) or options.params is not None
     for own in (*stale, stage):
+        check_labels(call, config, own, trains=trains)
         first = own != stage
         if first:
             call.say(f"{command_of(own)}: missing or stale, running it first")
@@ -80,6 +82,25 @@ def require_start(
             require_replaceable(config, own, stage_folder(config, own))
         require_replaceable(config, stage, folder)
     return stale
+
+
+def check_labels(call: Call, config: Config, stage: Stage, *, trains: bool) -> None:
+    """Before the first long stages: say, or if a network is to be trained refuse, bad labels.
+
+    Raises:
+        DataError: If labels cannot teach the network that this command or pipeline trains.
+    """
+    borrowed = config.weights is not None or config.data.name == "lightcurves"
+    if borrowed or stage not in ("calibrate", "fit"):
+        return
+    from spectramind.stages.train import require_labels  # loads torch
+
+    try:
+        require_labels(config)
+    except DataError as error:
+        if trains:
+            raise
+        call.say(f"note: {error} Until then nothing can be trained.")
 
 
 def report_failures(call: Call, failures: Sequence[str]) -> None:

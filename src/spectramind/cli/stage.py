@@ -6,6 +6,7 @@ from pathlib import Path
 from spectramind.cli.call import Call, Options, command
 from spectramind.cli.progress import (
     announce,
+    check_labels,
     refuse_failures,
     report_failures,
     require_start,
@@ -71,11 +72,12 @@ def run_all_command(overrides: Sequence[str], options: Options) -> None:
             failures.extend(result.failures)
             outputs.extend(result.outputs)
 
+        def begin(stage: Stage) -> None:
+            check_labels(call, config, stage, trains=True)
+            announce(call, config, stage)
+
         require_inputs(config, stages_of(config))
-        result = run_all(
-            config, lambda stage: announce(call, config, stage), conclude,
-            overwrite=options.overwrite,
-        )  # fmt: skip
+        result = run_all(config, begin, conclude, overwrite=options.overwrite)
         call.outputs = tuple(outputs)
         lines = [result.summary, *(str(path) for path in outputs)]
         lines.append(f"all stages took {call.seconds():.0f} s")

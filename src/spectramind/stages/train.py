@@ -13,6 +13,7 @@ from spectramind.provenance import Provenance
 from spectramind.stages.folders import OUT_OF_FOLD, run_folder, stage_folder
 from spectramind.stages.result import Result
 from spectramind.training.augmentation import Atmospheres, Donors, find_donors
+from spectramind.training.folds import assign_folds
 from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
 from spectramind.training.predict import Epistemic
 from spectramind.transit.priors import refuse_own_labels
@@ -59,6 +60,22 @@ def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
             for planet in everyone
             if planet not in known
         ),
+    )
+
+
+def require_labels(config: "Config") -> None:
+    """Refuse an archive whose labels cannot teach a network, before hours of other stages.
+
+    Raises:
+        DataError: If labels are missing, damaged, or too few for the folds.
+    """
+    archive, training = open_archive(config.data.root), config.training
+    labelled = set(archive.labels().planet_ids.tolist()) & set(archive.planets("train"))
+    assign_folds(
+        sorted(labelled),
+        folds=training.folds,
+        calibration_fraction=training.calibration_fraction,
+        seed=training.seed,
     )
 
 
