@@ -41,7 +41,7 @@ def package(tmp_path):
     """A package of this name that holds the module tested and two kernels of its own."""
     folder = tmp_path / "spectramind"
     folder.mkdir()
-    for name in ("__init__.py", "closure.py", "compiled.py"):
+    for name in ("__init__.py", "closure.py", "compiled.py", "files.py", "errors.py"):
         shutil.copy(PACKAGE / name, folder / name)
     (folder / "inner.py").write_text(INNER)
     (folder / "outer.py").write_text(OUTER)
@@ -78,6 +78,18 @@ def test_a_cache_folder_of_the_user_is_used(package, tmp_path):
     assert call(package, NUMBA_CACHE_DIR=str(tmp_path / "cache")) == [4.0, 0]
     assert list((tmp_path / "cache").glob("kernels-*/*/outer.outer-*.nbi"))
     assert not list(package.rglob("*.nbi"))
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(package, tmp_path):
+    """A package that is only for reading, and no home: as in a container."""
+    (package / "__pycache__").write_text("no folder")
+    home = {"HOME": str(tmp_path / "inner.py"), "PYTHONDONTWRITEBYTECODE": "1"}
+    (tmp_path / "inner.py").write_text("no folder either")
+    assert call(package, **home) == [4.0, 0]
+    assert call(package, **home, XDG_CACHE_HOME=str(tmp_path / "own")) == [4.0, 0]
+    assert call(package, **home, XDG_CACHE_HOME=str(tmp_path / "own")) == [4.0, 1]
+    nowhere = str(tmp_path / "inner.py")
+    assert call(package, **home, NUMBA_CACHE_DIR=nowhere) == [4.0, 0]
 
 
 def test_options_reach_numba_and_its_settings_stay_as_they_were():

@@ -57,6 +57,28 @@ def test_precision_of_a_gpu_follows_from_its_generation(monkeypatch, capability,
     assert precision(torch.device("cuda"), amp=False) == "32-true"
 
 
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, None),
+        ({"memory.max": "max"}, None),
+        ({"memory.max": str(2**31)}, 2.0),
+        ({"job/memory.max": str(2**30)}, 1.0),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+    ],
+)
+def test_a_limit_of_memory_is_seen(machine, tmp_path, monkeypatch, files, limit):
+    machine(XEON, "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n")
+    (tmp_path / "cgroup").write_text("0::/job\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    monkeypatch.setattr(hardware, "_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(hardware, "_GROUPS", tmp_path)
+    assert hardware.memory_limit_gib() == limit
+    assert hardware.free_memory_gib() == (8.0 if limit is None else limit)
+
+
 def test_nothing_is_timed(monkeypatch, machine):
     """One machine, one result: neither a product nor a clock is asked."""
     machine(XEON)

@@ -116,3 +116,27 @@ def test_progress_is_said_on_stderr_unless_it_is_not_wanted(monkeypatch, capsys,
     said = capsys.readouterr().err
     assert ("halve: 2 of 3 numbers, about" in said) is shown
     assert bool(said) is shown
+
+
+def test_what_is_left_is_that_of_the_slow_items():
+    """Items that were there already take next to nothing, and tell nothing of the others."""
+    progress = parallel._Progress(Shown("fit", "planets", later=10), 110, 2)
+    for _ in range(90):
+        progress.advance(1, 0.001)
+    progress.advance(5, 50.0)  # a batch: 10 s per planet
+    assert progress._left() == "about 125 s left"  # (15 + 10) planets in 2 processes
+    before = 125
+    for _ in range(3):
+        progress.advance(5, 50.0)
+        now = int(progress._left().split()[1])
+        assert now == before - 25
+        before = now
+
+
+def test_items_are_counted_in_their_unit(monkeypatch, capsys):
+    monkeypatch.setattr(parallel, "SILENCE_S", -1.0)
+    shown = Shown("fit", "planets", size=len)
+    list(each(len, ["abc", "de", "f"], workers=1, shown=shown))
+    assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "fit: 3 of 6 planets", "fit: 5 of 6 planets",
+    ]  # fmt: skip

@@ -6,7 +6,7 @@ them.
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +62,7 @@ class Config(Settings):
 
     def frozen(self) -> str:
         """The text of `params.yaml`: resolved values, sorted keys."""
-        return yaml.safe_dump(dump(self), sort_keys=True)
+        return text_of(dump(self))
 
 
 def configs_folder() -> Path:
@@ -166,6 +166,27 @@ def validate(values: object) -> Config:
 def dump(config: Config) -> dict[str, Any]:
     """The configuration as plain JSON types."""
     return config.model_dump(mode="json")
+
+
+def text_of(values: Mapping[str, Any]) -> str:
+    """Values as YAML with sorted keys."""
+    return yaml.safe_dump(dict(values), sort_keys=True)
+
+
+def part(values: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - any JSON value
+    """What stands at a dotted key, or at the place of a group such as `decoders`.
+
+    Raises:
+        ConfigError: If there is no such key; suggests one.
+    """
+    files = sorted((configs_folder() / key).glob("*.yaml")) if key.isidentifier() else []
+    place = _package(files[0], files[0].read_text(encoding="utf-8")) if files else key
+    found: Any = values
+    for name in place.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            raise ConfigError(f"{key}: no such key.{_nearest(key)}")
+        found = found[name]
+    return found
 
 
 def _no_such_choice(error: MissingConfigException) -> ConfigError:

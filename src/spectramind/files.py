@@ -188,15 +188,18 @@ def require_writable(path: Path) -> None:
     """Refuse a file or folder that could not be written, without writing anything.
 
     Raises:
-        WriteError: If the nearest folder that is there is none, or may not be written.
+        WriteError: If its folder cannot be made or may not be written.
     """
-    here = path if path.is_dir() else path.absolute().parent
-    while not here.exists():
-        here = here.parent
-    if not here.is_dir():
-        raise unwritable(path, NotADirectoryError(errno.ENOTDIR, f"{here} is no folder"))
-    if not os.access(here, os.W_OK | os.X_OK):
-        raise unwritable(path, PermissionError(errno.EACCES, f"no permission to write in {here}"))
+    folder = path if path.is_dir() else path.absolute().parent
+    if not writable(folder):
+        raise unwritable(path, PermissionError(errno.EACCES, f"{folder} may not be written to"))
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be written into a folder, which is made if need be."""
+    absolute = folder.absolute()
+    here = next(place for place in (absolute, *absolute.parents) if os.path.lexists(place))
+    return here.is_dir() and os.access(here, os.W_OK | os.X_OK)
 
 
 def unwritable(path: Path, error: Exception) -> WriteError:

@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS")
 SILENCE_S = 30.0  # without a terminal: at most this long between two progress lines
-GRACE_S = 5.0  # that workers have to tidy up when the run is interrupted
+GRACE_S = 3.0  # that workers have to tidy up when the run is interrupted
 
 
 @dataclass(frozen=True)

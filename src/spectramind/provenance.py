@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ from typing import Any
 
 from spectramind import __version__
 from spectramind.artefacts import save_json
+
+_PACKAGE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,25 @@ def digest(value: Any) -> str:  # noqa: ANN401 - anything JSON can hold
 
 @cache
 def git_state() -> tuple[str, bool]:
-    """Commit of the code and whether tracked files differ from it; ("none", False) without git."""
-    folder = Path(__file__).resolve().parent
+    """Commit of the code and whether tracked files differ from it; ("none", False) without git.
+
+    Only this project's own repository counts, not one that an installation happens to lie in.
+    """
     try:
-        sha = _git(folder, "rev-parse", "HEAD")
-        return sha, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+        top = Path(os.fsdecode(_git("rev-parse", "--show-toplevel")))
+        if not (top / "src").is_dir() or not (top / "src").samefile(_PACKAGE.parent):
+            return "none", False
+        sha = _git("rev-parse", "HEAD").decode("ascii")
+        return sha, bool(_git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return "none", False
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def _git(*arguments: str) -> bytes:
+    """What git says of the repository around this package, whatever repository calls us."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+        ["git", "-C", str(_PACKAGE), *arguments], check=True, capture_output=True, env=own
     )
     return done.stdout.strip()
 

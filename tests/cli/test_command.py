@@ -1,13 +1,16 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from spectramind.artefacts import save_json
+from spectramind.cli import call
 from spectramind.cli.app import app
 from spectramind.cli.call import command
+from spectramind.cli.words import path_word
 from spectramind.config import load
 from spectramind.errors import ConfigError, DataError
 from spectramind.stages.freshness import built_on, code_so_far, stage_hash
@@ -205,3 +208,122 @@ def test_exit_codes_and_log_of_a_failing_command(tmp_path, monkeypatch, capsys, 
         for line in (tmp_path / "v50_debug_log.jsonl").read_text().splitlines()
     ]
     assert states == ["failed: x: y."] * 2
+
+
+def test_a_section_is_shown_alone(invoke):
+    whole = json.loads(invoke("config", "show", "training.lr=3e-4", "--json").stdout)
+    named = invoke("config", "show", "training", "training.lr=3e-4", "decoders", "--json")
+    assert json.loads(named.stdout) == {
+        "training": whole["training"], "decoders": whole["model"]["decoders"],
+    }  # fmt: skip
+    assert invoke("config", "show", "training.curriculum").stdout.startswith(
+        "training.curriculum:"
+    )
+    done = invoke("config", "show", "trainin")
+    assert done.exit_code == 2
+    assert done.stderr == "error: trainin: no such key. Did you mean training?\n"
+
+
+MISSING = [  # words of a command, and the sentence that ends it before anything is computed
+    (["fit", "prior=no/prior"], r"prior=no/prior: no/prior: no file of priors of a transit f.*"),
+    (["predict", "weights=no"], r"weights=no: no lacks train/members/\*\.safetensors and "
+     r"train/train\.json and calibrate-temp/calibration\.json, so no training has ended there\. "
+     r"Name the runtime\.out of a run that has, or set weights=null\."),
+    (["train", "training.start=no"], r"training\.start=no: no lacks train/members/\*\.safetensors "
+     r"and train/folds\.parquet, so no training has ended there\. Name .* training\.start=null\."),
+    (["train", "runtime.devices=3"], r"runtime\.devices=3: does not divide training\.batch_s.*"),
+    (["predict", "--out-csv", "."], r"--out-csv \.: is a folder\. Name a file in it\."),
+    (["predict", "--out-csv", "file/s.csv"], r"file/s\.csv: cannot be written \(.*/file may not "
+     r"be written to\)\. .*"),
+    (["fit", "runtime.out=file/out"], r"file/out: cannot be written \(.*"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize(("words", "sentence"), MISSING)
+def test_what_is_missing_is_said_before_anything_is_computed(
+    invoke, tmp_path, monkeypatch, words, sentence, dry
+):
+    monkeypatch.setattr("spectramind.stages.checks.data_hash", lambda _: "")
+    monkeypatch.setattr("spectramind.stages.freshness.data_hash", lambda _: "")
+    (tmp_path / "file").touch()
+    done = invoke(*words, *dry)
+    assert done.exit_code in (1, 2)
+    assert re.fullmatch(f"error: {sentence}\n", done.stderr), done.stderr
+    assert not (tmp_path / "artefacts").exists()
+
+
+def test_run_checks_first(invoke, tmp_path):
+    done = invoke("run", "weights=no")
+    assert "error: weights=no: no lacks" in done.stderr
+    assert not (tmp_path / "artefacts").exists()
+
+
+@pytest.mark.parametrize(
+    "stage", ["train", "calibrate-temp", "predict", "diagnose dashboard", "run"]
+)
+def test_light_curves_of_others_end_with_the_fit(invoke, tmp_path, stage):
+    (tmp_path / "5_0.nc").touch()
+    done = invoke(*stage.split(), "data=lightcurves", "data.root=.")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: data=lightcurves: light curves of another pipeline end ")
+    assert "`train` needs an archive of the challenge." in done.stderr
+    found = json.loads(invoke("doctor", "data=lightcurves", "data.root=.", "--json").stdout)
+    assert found["archive"] == "light curves at .: 1 planet, 1 file"
+
+
+def test_score_names_the_file_that_is_not_there(invoke):
+    done = invoke("score", "nothing.csv")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: nothing.csv: is missing.")
+
+
+def test_a_plan_is_ten_lines_and_is_not_logged_as_done(invoke, tmp_path):
+    done = invoke("simulate", "--dry-run")
+    assert done.exit_code == 0
+    assert 5 <= len(done.stdout.splitlines()) <= 12
+    assert "{" not in done.stdout
+    plan = json.loads(invoke("simulate", "--dry-run", "--json").stdout)
+    assert (plan["stage"], plan["runs_first"]) == ("simulate", [])
+    assert plan["config_hash"] in done.stdout
+    events = (tmp_path / "v50_debug_log.jsonl").read_text().splitlines()
+    assert {json.loads(event)["state"] for event in events} == {"dry run"}
+    assert not (tmp_path / "artefacts").exists()
+
+
+@pytest.mark.parametrize("option", ["--out-csv", "--params"])
+def test_paths_among_the_options(invoke, monkeypatch, option):
+    done = invoke("predict", f"{option}=")
+    assert done.exit_code == 2
+    assert "a path cannot be empty: write . for the current folder." in done.stderr
+    monkeypatch.setenv("HOME", "/h")
+    assert path_word("~/x y") == Path("/h/x y")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            MemoryError("2 TiB"),
+            r"out of memory \(2 TiB\): the command needs more than {}\. Lower run.*",
+        ),
+        (
+            MemoryError(),
+            r"out of memory: the command needs more than {}\. Lower runtime\.workers .*",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't"),
+            r"out of memory \(.*\): the command needs .*",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("limit", "most"), [(None, "there is"), (2.0, r"the limit of 2\.0 GiB all.*")]
+)
+def test_want_of_memory_is_a_sentence(tmp_path, monkeypatch, capsys, error, sentence, limit, most):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(call, "memory_limit_gib", lambda: limit)
+    with pytest.raises(typer.Exit) as caught, command("fit", debug=False):
+        raise error
+    assert caught.value.exit_code == 1
+    assert re.fullmatch(f"error: {sentence.format(most)}\n", capsys.readouterr().err)

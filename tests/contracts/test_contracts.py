@@ -241,6 +241,38 @@ def test_nothing_is_unpickled_or_evaluated():
     assert offenders(_unsafe_calls) == []
 
 
+def _text_without_encoding(text: str) -> Iterator[str]:
+    """Calls that would read or write text in whatever encoding the machine is set to."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func).rpartition(".")[2]
+        words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        modes = [ast.unparse(word) for word in node.args] + [words.get("mode", "")]
+        as_text = name in ("read_text", "write_text") or words.get("text") == "True"
+        opened = name in ("open", "fdopen", "NamedTemporaryFile")
+        if opened and ast.unparse(node.func) != "os.open":
+            as_text = not any("b" in mode for mode in modes if mode.startswith("'"))
+        if as_text and "encoding" not in words:
+            yield f"{node.lineno}: {ast.unparse(node.func)}"
+
+
+def test_text_names_its_encoding():
+    assert offenders(_text_without_encoding) == []
+
+
+def test_the_rule_of_encodings_sees_all_kinds():
+    bad = ["open(p)", "p.open('w')", "p.read_text()", "p.write_text(s)", "run(a, text=True)"]
+    good = ["p.open('rb')", "os.open(p, 0)", "p.read_text(encoding='utf-8')", "open(p, mode='rb')"]
+    assert all(list(_text_without_encoding(call)) for call in bad)
+    assert not any(list(_text_without_encoding(call)) for call in good)
+
+
+def test_settings_are_ascii():
+    """Hydra reads them in whatever encoding the machine is set to."""
+    assert all(path.read_bytes().isascii() for path in configs_folder().rglob("*.yaml"))
+
+
 KERNELS = {  # the compiled loops, and the scan's operation with the scan's own arguments
     f"src/spectramind/{name}.py"
     for name in ("model/scan/cpu", "model/scan/gpu", "model/scan/op", "calibrate/kernel")

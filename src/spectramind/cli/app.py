@@ -34,13 +34,15 @@ from spectramind.cli.words import (
 from spectramind.errors import DataError
 from spectramind.stages.folders import Stage, command_of
 
+_PROGRAM = "spectramind"
 app = typer.Typer(
-    name="spectramind",
+    name=_PROGRAM,
     help="Raw Ariel detector frames in, transmission spectra with honest error bars out.",
     epilog="Start with: spectramind run experiment=demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    add_completion=Path(sys.argv[0]).stem == _PROGRAM,  # a shell completes programs, no modules
 )
 diagnose_app = typer.Typer(no_args_is_help=True, help="Metrics, figures and the dashboard.")
 submission_app = typer.Typer(no_args_is_help=True, help="Work on submission files.")

@@ -31,14 +31,29 @@ def _write_or_check(call: Call, output: Path, text: str, *, check: bool) -> None
     call.finish(str(output), {}, as_json=False)
 
 
-@config_app.command("show", epilog=example_lines("spectramind config show experiment=demo"))
-def config_show(overrides: Overrides = None, as_json: Json = False, debug: Debug = False) -> None:
-    """Print the composed, validated configuration."""
+@config_app.command(
+    "show",
+    epilog=example_lines(
+        "spectramind config show experiment=demo", "spectramind config show training"
+    ),
+)
+def config_show(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY]... [KEY=VALUE]...", help="Sections to show; configuration."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print the composed, validated configuration, or the sections that are named."""
     with command("config show", debug=debug) as call:
-        from spectramind.config import dump
+        from spectramind.config import dump, part, text_of
 
-        config = call.load_config(overrides or [])
-        call.finish(config.frozen().rstrip(), dump(config), as_json=as_json)
+        words = overrides or []
+        named = [word for word in words if "=" not in word and not word.startswith("~")]
+        values = dump(call.load_config([word for word in words if word not in named]))
+        shown = {name: part(values, name) for name in named} or values
+        call.finish(text_of(shown).rstrip(), shown, as_json=as_json)
 
 
 @config_app.command(

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from spectramind import hardware
+from spectramind.compiled import kernel_cache
 from spectramind.config import Config
 from spectramind.errors import DataError
 from spectramind.extras import PACKAGES, install_command
 from spectramind.sentences import counted
 
+_NOWHERE = "kept nowhere, so every process compiles them; NUMBA_CACHE_DIR=DIR names a place"
 _PACKAGES = ("spectramind", "torch", "lightning", "numba", "polars", "hydra-core")
 
 
@@ -25,10 +27,17 @@ def examine(config: Config) -> dict[str, Any]:
     findings["precision"] = _precision(config, gpus)
     findings["cores"] = hardware.cores()
     memory = hardware.free_memory_gib()
-    findings["memory"] = "not known" if memory is None else f"{memory:.1f} GiB free"
+    findings["memory"] = "not known" if memory is None else f"{memory:.1f} GiB free{_limit()}"
     findings["disk"] = _disk(config.runtime.out)
+    place = kernel_cache()
+    findings["kernels"] = f"kept in {place}" if place else _NOWHERE
     findings["archive"] = _archive(config)
     return findings
+
+
+def _limit() -> str:
+    limit = hardware.memory_limit_gib()
+    return "" if limit is None else f", of {limit:.1f} GiB that this process may use"
 
 
 def _version(package: str) -> str | None:

@@ -270,8 +270,8 @@ def _train_missing(run: _Run) -> int:
     started, beside = time.monotonic(), _processes(run, missing)
     for done, ((fold, seed), note) in enumerate(_trained(run, missing), start=1):
         spent = time.monotonic() - started
-        rounds = -(-done // beside)
-        left = spent / rounds * -(-(len(missing) - done) // beside)
+        rounds, begun = -(-len(missing) // beside), -(-done // beside)
+        left = spent / begun * (rounds - begun)
         print(  # noqa: T201
             f"train: fold {fold + 1} of {run.training.folds}, seed {seed + 1} of "
             f"{run.training.seeds}: {note}; {spent:.0f} s, about {left:.0f} s left",
