@@ -141,6 +141,12 @@ class TransitFit:
     visits: tuple[VisitFit, ...]
 
     @property
+    def usable(self) -> bool:
+        """Whether each depth is a number and each sigma a positive one."""
+        known = np.isfinite(self.depth) & np.isfinite(self.sigma)
+        return bool((known & (self.sigma > 0.0)).all())
+
+    @property
     def white_depth(self) -> float:
         """Inverse-variance mean of the AIRS-CH0 depths."""
         weight = 1.0 / self.sigma[1:] ** 2

@@ -170,6 +170,36 @@ def test_spikes_and_bad_edges_change_the_depth_by_less_than_sigma(world, curves,
     assert np.max(np.abs(bad.depth - fit.depth) / fit.sigma) < 1.5
 
 
+def test_one_wild_exposure_costs_itself_alone(world, config):
+    """Of any size, anywhere, in one wavelength, one channel or all light; also two in a row."""
+    calm = make_curves(world, factor=75)
+    spiked = [
+        _spiked(calm, light, place, size)
+        for light in ("one", "airs", "fgs1", "all")
+        for place, size in ((1, 100.0), (25, 10.0), (25, 3.0), (37, 0.5), (-2, 30.0), (67, 0.01))
+    ]
+    spiked.append(_spiked(_spiked(calm, "airs", 37, 10.0), "airs", 38, 10.0))
+    planets = [prepare([curves], world.table, config) for curves in (calm, *spiked)]
+    undisturbed, *fits = fit_planets(planets, first_priors(config), config)
+    assert undisturbed.reasons == ()
+    for fit in fits:
+        assert fit.reasons == ()
+        assert np.max(np.abs(fit.depth - undisturbed.depth) / undisturbed.sigma) < 1.0
+        assert np.max(fit.visits[0].flux) < 1.1
+        assert np.max(fit.visits[0].fgs1_flux) < 1.1
+
+
+def _spiked(curves, light, place, size):
+    airs, fgs1 = curves.airs_e.copy(), curves.fgs1_e.copy()
+    if light in ("airs", "all"):
+        airs[place] *= size
+    if light in ("fgs1", "all"):
+        fgs1[place if place in (1, -2) else 12 * place] *= size
+    if light == "one":
+        airs[place, 100] *= size
+    return replace(curves, airs_e=airs, fgs1_e=fgs1)
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_a_burst_of_dead_exposures_costs_sigma_and_no_more(world, curves, fit, config, value):
     airs, fgs1 = curves.airs_e.copy(), curves.fgs1_e.copy()
@@ -315,6 +345,15 @@ def test_the_order_of_exposures_and_an_uneven_cadence_change_little(world, curve
     assert 0.7 < np.mean(_error(thin, world)[1:] ** 2) < 1.5
 
 
+def test_stray_times_are_refused(world, curves, config):
+    """They once asked for one bin after the other up to there, which no memory holds."""
+    time = curves.airs_time_h.copy()
+    time[50:52] = 1.0e6, 1.1e6
+    words = r"AIRS-CH0: 123 exposures of 7\.38 h together .* nearly all of the visit is a gap"
+    with pytest.raises(DataError, match=words):
+        prepare([replace(curves, airs_time_h=time)], world.table, config)
+
+
 def test_a_visit_of_few_frames_is_refused(world, curves, config):
     short = replace(
         curves,
@@ -322,8 +361,16 @@ def test_a_visit_of_few_frames_is_refused(world, curves, config):
         airs_e=curves.airs_e[:20],
         airs_centroid=curves.airs_centroid[:20],
     )
-    with pytest.raises(DataError, match=r"1[5-9] time bins of 120 s hold both .* at least 20 are"):
+    with pytest.raises(
+        DataError, match=r"AIRS-CH0: exposures with flux: 20, at least 22 are need"
+    ):
         prepare([short], world.table, config)
+    apart = replace(curves, fgs1_time_h=curves.fgs1_time_h + 7.0)
+    with pytest.raises(DataError, match=r"[4-9] time bins of 120 s hold both .* at least 20 are"):
+        prepare([apart], world.table, config)
+    with pytest.raises(DataError, match=r"AIRS-CH0: exposures with flux: 3, at least 22 are need"):
+        prepare([replace(curves, airs_time_h=curves.airs_time_h[:3], airs_e=curves.airs_e[:3])],
+                world.table, config)  # fmt: skip
     with pytest.raises(DataError, match=r"no visit with light curves\. Calibrate it first"):
         prepare([], world.table, config)
 

@@ -400,6 +400,23 @@ def test_a_planet_whose_equations_cannot_be_solved_is_named(
     assert list(read_fits(tmp_path, "train")) == [1001, 1003]
 
 
+@pytest.mark.usefixtures("one_fit_for_all")
+def test_a_fit_that_holds_no_numbers_is_a_failure(planets, config, plain, tmp_path, monkeypatch):
+    fit = stage.fit_planets
+
+    def spoil(batch, *rest):
+        return [
+            replace(own, sigma=np.nan * own.sigma) if own.planet_id == 1002 else own
+            for own in fit(batch, *rest)
+        ]
+
+    monkeypatch.setattr(stage, "fit_planets", spoil)
+    report = run(planets, config, tmp_path, plain, 1001, 1002, 1003)
+    (failure,) = report.failures
+    assert failure.startswith("planet 1002: the equations of its fit have no solution (its depths")
+    assert list(read_fits(tmp_path, "train")) == [1001, 1003]
+
+
 def test_a_planet_whose_evidence_cannot_be_solved_teaches_nothing(
     planets, config, tmp_path, monkeypatch
 ):

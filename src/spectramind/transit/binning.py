@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import median_filter
 
 from spectramind.errors import DataError
@@ -14,6 +15,8 @@ from spectramind.transit.settings import TransitConfig
 MINIMUM_BINS = 20
 _MISSING = 0.1  # share of missing exposures from which a wavelength counts as dark
 _CROWD = 5  # exposures per bin from which spikes can be told from the transit
+_EMPTY = 10.0  # span of a visit over that of its exposures above which the times are not right
+_NEAR = 7  # exposures, the judged one among them, that tell a spike where bins hold fewer
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +57,20 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
     Raises:
         DataError: If a channel has no flux, or fewer than 20 bins hold both channels.
     """
-    airs_time, airs = _usable("AIRS-CH0", curves, config.edge_exposures)
-    fgs1_time, fgs1 = _usable("FGS1", curves, config.edge_exposures)
+    airs_time, airs, _ = _usable("AIRS-CH0", curves, config.edge_exposures)
+    fgs1_time, fgs1, fgs1_rows = _usable("FGS1", curves, config.edge_exposures)
     airs, lit = _mended(airs)
     _refuse_gaps(curves, bool(lit.any()))
     level, white = np.median(airs, axis=0), airs[:, lit].sum(axis=1)
+    _refuse_strays(curves, airs_time)
     edges = _edges(airs_time, fgs1_time, config.bin_s)
     airs_index, fgs1_index = (np.searchsorted(edges, t) - 1 for t in (airs_time, fgs1_time))
     bins = edges.size - 1
-    keep_airs = _steady(white, airs_index, bins, config.outlier_sigma)
-    keep_fgs1 = _steady(fgs1, fgs1_index, bins, config.outlier_sigma)
+    keep_airs = _steady(white, bins, config.outlier_sigma)
+    keep_fgs1 = _steady(fgs1, bins, config.outlier_sigma)
+    fine = _fine(curves, fgs1_rows[keep_fgs1], config.fgs1_bins)
+    keep_airs &= (airs_index >= 0) & (airs_index < bins)
+    keep_fgs1 &= (fgs1_index >= 0) & (fgs1_index < bins)
     full = _full(airs_index[keep_airs], bins) & _full(fgs1_index[keep_fgs1], bins)
     if full.sum() < MINIMUM_BINS:
         raise DataError(
@@ -79,7 +86,6 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
     airs_noise, fgs1_noise = float(difference_noise(white)), float(difference_noise(fgs1))
     _refuse_constant("AIRS-CH0", curves, airs_noise)
     _refuse_constant("FGS1", curves, fgs1_noise)
-    fine = _fine(curves, config)
     return BinnedVisit(
         visit=curves.visit,
         airs_time_h=mean_airs(airs_time[keep_airs])[full],
@@ -104,8 +110,8 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
 
 def _usable(
     channel: str, curves: LightCurves, edge: int
-) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, "N ..."]]:
-    """Exposures with flux, in order of time, without the visit's edges."""
+) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, "N ..."], Int[np.ndarray, " N"]]:
+    """Time, flux and rows of the exposures with flux, in order of time, without the edges."""
     if channel == "FGS1":
         time, flux = curves.fgs1_time_h, curves.fgs1_e.astype(np.float64)
         good = np.isfinite(flux) & (flux > 0.0)
@@ -116,10 +122,11 @@ def _usable(
         good &= np.nansum(flux, axis=1) > 0.0
     rows = np.flatnonzero(good & np.isfinite(time))
     rows = rows[np.argsort(time[rows], kind="stable")]
+    _refuse_dark(channel, curves, rows.size > 0)
+    _refuse_few(channel, curves, rows.size, edge)
     rows = rows[edge : rows.size - edge]
-    _refuse_dark(channel, curves, rows.size > 1)
     _refuse_twice(channel, curves, time[rows])
-    return time[rows], flux[rows]
+    return time[rows], flux[rows], rows
 
 
 def _mended(
@@ -143,6 +150,15 @@ def _refuse_dark(channel: str, curves: LightCurves, has_flux: bool) -> None:
         )
 
 
+def _refuse_few(channel: str, curves: LightCurves, count: int, edge: int) -> None:
+    fewest = MINIMUM_BINS + 2 * edge
+    if count < fewest:
+        raise DataError(
+            f"planet {curves.planet_id}, visit {curves.visit}, {channel}: exposures with flux: "
+            f"{count}, at least {fewest} are needed. Calibrate the whole visit, or leave it out."
+        )
+
+
 def _refuse_gaps(curves: LightCurves, has_series: bool) -> None:
     if not has_series:
         raise DataError(
@@ -159,6 +175,16 @@ def _refuse_twice(channel: str, curves: LightCurves, time_h: Float64[np.ndarray,
             f"planet {curves.planet_id}, visit {curves.visit}, {channel}: {again.size} exposures "
             f"have the time of another, the first at {time_h[again[0]]:.6g} h, expected one "
             "exposure per time. Mend the times or leave this visit out."
+        )
+
+
+def _refuse_strays(curves: LightCurves, time_h: Float64[np.ndarray, " N"]) -> None:
+    span, exposed = time_h[-1] - time_h[0], time_h.size * float(np.median(np.diff(time_h)))
+    if span > _EMPTY * exposed:
+        raise DataError(
+            f"planet {curves.planet_id}, visit {curves.visit}, AIRS-CH0: {time_h.size} exposures "
+            f"of {exposed:.3g} h together lie within {span:.3g} h, so nearly all of the visit is "
+            "a gap. Mend the times [h], or give each transit a visit of its own."
         )
 
 
@@ -205,16 +231,28 @@ class _means:
         return means
 
 
-def _steady(
-    flux: Float64[np.ndarray, " N"], index: Int[np.ndarray, " N"], bins: int, limit: float
-) -> Bool[np.ndarray, " N"]:
+def _steady(flux: Float64[np.ndarray, " N"], bins: int, limit: float) -> Bool[np.ndarray, " N"]:
     """False for exposures that stand out from their neighbours in time."""
-    inside = (index >= 0) & (index < bins)
     if flux.size < _CROWD * bins:
-        return inside  # a bin is about one exposure; the fit itself rejects bins
-    residual = flux - median_filter(flux, size=_CROWD, mode="nearest")
-    scale = difference_noise(flux)
-    return inside & (np.abs(residual) <= limit * scale)
+        return ~_alone(flux, limit)
+    residual = flux - median_filter(flux, size=_CROWD, mode="mirror")
+    return np.abs(residual) <= limit * difference_noise(flux)
+
+
+def _alone(flux: Float64[np.ndarray, " N"], limit: float) -> Bool[np.ndarray, " N"]:
+    """True where an exposure lies beyond all but one of the six nearest ones.
+
+    By more than `limit` times the noise and than those differ: where a bin is about one
+    exposure, a transit of few exposures would look like spikes to a running median.
+    """
+    every = np.arange(flux.size)
+    first = np.clip(every - _NEAR // 2, 0, flux.size - _NEAR)
+    near = sliding_window_view(flux, _NEAR)[first]
+    others = near[first[:, None] + np.arange(_NEAR) != every[:, None]]
+    others = np.sort(others.reshape(flux.size, _NEAR - 1), axis=1)
+    low, high = others[:, 1], others[:, -2]
+    margin = limit * difference_noise(flux) + high - low
+    return (flux > high + margin) | (flux < low - margin)
 
 
 def _without_spikes(
@@ -235,12 +273,10 @@ def difference_noise(series: Float64[np.ndarray, "*S T"]) -> Float64[np.ndarray,
 
 
 def _fine(
-    curves: LightCurves, config: TransitConfig
+    curves: LightCurves, rows: Int[np.ndarray, " N"], most: int
 ) -> tuple[Float64[np.ndarray, " L"], Float64[np.ndarray, " L"], Float64[np.ndarray, "L 2"]]:
-    """FGS1 in at most `config.fgs1_bins` bins of equally many exposures."""
-    rows = np.flatnonzero(np.isfinite(curves.fgs1_e) & np.isfinite(curves.fgs1_time_h))
-    rows = rows[config.edge_exposures : rows.size - config.edge_exposures]
-    count = min(config.fgs1_bins, rows.size)
+    """FGS1 in at most so many bins of equally many of the exposures in `rows`."""
+    count = min(most, rows.size)
     first = np.arange(count) * rows.size // count
     size = np.diff(np.append(first, rows.size))
 

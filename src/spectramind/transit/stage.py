@@ -296,16 +296,24 @@ def _fitted(
 ) -> tuple[list[TransitFit], list[PlanetOutcome]]:
     """Fits of a batch; where its equations have no solution, of one planet after the other."""
     try:
-        return fit_planets(planets, priors, work.config, torch.device(work.device)), []
+        fits = fit_planets(planets, priors, work.config, torch.device(work.device))
     except _UNSOLVABLE as error:
         if len(planets) == 1:
-            failure = (
-                f"planet {planets[0].planet_id}: the equations of its fit have no solution "
-                f"({error}). Look at its light curves, or leave it out."
-            )
-            return [], [PlanetOutcome(planets[0].planet_id, failure=failure)]
+            return [], [_unsolved(planets[0].planet_id, str(error))]
+    else:
+        lost = [fit.planet_id for fit in fits if not fit.usable]
+        good = [fit for fit in fits if fit.usable]
+        return good, [_unsolved(planet, "its depths are no numbers") for planet in lost]
     parts = [_fitted(work, [planet], priors) for planet in planets]
     return [fit for fits, _ in parts for fit in fits], [own for _, lost in parts for own in lost]
+
+
+def _unsolved(planet_id: int, why: str) -> PlanetOutcome:
+    failure = (
+        f"planet {planet_id}: the equations of its fit have no solution ({why}). Look at its "
+        "light curves, or leave it out."
+    )
+    return PlanetOutcome(planet_id, failure=failure)
 
 
 @cache
