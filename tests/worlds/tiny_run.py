@@ -21,6 +21,7 @@ TINY = (
     "training.epochs=2",
     "training.reobserved=0",
     "training.calibration_fraction=0.34",
+    "diagnostics.metric.naive=2025",
     "uq.levels=[0.5]",
     "runtime.workers=1",
 )

@@ -191,7 +191,8 @@ def run(
 
 @app.command(
     epilog=example_lines(
-        "spectramind score outputs/submission.csv", "spectramind score s.csv --year 2024"
+        "spectramind score outputs/submission.csv",
+        "spectramind score s.csv --solution truth.csv --naive 2025",
     ),
 )
 def score(
@@ -204,6 +205,14 @@ def score(
     year: Annotated[
         int | None, typer.Option(help="Metric of 2024 or 2025; default: that of the archive.")
     ] = None,
+    naive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="2024|2025|FILE",
+            help="Guess that scores 0: as published, or of a file of training labels; default: "
+            "of the archive's.",
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -212,7 +221,7 @@ def score(
         from spectramind.cli.score import score_submission
 
         config = call.load_config(overrides or [])
-        facts = score_submission(config, submission, solution=solution, year=year)
+        facts = score_submission(config, submission, solution=solution, year=year, naive=naive)
         call.finish(facts["summary"], facts, as_json=as_json)
 
 

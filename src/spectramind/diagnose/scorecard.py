@@ -10,12 +10,48 @@ from spectramind.diagnose.metrics import (
     Gains,
     Naive,
     gains,
+    naive_statistics,
     planet_scores,
     score_2024,
     score_2025,
 )
 from spectramind.diagnose.settings import MetricConfig
+from spectramind.errors import DataError
+from spectramind.observation import Labels
 from spectramind.posterior import SpectrumPosterior
+
+_FEWEST_LABELS = 20  # whose mean and spread say what is known without light curves
+
+
+def naive_guess(metric: MetricConfig, labels: Labels) -> Naive:
+    """The guess that scores 0: mean and spread of the training labels, or published ones.
+
+    Raises:
+        DataError: If it is that of the labels, and they are too few.
+    """
+    return naive_of(labels) if metric.naive == "labels" else published(metric, metric.naive)
+
+
+def naive_of(labels: Labels) -> Naive:
+    """Mean and spread of these labels.
+
+    Raises:
+        DataError: If they are too few: a handful has nearly no spread, and against that any
+            prediction scores 1.
+    """
+    count = len(labels.planet_ids)
+    if count < _FEWEST_LABELS:
+        raise DataError(
+            f"labels of {count} planets: too few for the naive guess that scores 0, the mean and "
+            f"spread of at least {_FEWEST_LABELS}. Take what the challenge's hosts published: "
+            "diagnostics.metric.naive=2025, or 2024."
+        )
+    return naive_statistics(labels.depth)
+
+
+def published(metric: MetricConfig, year: Year) -> Naive:
+    """Mean and sigma of a year's training labels, as the hosts of the challenge published them."""
+    return Naive(*(metric.naive_2024 if year == 2024 else metric.naive_2025))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Settings of the dashboard and constants of the score (`configs/diagnostics`)."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveFloat, StrictBool, StrictInt, model_validator
 
@@ -17,6 +17,9 @@ class MetricConfig(Settings):
     fgs_weight: PositiveFloat  # weight of the FGS1 point beside 1 for each AIRS-CH0 point
     fgs1_sigma_true: PositiveFloat  # ideal error of FGS1 [(Rp/Rs)^2]
     airs_sigma_true: PositiveFloat  # ideal error of AIRS-CH0, in 2024 of all points [(Rp/Rs)^2]
+    naive: Literal["labels", 2024, 2025]  # where the guess that scores 0 is from
+    naive_2024: tuple[PositiveFloat, PositiveFloat]  # published mean and sigma [(Rp/Rs)^2]
+    naive_2025: tuple[PositiveFloat, PositiveFloat]
 
     def sigma_true(self, wavelengths: int) -> "np.ndarray":
         """Ideal error at each wavelength, shape (W,)."""

@@ -11,9 +11,8 @@ from spectramind.archive.layout import Archive, open_archive
 from spectramind.archive.submission import completed_fit, fit_posterior, read_spectra
 from spectramind.archive.tables import read_labels
 from spectramind.diagnose.evidence import Evidence
-from spectramind.diagnose.metrics import naive_statistics
 from spectramind.diagnose.report import FIT_ALONE, DashboardReport, write_dashboard
-from spectramind.diagnose.scorecard import Yardstick
+from spectramind.diagnose.scorecard import Yardstick, naive_guess
 from spectramind.files import write_atomic
 from spectramind.observation import Labels
 from spectramind.provenance import Provenance
@@ -63,6 +62,7 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
     """Read back what the stages left, for the dashboard and for scores."""
     archive = open_archive(config.data.root)
     labels = archive.labels()
+    naive = naive_guess(config.diagnostics.metric, labels)
     fits = read_fits(stage_folder(config, "fit"), "test")
     predicted = stage_folder(config, "predict")
     planets, posterior = read_spectra(predicted / SPECTRA)
@@ -80,7 +80,7 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
         ),
         calibration_planets=conformal_planets(config) if config.uq.corel else None,
         truth=hidden_truth(archive, planets),
-        naive=naive_statistics(labels.depth),
+        naive=naive,
         oof=calibration.apply(oof),
         oof_labels=labels.of(oof_ids),
         provenance=[_without_bulk(made) for made in sidecars],

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import Archive, open_archive, stars_of
+from spectramind.archive.layout import open_archive, stars_of
 from spectramind.archive.submission import fit_posterior, read_spectra
-from spectramind.diagnose.metrics import naive_statistics
-from spectramind.diagnose.scorecard import Score, Yardstick
+from spectramind.diagnose.scorecard import Score, Yardstick, naive_guess
 from spectramind.observation import Labels, Star, TransitFit
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import OUT_OF_FOLD, run_folder, stage_folder
@@ -27,6 +26,9 @@ def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
     """Train the network in folds; score what it predicts out of fold against the fit alone."""
     archive = open_archive(config.data.root)
     labels = archive.labels()
+    yardstick = Yardstick(
+        config.diagnostics.metric, archive.year, naive_guess(config.diagnostics.metric, labels)
+    )
     known = set(labels.planet_ids.tolist())
     everyone = read_fits(stage_folder(config, "fit"), "train")
     fits = {planet: fit for planet, fit in everyone.items() if planet in known}
@@ -40,7 +42,7 @@ def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
         out=folder,
         provenance=provenance,
     )
-    planets, network, alone = _scores(config, archive, labels, fits, folder / OUT_OF_FOLD)
+    planets, network, alone = _scores(yardstick, labels, fits, folder / OUT_OF_FOLD)
     return Result(
         summary=(
             f"trained {len(report.members)} members -> {folder}; out of fold the score is "
@@ -95,16 +97,11 @@ def _runtime(config: "Config") -> Runtime:
 
 
 def _scores(
-    config: "Config",
-    archive: Archive,
-    labels: Labels,
-    fits: Mapping[int, TransitFit],
-    out_of_fold: Path,
+    yardstick: Yardstick, labels: Labels, fits: Mapping[int, TransitFit], out_of_fold: Path
 ) -> tuple[int, Score, Score]:
     """Number of planets predicted out of fold; the network's score on them and the fit's."""
     planets, posterior = read_spectra(out_of_fold)
     depth = labels.of(planets).depth
-    yardstick = Yardstick(config.diagnostics.metric, archive.year, naive_statistics(labels.depth))
     alone = yardstick.score(depth, fit_posterior(fits, planets))
     return len(planets), yardstick.score(depth, posterior), alone
 
