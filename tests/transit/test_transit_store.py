@@ -104,11 +104,25 @@ def test_a_damaged_file_is_named(tmp_path):
     path.write_bytes(b"not a tensor file")
     with pytest.raises(ArtefactError, match=r"is no whole transit fit: .* Run `spectramind fit`"):
         read_fit(path)
-    save_tensors(path, {"depth": np.ones(2)}, {"reasons": []})
+    save_tensors(path, {"depth": np.ones(2)}, {"reasons": [], "planet_id": 7})
     with pytest.raises(ArtefactError, match=r"it holds no 'visits'\. Run `spectramind fit` again"):
         read_fit(path)
     with pytest.raises(ArtefactError, match=r"it holds no 'facts'\. Run `spectramind fit` again"):
         read_header(path)
+
+
+@pytest.mark.parametrize("name", ["8", "0003", "30"])
+def test_the_fit_of_another_planet_is_refused_by_name(fit, tmp_path, name):
+    """A copy under another name would put one planet's spectrum in another's place."""
+    path = fit_path(tmp_path, "test", 3)
+    write_fit(path, replace(fit, planet_id=3), {})
+    path.rename(path.with_stem(name))
+    words = rf"test/{name}\.safetensors: .*it is that of planet 3, under another name\. Run `spec"
+    for read in (read_fit, read_header):
+        with pytest.raises(ArtefactError, match=words):
+            read(path.with_stem(name))
+    with pytest.raises(ArtefactError, match=words):
+        read_fits(tmp_path, "test")
 
 
 def test_samples_have_the_mean_and_covariance_of_the_posterior(fit):

@@ -88,10 +88,11 @@ def read_fit(path: Path) -> TransitFit:
     """Read one fit.
 
     Raises:
-        ArtefactError: If the file is missing, damaged or not a transit fit.
+        ArtefactError: If the file is missing, damaged, no transit fit or that of another planet.
     """
     described, tensors = load_tensors(path, _FIT)
     try:
+        _refuse_another(path, described["planet_id"])
         visits = tuple(
             VisitFit(
                 visit=number, **{name: tensors[f"visit{number}.{name}"] for name in _VISIT_ARRAYS}
@@ -114,13 +115,19 @@ def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """Reasons not to trust a fit, and the facts stored with it.
 
     Raises:
-        ArtefactError: If the file is missing, damaged or not a transit fit.
+        ArtefactError: If the file is missing, damaged, no transit fit or that of another planet.
     """
     described, _ = load_tensors(path, _FIT)
     try:
+        _refuse_another(path, described["planet_id"])
         return tuple(described["reasons"]), described["facts"]
     except KeyError as error:
         raise _FIT.damaged(path, f"it holds no {error}") from error
+
+
+def _refuse_another(path: Path, planet_id: int) -> None:
+    if path.stem != str(planet_id):
+        raise _FIT.damaged(path, f"it is that of planet {planet_id}, under another name")
 
 
 def write_index(folder: Path, split: str, rows: Sequence[IndexRow]) -> None:
