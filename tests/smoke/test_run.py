@@ -246,8 +246,10 @@ def test_damaged_and_unlabelled_planets_do_not_stop_the_others(copy):
     signal = next(bad.glob("AIRS-CH0_signal_*.parquet"))
     signal.write_bytes(signal.read_bytes()[:1000])
     done = spectramind(copy, "predict", *TINY)
-    assert f"test planet {bad.name}" in done.stderr
-    assert f"train planet {unlabelled.split(',')[0]}: has no label" in done.stderr
+    assert f"test planet {bad.name}, visit 0: " in done.stderr
+    assert f"test: planet {bad.name} left out: no light curves. The stage" in done.stderr
+    assert f"test: planet {bad.name} not measured: there is no fit, so the mean" in done.stderr
+    assert f"train: planet {unlabelled.split(',')[0]} without a label, so" in done.stderr
     table = pl.read_csv(copy / SUBMISSION)
     assert int(bad.name) in table["planet_id"].to_list()
     spectramind(copy, "diagnose", "dashboard", *TINY)

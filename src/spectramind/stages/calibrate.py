@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import SPLITS, open_archive
+from spectramind.archive.layout import SPLITS, Archive, open_archive
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import store_folder
 from spectramind.stages.light_curves import open_source
-from spectramind.stages.result import Result
+from spectramind.stages.result import Result, require_some
 
 if TYPE_CHECKING:
     from spectramind.config import Config
@@ -31,6 +31,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
     if config.data.level == "lightcurves":
         store = LightCurveStore(store_folder(config))
         planets = sum(len(store.planets(split)) for split in SPLITS)
+        require_some(planets, _planets(archive), "calibrated", problems)
         folder.mkdir(parents=True, exist_ok=True)
         return Result(
             summary=f"the archive holds calibrated light curves of {planets} planets already",
@@ -50,6 +51,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
         f"{split} planet {planet}, visit {visit}: {why}"
         for split, planet, visit, why in report.failures
     )
+    require_some(report.done + report.cached, _planets(archive), "calibrated", (*problems, *lost))
     return Result(
         summary=(
             f"calibrated {report.done} visits, {report.cached} from the cache -> "
@@ -63,3 +65,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
         },
         failures=problems + lost,
     )
+
+
+def _planets(archive: Archive) -> int:
+    return sum(len(archive.planets(split)) for split in SPLITS)

@@ -8,7 +8,7 @@ from spectramind.errors import ConfigError
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import PRETRAINED, SHIPPED
 from spectramind.stages.light_curves import Source, open_source
-from spectramind.stages.result import Result
+from spectramind.stages.result import Result, require_some
 from spectramind.training.device import resolve_device
 from spectramind.transit.priors import Priors, prior_path, read_priors, remove_other_priors
 from spectramind.transit.stage import LearnedPriors, Work, fit_split, learn_folds
@@ -46,7 +46,9 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     ]
     remove_other_priors(folder, {learned.everyone, *learned.own.values()})
     priors = read_priors(learned.everyone)
+    failures = (*source.problems, *[text for report in reports for text in report.failures])
     done = sum(report.done + report.cached for report in reports)
+    require_some(done, sum(map(len, source.visits.values())), "fitted", failures)
     flagged = sum(report.flagged for report in reports)
     outputs = [folder]
     if config.data.name == "lightcurves" and done:
@@ -61,7 +63,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         ),
         outputs=tuple(outputs),
         facts={"planets": done, "flagged": flagged, "labels": _labels_behind(priors)},
-        failures=(*source.problems, *[text for report in reports for text in report.failures]),
+        failures=failures,
     )
 
 

@@ -74,18 +74,28 @@ def open_source(config: "Config") -> Source:
     archive, store = open_archive(config.data.root), LightCurveStore(store_folder(config))
     visits, known, problems = {}, {}, []
     for split in SPLITS:
-        everyone, here = set(archive.planets(split)), set(store.planets(split))
+        everyone, measured = set(archive.planets(split)), set(store.planets(split))
         problems += archive.problems(split)
-        if everyone - here:
-            problems.append(
-                f"{split}: no light curves of {named(sorted(everyone - here))}, which are not "
-                "fitted. The `calibrate` stage says why."
-            )
-        known[split] = stars_of(archive, split, sorted(everyone & here))
+        problems += _one_sided(split, everyone | set(archive.listed(split)), measured)
+        known[split] = stars_of(archive, split, sorted(everyone & measured))
         visits[split] = {planet: len(store.visits(split, planet)) for planet in known[split]}
     spectra = archive.labels().by_planet().items()
     labels = {planet: depth for planet, depth in spectra if planet in visits["train"]}
     return Source(visits, StoredCurves(store), known, labels, tuple(problems))
+
+
+def _one_sided(split: Split, there: set[int], measured: set[int]) -> list[str]:
+    """A sentence for planets of the archive without light curves, and one for the reverse."""
+    sentences = {
+        "no light curves. The stage `calibrate` says why": there - measured,
+        "light curves, but no folder and no row in the archive's table. Add them, or remove the "
+        "light curves": measured - there,
+    }
+    return [
+        f"{split}: {named(sorted(lost))} left out: {why}."
+        for why, lost in sentences.items()
+        if lost
+    ]
 
 
 def _foreign(archive: "ForeignArchive") -> Source:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 from spectramind.archive.layout import Archive, open_archive, stars_of
 from spectramind.archive.submission import with_unmeasured, write_spectra, write_submission
 from spectramind.errors import ConfigError
+from spectramind.observation import named
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import (
     CALIBRATION,
@@ -16,7 +17,7 @@ from spectramind.stages.folders import (
     run_folder,
     stage_folder,
 )
-from spectramind.stages.result import Result
+from spectramind.stages.result import Result, require_some
 from spectramind.training.predict import Epistemic, predict_members
 from spectramind.training.store import read_run
 from spectramind.transit.store import read_fits
@@ -37,6 +38,9 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     if not own:
         require_prior(config)
         require_epistemic(config, run)
+    missing = sorted(_expected(archive) - set(fits))
+    failures = (*archive.problems("test"), *_unmeasured(missing))
+    require_some(len(fits), len(missing), "predicted", failures)
     planets, posterior = predict_members(
         run / "train",
         fits,
@@ -49,7 +53,6 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     calibration = read_calibration(run / "calibrate-temp" / CALIBRATION)
     if config.uq.corel:
         calibration.require_conformal()
-    missing = sorted(_expected(archive) - set(fits))
     everyone, complete = with_unmeasured(
         planets, calibration.apply(posterior), missing, archive.labels()
     )
@@ -62,15 +65,15 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
         summary=f"predicted {len(planets)} planets -> {folder / SUBMISSION}",
         outputs=(folder / SUBMISSION, folder / SPECTRA, folder / INTERVALS),
         facts={"planets": len(planets), "unmeasured": missing},
-        failures=(*archive.problems("test"), *map(_unmeasured, missing)),
+        failures=failures,
     )
 
 
-def _unmeasured(planet_id: int) -> str:
-    return (
-        f"test planet {planet_id}: no fit, so the mean and spread of the training labels stand "
-        "in the submission; the `calibrate` and `fit` stages say why"
-    )
+def _unmeasured(planets: list[int]) -> list[str]:
+    return [
+        f"test: {named(planets)} not measured: there is no fit, so the mean and spread of the "
+        "training labels stand in the submission. The stages `calibrate` and `fit` say why."
+    ][: len(planets)]
 
 
 def _expected(archive: Archive) -> set[int]:

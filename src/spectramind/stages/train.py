@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from spectramind.archive.layout import open_archive, stars_of
 from spectramind.archive.submission import fit_posterior, read_spectra
 from spectramind.diagnose.scorecard import Score, Yardstick, naive_guess
-from spectramind.observation import Labels, Star, TransitFit
+from spectramind.observation import Labels, Star, TransitFit, named
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import OUT_OF_FOLD, run_folder, stage_folder
 from spectramind.stages.result import Result
@@ -56,12 +56,7 @@ def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
             "fit_score": alone.total,
             "gain": network.total - alone.total,
         },
-        failures=tuple(
-            f"train planet {planet}: has no label, so nothing was learned from it. Add it to the "
-            "archive's table of labels."
-            for planet in everyone
-            if planet not in known
-        ),
+        failures=tuple(_unlabelled(everyone.keys() - known)),
     )
 
 
@@ -79,6 +74,13 @@ def require_labels(config: "Config") -> None:
         calibration_fraction=training.calibration_fraction,
         seed=training.seed,
     )
+
+
+def _unlabelled(planets: set[int]) -> list[str]:
+    return [
+        f"train: {named(sorted(planets))} without a label, so nothing was learned there. Add "
+        "them to the archive's table of labels."
+    ][: len(planets)]
 
 
 def _recipe(config: "Config") -> Recipe:

@@ -175,7 +175,7 @@ def read_fits(folder: Path, split: str) -> dict[int, TransitFit]:
     if not paths:
         raise ArtefactError(
             f"{folder / split}: holds no transit fit of the {split} planets. "
-            "Run `spectramind fit` first."
+            "Run `spectramind fit`: it says why planets have none."
         )
     fits = [read_fit(path) for path in paths]
     return {fit.planet_id: fit for fit in fits}
