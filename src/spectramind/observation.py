@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float32, Float64, Int, UInt16
 from spectramind.errors import DataError
 from spectramind.instrument import Channel
 
+NOT_MEASURED = (  # reason not to trust the spectrum of a planet without a fit
+    "Not measured: there is no fit, so this is the mean and spread of the training labels."
+)
 _NAMED = 5  # things that one sentence names
 
 
@@ -174,7 +177,7 @@ class Spectra:
     sigma: Float64[np.ndarray, "B 283"]
     covariance: Float32[np.ndarray, "B 283 283"] | None
     samples: Float64[np.ndarray, "B S 283"] | None
-    reasons: Sequence[Sequence[str]]  # of flagged planets
+    reasons: Sequence[Sequence[str]]  # not to trust a planet's spectrum; empty for a trusted one
 
 
 def named(planet_ids: Sequence[int]) -> str:

@@ -10,11 +10,11 @@ from astropy.table import QTable, Table
 from spectramind.archive.export import bandwidth_um, write_spectra_netcdf, write_spectrum_ecsv
 from spectramind.errors import ArtefactError, WriteError
 from spectramind.instrument import airs_edges_um, detector_wavelength_um, to_scored, wavelength_um
-from spectramind.observation import Spectra
+from spectramind.observation import NOT_MEASURED, Spectra
 
 DOCS = Path(__file__).parents[2] / "docs" / "lightcurves.md"
 PLANETS = [7, 4290000001, 12]
-REASONS = [(), ("depths: of visits differ", "12 % of the bins rejected"), ()]
+REASONS = [(), ("depths: of visits differ", "12 % of the bins rejected"), (NOT_MEASURED,)]
 PROVENANCE = {"stage": "predict", "config_hash": "c0ffee", "created": "2026-11-22T21:00:00+00:00"}
 
 
@@ -49,8 +49,9 @@ def test_xarray_reads_what_was_written(tmp_path, spectra):
         assert found["depth_covariance"].dtype == np.float32
         assert np.array_equal(found["depth_covariance"], covariance)
         assert found["depth_covariance"].dims == ("planet", "wavelength", "wavelength_2")
-        assert found["flag"].values.tolist() == [0, 1, 0]
-        assert found["reasons"].values.tolist() == ["", "; ".join(REASONS[1]), ""]
+        assert found["flag"].values.tolist() == [0, 1, 2]
+        assert found["flag"].attrs["flag_meanings"] == "trusted suspicious not_measured"
+        assert found["reasons"].values.tolist() == ["", "; ".join(REASONS[1]), NOT_MEASURED]
 
 
 def test_netcdf_says_units_and_provenance(tmp_path, spectra):

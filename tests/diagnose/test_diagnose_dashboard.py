@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,7 +18,7 @@ from spectramind.diagnose.report import write_dashboard
 from spectramind.diagnose.scorecard import Yardstick
 from spectramind.diagnose.spectra import ranked
 from spectramind.errors import ArtefactError, ConfigError, DataError
-from spectramind.observation import Labels
+from spectramind.observation import NOT_MEASURED, Labels
 from spectramind.posterior import SpectrumPosterior
 from spectramind.stages import diagnose as stage
 
@@ -117,6 +118,20 @@ def test_same_numbers_in_json(dashboard):
     shown = stored["figures"]["301"]
     assert len(shown["rows"]) == 283
     assert shown["rows"][0][0] == 0.7
+
+
+def test_it_says_which_spectra_not_to_trust(make_evidence, settings, tmp_path):
+    whole = make_evidence(4)
+    _, second, third, fourth = whole.fits
+    fits = [replace(second, reasons=("Visit 0: odd.", "b lies off.")), third, fourth]
+    report = write_dashboard(replace(whole, fits=fits), settings(planets=1), tmp_path)
+    table = json.loads(report.json.read_text())["tables"]["Not to be trusted"]
+    assert table["rows"] == [["1000", NOT_MEASURED], ["1001", "Visit 0: odd.; b lies off."]]
+    text = report.html.read_text()
+    assert "2 of 4 spectra are not to be trusted; 1 of them" in text
+    assert "<td>Visit 0: odd.; b lies off.</td>" in text
+    trusted = write_dashboard(make_evidence(2), settings(export_html=False), tmp_path / "good")
+    assert "Not to be trusted" not in json.loads(trusted.json.read_text())["tables"]
 
 
 def test_score_is_that_of_the_challenge(make_evidence, settings, tmp_path):

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from tiny_run import LIGHT_CURVES, TINY, spectramind, spectramind_process
 
+from spectramind.observation import NOT_MEASURED
 from spectramind.stages.folders import STAGES, command_of
 
 SUBMISSION = "artefacts/predict/submission.csv"
@@ -245,14 +246,18 @@ def test_damaged_and_unlabelled_planets_do_not_stop_the_others(copy):
     bad = sorted(path for path in test.iterdir() if path.is_dir())[0]
     signal = next(bad.glob("AIRS-CH0_signal_*.parquet"))
     signal.write_bytes(signal.read_bytes()[:1000])
-    done = spectramind(copy, "predict", *TINY)
+    done = spectramind(copy, "predict", *TINY, "--out-csv", "mine.csv")
     assert f"test planet {bad.name}, visit 0: " in done.stderr
     assert f"test: planet {bad.name} left out: no light curves. The stage" in done.stderr
     assert f"test: planet {bad.name} not measured: there is no fit, so the mean" in done.stderr
     assert f"train: planet {unlabelled.split(',')[0]} without a label, so" in done.stderr
     table = pl.read_csv(copy / SUBMISSION)
     assert int(bad.name) in table["planet_id"].to_list()
+    beside = json.loads((copy / "mine.csv.json").read_text())
+    assert beside["facts"]["reasons"][bad.name] == [NOT_MEASURED]
     spectramind(copy, "diagnose", "dashboard", *TINY)
+    shown = json.loads((copy / "artefacts/diagnose/dashboard.json").read_text())
+    assert [bad.name, NOT_MEASURED] in shown["tables"]["Not to be trusted"]["rows"]
     scored = json.loads(spectramind(copy, "score", SUBMISSION, *TINY, "--json").stdout)
     diagnosed = json.loads((copy / "artefacts/diagnose-metrics.json").read_text())
     assert diagnosed["score"] == pytest.approx(scored["score"], abs=1e-9)

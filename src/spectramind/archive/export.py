@@ -18,12 +18,13 @@ from spectramind import __version__
 from spectramind.errors import ArtefactError
 from spectramind.files import replacing, write_atomic
 from spectramind.instrument import FGS1_BAND_UM, airs_edges_um, wavelength_um
-from spectramind.observation import Spectra
+from spectramind.observation import NOT_MEASURED, Spectra
 from spectramind.provenance import Provenance
 
 NETCDF = ".nc"  # ending of a file for all planets
 _SOURCE = f"SpectraMind V50 {__version__}"
 _DEPTH = "transit depth (Rp/Rs)^2"
+_FLAGS = ("trusted", "suspicious", "not_measured")
 _DIAGONAL_RTOL = 1e-3  # of float32 covariances from float64 errors, with ample room
 
 
@@ -76,8 +77,9 @@ def _variables(spectra: Spectra) -> dict[str, tuple]:
     covariance, reasons = spectra.covariance, spectra.reasons
     spectrum = ("planet", "wavelength")
     beside = "depth_error flag reasons" + ("" if covariance is None else " depth_covariance")
-    flags = np.array([len(found) > 0 for found in reasons], np.int8)
-    values = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": "trusted suspicious"}
+    flags = np.array([_flag(found) for found in reasons], np.int8)
+    meanings = np.arange(len(_FLAGS), dtype=np.int8)
+    values = {"flag_values": meanings, "flag_meanings": " ".join(_FLAGS)}
     variables: dict[str, tuple] = {
         "depth": (spectrum, spectra.depth, _one(_DEPTH, ancillary_variables=beside)),
         "depth_error": (spectrum, spectra.sigma, _one(f"standard deviation of the {_DEPTH}")),
@@ -93,6 +95,13 @@ def _variables(spectra: Spectra) -> dict[str, tuple]:
         square = (*spectrum, "wavelength_2")
         variables["depth_covariance"] = (square, covariance, _one(f"covariance of the {_DEPTH}"))
     return variables
+
+
+def _flag(reasons: Sequence[str]) -> int:
+    """Place in `_FLAGS`."""
+    if NOT_MEASURED in reasons:
+        return 2
+    return 1 if reasons else 0
 
 
 def _one(long_name: str, **more: str) -> dict[str, str]:

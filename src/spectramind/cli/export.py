@@ -1,8 +1,9 @@
 """Spectra of a run as files for retrieval codes."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,23 +45,28 @@ def export_spectra(
             f"--samples {samples}: draws come with the transit fits as netCDF only. Use --stage "
             "fit and an --out that ends in .nc, or leave the option out."
         )
-    folder = stage_folder(config, stage)
-    spectra = spectra_of_fits(folder, samples) if stage == "fit" else _predicted(folder)
-    return write_export(spectra, _made_by(config, stage), out)
+    folder, made = stage_folder(config, stage), _record(config, stage)
+    if stage == "fit":
+        spectra = spectra_of_fits(folder, samples)
+    else:
+        spectra = _predicted(folder, made["facts"]["reasons"])
+    made_by = Provenance(**{field.name: made[field.name] for field in fields(Provenance)})
+    return write_export(spectra, made_by, out)
 
 
-def _made_by(config: Config, stage: Exported) -> Provenance:
-    """Provenance of the run that made the spectra, not of what this configuration would make."""
+def _record(config: Config, stage: Exported) -> dict[str, Any]:
+    """What the run that made the spectra says of itself; this configuration may be another."""
     made = read_sidecar(config, stage)
     if made is None:
         raise ArtefactError(
             f"{stage_folder(config, stage) / SIDECAR}: cannot be read, so the run that made the "
             f"spectra did not end. Run `spectramind {command_of(stage)}` again."
         )
-    return Provenance(**{field.name: made[field.name] for field in fields(Provenance)})
+    return made
 
 
-def _predicted(folder: Path) -> Spectra:
+def _predicted(folder: Path, reasons: Mapping[str, Sequence[str]]) -> Spectra:
     planets, posterior = read_spectra(folder / SPECTRA)
     mu, sigma = (part.numpy().astype(np.float64) for part in (posterior.mu, posterior.sigma))
-    return Spectra(planets.tolist(), mu, sigma, None, None, [()] * len(planets))
+    doubts = [reasons.get(str(planet), ()) for planet in planets]
+    return Spectra(planets.tolist(), mu, sigma, None, None, doubts)

@@ -34,7 +34,7 @@ class Evidence:
         oof_labels: Their labels, same order.
         provenance: Sidecar of each stage, in order of running.
         stage_seconds: Wall time of each stage [s].
-        fits: Transit fits whose light curves are shown.
+        fits: Transit fits of the predicted planets; one without a fit was not measured.
         command: The exact command that made the dashboard.
     """
 

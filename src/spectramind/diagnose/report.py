@@ -33,6 +33,7 @@ from spectramind.diagnose.spectra import (
     write_picture,
 )
 from spectramind.files import write_atomic, write_json
+from spectramind.observation import NOT_MEASURED
 
 _PROVENANCE = (
     "stage", "config_hash", "data_hash", "git_sha", "git_dirty", "version", "seed", "created",
@@ -208,7 +209,21 @@ def _spectra_section(findings: _Findings) -> Section:
     drawn = [int(evidence.planet_ids[row]) for row in shown]
     curves = [fits[planet] for planet in drawn if planet in fits]
     figures += [light_curve_figure(fit, f"{361 + i}") for i, fit in enumerate(curves[:3])]
-    return Section("3", "Spectra", (text,), tuple(figures))
+    doubts = _doubts(evidence)
+    lost = sum(why == NOT_MEASURED for _, why in doubts.rows)
+    trust = (
+        f"{len(doubts.rows)} of {len(evidence.planet_ids)} spectra are not to be trusted; {lost} "
+        "of them are of planets that were not measured."
+    )
+    tables = (("Not to be trusted", doubts),) if doubts.rows else ()
+    return Section("3", "Spectra", (text, trust), tuple(figures), tables)
+
+
+def _doubts(evidence: Evidence) -> Table:
+    """Why not to trust a spectrum, of each predicted planet that is not trusted."""
+    reasons = {fit.planet_id: "; ".join(fit.reasons) for fit in evidence.fits}
+    found = [(str(p), reasons.get(int(p), NOT_MEASURED)) for p in evidence.planet_ids]
+    return Table(("planet", "why"), tuple((planet, why) for planet, why in found if why))
 
 
 def _calibration_section(findings: _Findings) -> Section:

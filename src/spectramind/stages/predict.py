@@ -1,12 +1,13 @@
 """Stage `predict`: spectra of the test planets, their intervals and the submission."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from spectramind.archive.layout import Archive, open_archive, stars_of
 from spectramind.archive.submission import with_unmeasured, write_spectra, write_submission
 from spectramind.errors import ConfigError
-from spectramind.observation import named
+from spectramind.observation import NOT_MEASURED, TransitFit, named
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import (
     CALIBRATION,
@@ -61,12 +62,22 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     intervals = {kind: calibration.intervals(complete, kind) for kind in kinds}
     write_intervals(folder / INTERVALS, everyone, intervals)
     write_submission(folder / SUBMISSION, everyone, complete)
+    doubts = _doubts(fits, missing)
     return Result(
-        summary=f"predicted {len(planets)} planets -> {folder / SUBMISSION}",
+        summary=(
+            f"predicted {len(planets)} planets -> {folder / SUBMISSION}; "
+            f"{len(doubts) - len(missing)} flagged, {len(missing)} not measured"
+        ),
         outputs=(folder / SUBMISSION, folder / SPECTRA, folder / INTERVALS),
-        facts={"planets": len(planets), "unmeasured": missing},
+        facts={"planets": len(planets), "unmeasured": missing, "reasons": doubts},
         failures=failures,
     )
+
+
+def _doubts(fits: Mapping[int, TransitFit], unmeasured: Sequence[int]) -> dict[str, list[str]]:
+    """Why not to trust a spectrum, of each planet that is not trusted; by its number as text."""
+    flagged = {str(planet): list(fit.reasons) for planet, fit in fits.items() if fit.reasons}
+    return flagged | {str(planet): [NOT_MEASURED] for planet in unmeasured}
 
 
 def _unmeasured(planets: list[int]) -> list[str]:
