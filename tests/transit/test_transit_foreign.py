@@ -11,7 +11,7 @@ pytest.importorskip("batman")
 from transit_world import default_config, draw_world, make_curves
 
 from spectramind.config import load
-from spectramind.errors import ArtefactError
+from spectramind.errors import ArtefactError, DataError
 from spectramind.instrument import wavelength_um
 from spectramind.stages.runner import run_stage
 from spectramind.transit.priors import first_priors, prior_path, read_priors, write_priors
@@ -145,10 +145,11 @@ def test_one_bad_file_is_named_and_stops_no_other(tmp_path):
 
 def test_where_no_planet_can_be_fitted_each_is_named_and_nothing_is_exported(tmp_path):
     write_file(tmp_path, 2, make_curves(WORLDS[2], factor=90), twice=True)
-    result = fit_stage(tmp_path, tmp_path / "out")
-    assert result.facts["planets"] == 0
-    assert len(result.failures) == 1
-    assert result.outputs == (tmp_path / "out/fit",)
+    with pytest.raises(
+        DataError, match=r"^0 of 1 planets were fitted.*\nplanet 2, .* holds 0\.78 h t"
+    ):
+        fit_stage(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out/fit/spectra.nc").exists()
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     require_some(done, sum(map(len, source.visits.values())), "fitted", failures)
     flagged = sum(report.flagged for report in reports)
     outputs = [folder]
-    if config.data.name == "lightcurves" and done:
+    if config.data.name == "lightcurves":
         from spectramind.archive.export import write_export  # xarray takes a second to import
 
         path = folder / "spectra.nc"
