@@ -189,6 +189,15 @@ def test_one_wild_exposure_costs_itself_alone(world, config):
         assert np.max(fit.visits[0].fgs1_flux) < 1.1
 
 
+@pytest.mark.parametrize("seed", [3, 5])
+def test_a_coarse_cadence_costs_no_exposure(seed, config):
+    """Two exposures before a transit, or in its middle, are no spikes."""
+    coarse = draw_world(seed)
+    curves = make_curves(coarse, factor=225)
+    (visit,) = prepare([curves], coarse.table, config).visits
+    assert visit.airs_time_h.size == curves.airs_time_h.size - 2
+
+
 def _spiked(curves, light, place, size):
     airs, fgs1 = curves.airs_e.copy(), curves.fgs1_e.copy()
     if light in ("airs", "all"):

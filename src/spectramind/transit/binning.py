@@ -243,14 +243,16 @@ def _alone(flux: Float64[np.ndarray, " N"], limit: float) -> Bool[np.ndarray, " 
     """True where an exposure lies beyond all but one of the six nearest ones.
 
     By more than `limit` times the noise and than those differ: where a bin is about one
-    exposure, a transit of few exposures would look like spikes to a running median.
+    exposure, a transit of few exposures would look like spikes to a running median. At either
+    end it must lie beyond all six, for two exposures may be all that is outside the transit.
     """
     every = np.arange(flux.size)
     first = np.clip(every - _NEAR // 2, 0, flux.size - _NEAR)
     near = sliding_window_view(flux, _NEAR)[first]
     others = near[first[:, None] + np.arange(_NEAR) != every[:, None]]
     others = np.sort(others.reshape(flux.size, _NEAR - 1), axis=1)
-    low, high = others[:, 1], others[:, -2]
+    inner = (first == every - _NEAR // 2).astype(np.int64)
+    low, high = others[every, inner], others[every, _NEAR - 2 - inner]
     margin = limit * difference_noise(flux) + high - low
     return (flux > high + margin) | (flux < low - margin)
 
