@@ -38,17 +38,27 @@ def _flip(content: bytes, rng: random.Random) -> bytes:
     return bytes(damaged)
 
 
+def _flip_head(content: bytes, rng: random.Random) -> bytes:
+    """Flip bits where HDF5 files say what they hold."""
+    damaged = bytearray(content)
+    for _ in range(3):
+        damaged[rng.randrange(4000)] ^= 1 << rng.randrange(8)
+    return bytes(damaged)
+
+
 def _replace(_content: bytes, rng: random.Random) -> bytes:
     return rng.choice(OTHER_CONTENTS)
 
 
-DAMAGES = (_cut, _flip, _replace)
-
-
-def _each_damage(path: Path, rng: random.Random, read: Callable[[], object]) -> None:
+def _each_damage(
+    path: Path,
+    rng: random.Random,
+    read: Callable[[], object],
+    *more: Callable[[bytes, random.Random], bytes],
+) -> None:
     """Damage a file in each way and read it; put it right again."""
     content = path.read_bytes()
-    for damage in DAMAGES:
+    for damage in (_cut, _flip, _replace, *more):
         path.write_bytes(damage(content, rng))
         try:
             read()
@@ -103,7 +113,7 @@ def test_any_damage_to_foreign_light_curves_ends_in_a_sentence(tmp_path, capfd):
     path = write_foreign(tmp_path / "7_0.nc")
     rng = random.Random(13)
     for _ in range(20):
-        _each_damage(path, rng, lambda: open_foreign(tmp_path).light_curves(7, 0))
+        _each_damage(path, rng, lambda: open_foreign(tmp_path).light_curves(7, 0), _flip_head)
     assert "Traceback" not in capfd.readouterr().err
 
 
