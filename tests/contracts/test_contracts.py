@@ -18,6 +18,7 @@ import yaml
 from spectramind.cli.app import main
 from spectramind.closure import closure
 from spectramind.config import Config, configs_folder, load
+from spectramind.sentences import counted
 from spectramind.settings import Settings, flatten
 from spectramind.stages.dvc import pipeline_text
 from spectramind.stages.folders import STAGES, module_of
@@ -271,6 +272,28 @@ def test_the_rule_of_encodings_sees_all_kinds():
 def test_settings_are_ascii():
     """Hydra reads them in whatever encoding the machine is set to."""
     assert all(path.read_bytes().isascii() for path in configs_folder().rglob("*.yaml"))
+
+
+_PLURAL = re.compile(r" (planets|visits|labels|members|files|jobs|folds)\b")
+
+
+def _numbers_with_a_plural(text: str) -> Iterator[str]:
+    """Words that are wrong where the number before them is one; `counted` knows both."""
+    for node in ast.walk(ast.parse(text)):
+        for value, after in itertools.pairwise(getattr(node, "values", ())):
+            words = str(after.value) if isinstance(after, ast.Constant) else ""
+            if isinstance(value, ast.FormattedValue) and _PLURAL.match(words):
+                yield f"{value.lineno}: {ast.unparse(value.value)}{words}"
+
+
+def test_one_planet_is_no_planets():
+    said = {name: text for name, text in SOURCES.items() if "/cli/" in name or "/stages/" in name}
+    assert {n: list(_numbers_with_a_plural(text)) for n, text in said.items()} == {
+        name: [] for name in said
+    }
+    assert list(_numbers_with_a_plural('f"{n} planets"'))
+    assert counted(1, "planet") == "1 planet"
+    assert counted(0, "planet") == "0 planets"
 
 
 KERNELS = {  # the compiled loops, and the scan's operation with the scan's own arguments

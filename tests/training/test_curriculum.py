@@ -154,7 +154,7 @@ def test_epochs_and_time_left_are_said_where_there_is_no_bar(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     for line, stage in zip(said, ("masked", "supervised"), strict=True):
-        assert line.startswith(f"train: fold0_seed0, {stage} epoch 1 of at most 2, about ")
+        assert line.startswith(f"train: fold0_seed0, {stage} epoch 1 of at most 2, ")
 
 
 def test_a_terminal_gets_a_bar_and_a_file_does_not(train, training_config, monkeypatch, capsys):

@@ -32,6 +32,7 @@ from spectramind.cli.words import (
     example_lines,
 )
 from spectramind.errors import DataError
+from spectramind.sentences import counted
 from spectramind.stages.folders import Stage, command_of
 
 _PROGRAM = "spectramind"
@@ -252,7 +253,9 @@ def export(
 
         config = call.load_config(overrides or [])
         call.outputs = export_spectra(config, out, stage=stage, samples=samples)
-        call.finish(f"{len(call.outputs)} files -> {out}", {"out": str(out)}, as_json=False)
+        call.finish(
+            f"{counted(len(call.outputs), 'file')} -> {out}", {"out": str(out)}, as_json=False
+        )
 
 
 @app.command(

@@ -111,8 +111,8 @@ def _foreign(root: Path) -> str:
 
 
 def _own(config: Config) -> str:
-    from spectramind.archive.layout import open_archive  # polars takes long to load
+    from spectramind.archive.layout import SPLITS, open_archive  # polars takes long to load
 
     archive = open_archive(config.data.root)
-    counts = ", ".join(f"{len(archive.planets(split))} {split}" for split in ("train", "test"))
-    return f"{archive.year} layout at {config.data.root}: {counts} planets"
+    counts = [counted(len(archive.planets(split)), f"{split} planet") for split in SPLITS]
+    return f"{archive.year} layout at {config.data.root}: {', '.join(counts)}"

@@ -13,6 +13,7 @@ from spectramind.config import Config
 from spectramind.diagnose.scorecard import Yardstick, naive_of, published
 from spectramind.errors import ConfigError, DataError
 from spectramind.observation import Labels
+from spectramind.sentences import counted
 from spectramind.stages.folders import HIDDEN_LABELS
 
 _YEARS: dict[str, Year] = {"2024": 2024, "2025": 2025}
@@ -55,7 +56,7 @@ def score_submission(
     yardstick = _yardstick(config, None if year is None else _YEARS[str(year)], naive)
     found = yardstick.score(truth.of(planets).depth, posterior)
     summary = (
-        f"score {found.total:.4f} ({found.year} metric, {len(planets)} planets); "
+        f"score {found.total:.4f} ({found.year} metric, {counted(len(planets), 'planet')}); "
         f"FGS1 {found.fgs1:.4f}, AIRS-CH0 {found.airs:.4f}; naive guess "
         f"{yardstick.naive.mean:.6f} +- {yardstick.naive.sigma:.6f}"
     )
@@ -108,7 +109,8 @@ def _require_same_planets(
     )
     if missing or extra:
         raise DataError(
-            f"{submission}: lacks {len(missing)} planets of {solution} {sorted(missing)[:3]} and "
-            f"holds {len(extra)} that are not in it {sorted(extra)[:3]}. A score counts every "
-            "planet of the solution once: predict them all."
+            f"{submission}: lacks {counted(len(missing), 'planet')} of {solution} "
+            f"{sorted(missing)[:3]} and holds {len(extra)} that are not in it "
+            f"{sorted(extra)[:3]}. A score counts every planet of the solution once: predict them "
+            "all."
         )

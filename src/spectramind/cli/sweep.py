@@ -18,6 +18,7 @@ from spectramind.config import Config, configs_folder, dump, from_tree, load_swe
 from spectramind.errors import ConfigError, DataError, SpectraMindError
 from spectramind.files import write_json
 from spectramind.provenance import utc_now
+from spectramind.sentences import counted
 from spectramind.stages.folders import SIDECAR, Stage
 
 _JOB = Kind("record of a job", "spectramind train -m")
@@ -47,7 +48,9 @@ def sweep(call: Call, stage: Stage, overrides: Sequence[str], options: Options) 
     failed = [row for row in rows if "error" in row]
     refuse_failures([failure for row in rows for failure in row.get("failures", ())], options)
     if failed:
-        raise DataError(f"{len(failed)} of {len(rows)} jobs failed; see the table above.")
+        raise DataError(
+            f"{len(failed)} of {counted(len(rows), 'job')} failed; see the table above."
+        )
 
 
 def _hydra_jobs(

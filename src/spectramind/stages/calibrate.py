@@ -7,6 +7,7 @@ from spectramind.archive.layout import SPLITS, Archive, open_archive
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.provenance import Provenance
+from spectramind.sentences import counted
 from spectramind.stages.folders import store_folder
 from spectramind.stages.light_curves import open_source
 from spectramind.stages.result import Result, require_some
@@ -21,7 +22,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
         source = open_source(config)
         planets = sum(len(own) for own in source.visits.values())
         return Result(
-            summary=f"data=lightcurves holds light curves of {planets} planets already",
+            summary=f"data=lightcurves holds light curves of {counted(planets, 'planet')} already",
             outputs=(config.data.root,),
             facts={"planets": planets},
             failures=source.problems,
@@ -34,7 +35,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
         require_some(planets, _planets(archive), "calibrated", problems)
         folder.mkdir(parents=True, exist_ok=True)
         return Result(
-            summary=f"the archive holds calibrated light curves of {planets} planets already",
+            summary=f"the archive holds light curves of {counted(planets, 'planet')} already",
             outputs=(store.folder,),
             facts={"planets": planets},
             failures=problems,
@@ -54,7 +55,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
     require_some(report.done + report.cached, _planets(archive), "calibrated", (*problems, *lost))
     return Result(
         summary=(
-            f"calibrated {report.done} visits, {report.cached} from the cache -> "
+            f"calibrated {counted(report.done, 'visit')}, {report.cached} from the cache -> "
             f"{store_folder(config)}; {100 * report.masked_fraction:.2f} % pixels masked"
         ),
         outputs=(store_folder(config),),

@@ -8,6 +8,7 @@ import torch
 from spectramind.archive.layout import open_archive
 from spectramind.archive.submission import read_spectra
 from spectramind.provenance import Provenance
+from spectramind.sentences import counted
 from spectramind.stages.folders import (
     CALIBRATION,
     CALIBRATION_PLANETS,
@@ -45,9 +46,9 @@ def calibrate_temp(config: "Config", folder: Path, provenance: Provenance) -> Re
     calibration.write(path, provenance)
     return Result(
         summary=(
-            f"temperature {calibration.temperature:.3f} from {calibration.temperature_planets} "
-            "planets out of fold with trusted fits, "
-            f"conformal quantiles from {len(kept_ids)} untouched planets -> {path}"
+            f"temperature {calibration.temperature:.3f} from "
+            f"{counted(calibration.temperature_planets, 'planet')} out of fold with trusted fits, "
+            f"conformal quantiles from {counted(len(kept_ids), 'untouched planet')} -> {path}"
         ),
         outputs=(path,),
         facts={"temperature": calibration.temperature, "planets": calibration.temperature_planets},

@@ -16,6 +16,7 @@ from spectramind.diagnose.scorecard import Yardstick, naive_guess
 from spectramind.files import write_atomic
 from spectramind.observation import Labels
 from spectramind.provenance import Provenance
+from spectramind.sentences import counted
 from spectramind.stages.folders import (
     CALIBRATION,
     HIDDEN_LABELS,
@@ -43,10 +44,11 @@ def diagnose(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     evidence = gather_evidence(config, command=f"spectramind run --params {params}")
     report = write_dashboard(evidence, config.diagnostics, folder)
     facts = _facts(config, evidence, report)
-    where = "held-out planets" if report.held_out else "training planets, out of fold"
+    where = counted(facts["planets"], "held-out planet" if report.held_out else "training planet")
+    how = "" if report.held_out else ", out of fold"
     return Result(
         summary=(
-            f"score {facts['score']:.4f} ({facts['metric']} metric) on {facts['planets']} {where} "
+            f"score {facts['score']:.4f} ({facts['metric']} metric) on {where}{how} "
             f"(the fit alone "
             f"{facts['fit_score']:.4f}) -> {report.html or report.json}"
         ),

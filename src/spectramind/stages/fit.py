@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from spectramind.archive.layout import SPLITS, Split
 from spectramind.errors import ConfigError
 from spectramind.provenance import Provenance
+from spectramind.sentences import counted
 from spectramind.stages.folders import PRETRAINED, SHIPPED
 from spectramind.stages.light_curves import Source, open_source
 from spectramind.stages.result import Result, require_some
@@ -58,8 +59,8 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         outputs += write_export(spectra_of_fits(folder, 0), provenance, path)
     return Result(
         summary=(
-            f"fitted {done} planets -> {folder}; {flagged} flagged, their sigma inflated; "
-            f"{_prior_words(priors)}"
+            f"fitted {counted(done, 'planet')} -> {folder}; {flagged} flagged, their sigma "
+            f"inflated; {_prior_words(priors)}"
         ),
         outputs=tuple(outputs),
         facts={"planets": done, "flagged": flagged, "labels": _labels_behind(priors)},
@@ -91,7 +92,7 @@ def _labels_behind(priors: Priors) -> int:
 def _prior_words(priors: Priors) -> str:
     if priors.spectrum is None:
         return "too few labels for a prior over spectra, so each wavelength stands alone"
-    return f"prior over spectra from {priors.spectrum.planets} labels"
+    return f"prior over spectra from {counted(priors.spectrum.planets, 'label')}"
 
 
 def prior_file(named: Path) -> Path:

@@ -9,6 +9,7 @@ from spectramind.archive.submission import with_unmeasured, write_spectra, write
 from spectramind.errors import ConfigError
 from spectramind.observation import NOT_MEASURED, TransitFit, named
 from spectramind.provenance import Provenance
+from spectramind.sentences import counted
 from spectramind.stages.folders import (
     CALIBRATION,
     INTERVALS,
@@ -65,7 +66,7 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     doubts = _doubts(fits, missing)
     return Result(
         summary=(
-            f"predicted {len(planets)} planets -> {folder / SUBMISSION}; "
+            f"predicted {counted(len(planets), 'planet')} -> {folder / SUBMISSION}; "
             f"{len(doubts) - len(missing)} flagged, {len(missing)} not measured"
         ),
         outputs=(folder / SUBMISSION, folder / SPECTRA, folder / INTERVALS),

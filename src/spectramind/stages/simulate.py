@@ -10,6 +10,7 @@ from spectramind.artefacts import load_json
 from spectramind.errors import ArtefactError
 from spectramind.files import unwritable
 from spectramind.provenance import Provenance
+from spectramind.sentences import counted
 from spectramind.simulate.writer import ARCHIVE, MARKER, simulate_archive
 from spectramind.stages.result import Result
 from spectramind.training.device import resolve_device
@@ -36,7 +37,7 @@ def simulate(config: "Config", folder: Path, provenance: Provenance) -> Result:
         provenance=provenance,
     )
     return Result(
-        summary=f"simulated {report.planets} planets -> {config.data.root}",
+        summary=f"simulated {counted(report.planets, 'planet')} -> {config.data.root}",
         outputs=(config.data.root,),
         facts={"planets": report.planets, "visits": report.visits, "reused": report.reused},
     )

@@ -9,6 +9,7 @@ from spectramind.archive.submission import fit_posterior, read_spectra
 from spectramind.diagnose.scorecard import Score, Yardstick, naive_guess
 from spectramind.observation import Labels, Star, TransitFit, named
 from spectramind.provenance import Provenance
+from spectramind.sentences import counted
 from spectramind.stages.folders import OUT_OF_FOLD, run_folder, stage_folder
 from spectramind.stages.result import Result
 from spectramind.training.augmentation import Atmospheres, Donors, find_donors
@@ -45,8 +46,8 @@ def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
     planets, network, alone = _scores(yardstick, labels, fits, folder / OUT_OF_FOLD)
     return Result(
         summary=(
-            f"trained {len(report.members)} members -> {folder}; out of fold the score is "
-            f"{network.total:.4f}, that of the fit alone {alone.total:.4f}"
+            f"trained {counted(len(report.members), 'member')} -> {folder}; out of fold the score "
+            f"is {network.total:.4f}, that of the fit alone {alone.total:.4f}"
         ),
         outputs=(folder,),
         facts={
