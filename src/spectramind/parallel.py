@@ -170,7 +170,8 @@ def _begin() -> None:
     parent = parent_process()
     assert parent is not None
 
-    def end(_number: int, _frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # it tidies up now
         raise SystemExit(1)
 
     def watch() -> None:

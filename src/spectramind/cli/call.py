@@ -157,7 +157,8 @@ def _orderly_end(call: Call) -> Iterator[None]:
     """Let SIGTERM end a command as SIGINT does: nothing half-written stays, and it is logged.
 
     The first SIGINT may be lost in a library that catches everything, so the second one ends the
-    process where it stands. Who starts a command with SIGINT ignored wants it ignored.
+    process where it stands; once the command has ended, more of them change nothing. Who starts a
+    command with SIGINT ignored wants it ignored.
     """
     seen = False
 
@@ -180,8 +181,8 @@ def _orderly_end(call: Call) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+        signal.signal(signal.SIGINT, signal.SIG_IGN if seen else before[signal.SIGINT])
 
 
 def _log(call: Call) -> None:
