@@ -13,6 +13,8 @@ from spectramind.cli.call import command
 from spectramind.cli.words import path_word
 from spectramind.config import load
 from spectramind.errors import ConfigError, DataError
+from spectramind.stages.checks import device_of
+from spectramind.stages.folders import STAGES
 from spectramind.stages.freshness import built_on, code_so_far, stage_hash
 
 COMMANDS = [
@@ -327,3 +329,13 @@ def test_want_of_memory_is_a_sentence(tmp_path, monkeypatch, capsys, error, sent
         raise error
     assert caught.value.exit_code == 1
     assert re.fullmatch(f"error: {sentence.format(most)}\n", capsys.readouterr().err)
+
+
+def test_the_device_is_the_one_that_computes(monkeypatch):
+    """`auto` is no device, and some stages compute on the CPU whatever there is."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    devices = {stage: device_of(load([]), stage) for stage in STAGES}
+    assert {stage for stage, device in devices.items() if device == "cuda"} == {
+        "simulate", "fit", "train", "predict",
+    }  # fmt: skip
+    assert set(devices.values()) == {"cpu", "cuda"}

@@ -88,3 +88,11 @@ def test_an_answer_takes_at_most_a_second_of_cpu(tmp_path, name):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(seconds[1:]) <= 1.0
+
+
+@pytest.mark.parametrize("name", ["spectramind", "/a/bin/spectramind", "/a/__main__.py"])
+def test_completion_is_offered_where_it_works(tmp_path, name):
+    """A shell completes programs, not modules."""
+    code = PROGRAM[1].replace("'spectramind'", repr(name), 1)
+    offered = "--install-completion" in run(["-c", code, "--help"], tmp_path).stdout
+    assert offered is not name.endswith(".py")
