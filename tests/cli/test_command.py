@@ -314,7 +314,7 @@ def test_paths_among_the_options(invoke, monkeypatch, option):
             r"out of memory: the command needs more than {}\. Lower runtime\.workers .*",
         ),
         (
-            RuntimeError("DefaultCPUAllocator: can't"),
+            OSError(12, "Cannot allocate memory"),
             r"out of memory \(.*\): the command needs .*",
         ),
     ],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _INTERRUPTED, _TERMINATED = 130, 143  # exit codes, as shells have them for SIGINT and SIGTERM
-_OUT_OF_MEMORY = re.compile("out of memory|DefaultCPUAllocator|[Cc]annot allocate memory")
+_OUT_OF_MEMORY = re.compile("out of memory|DefaultCPUAllocator|annot allocate memory|map segment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def command(name: str, *, debug: bool) -> Iterator[Call]:
     try:
         with _orderly_end(call):
             yield call
-    except (SpectraMindError, MemoryError, RuntimeError) as error:
+    except (SpectraMindError, MemoryError, RuntimeError, OSError, ImportError) as error:
         sentence, code = _in_words(error)
         if sentence is None:
             raise
@@ -131,7 +131,8 @@ def _in_words(error: Exception) -> tuple[str | None, int]:
     """The sentence and exit code of an error that a user can mend; None for any other."""
     if isinstance(error, SpectraMindError):
         return str(error), error.exit_code
-    if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+    behind = f"{error} {error.__cause__} {error.__context__}"  # libraries say it in other words
+    if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(behind):
         return None, 1
     said, limit = (str(error).splitlines() or [""])[0], memory_limit_gib()
     most = "there is" if limit is None else f"the limit of {limit:.1f} GiB allows"
@@ -189,5 +190,5 @@ def _log(call: Call) -> None:
     """Write the debug log; where that cannot be done, it is said and changes nothing else."""
     try:
         append_event(call.event())
-    except SpectraMindError as error:
-        call.say(f"the debug log is left out: {error}")
+    except (SpectraMindError, MemoryError) as error:
+        call.say(f"the debug log is left out: {str(error) or 'out of memory'}")
