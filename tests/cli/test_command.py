@@ -221,9 +221,9 @@ def test_a_section_is_shown_alone(invoke):
     assert invoke("config", "show", "training.curriculum").stdout.startswith(
         "training.curriculum:"
     )
-    done = invoke("config", "show", "trainin")
+    done = invoke("config", "show", "trainng")
     assert done.exit_code == 2
-    assert done.stderr == "error: trainin: no such key. Did you mean training?\n"
+    assert done.stderr == "error: trainng: no such key. Did you mean training?\n"
 
 
 MISSING = [  # words of a command, and the sentence that ends it before anything is computed
