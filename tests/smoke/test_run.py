@@ -90,7 +90,8 @@ def test_submission_is_valid_and_scored(finished):
 def test_fresh_stages_are_not_run_again(copy):
     done = spectramind(copy, "predict", *TINY)
     assert "running it first" not in done.stderr
-    plan = spectramind(copy, "predict", *TINY, "transit.bin_s=240", "--dry-run")
+    words = (*TINY, "transit.bin_s=240", "--overwrite", "--dry-run", "--json")
+    plan = spectramind(copy, "predict", *words)
     assert json.loads(plan.stdout)["runs_first"] == ["fit", "train", "calibrate-temp"]
 
 
@@ -132,7 +133,7 @@ def test_the_network_of_another_run_predicts_without_training(copy, light_curves
     assert (run / SUBMISSION).read_bytes() == own
     nowhere = spectramind(run, "predict", *words, "weights=nowhere", check=False)
     assert nowhere.exit_code == 1
-    assert "nowhere/train/train.json: no training run there" in nowhere.stderr
+    assert "weights=nowhere: nowhere lacks train/members" in nowhere.stderr
 
 
 def test_other_atmospheres_without_a_prior_to_see_them_through_are_refused(copy):
@@ -231,7 +232,7 @@ def test_a_flipped_bit_is_named_and_mended(light_curves, tmp_path, pattern, read
 
 def test_dry_run_writes_nothing(copy):
     before = sorted(copy.rglob("*"))
-    done = spectramind(copy, "train", *TINY, "training.lr=2e-3", "--dry-run")
+    done = spectramind(copy, "train", *TINY, "training.lr=2e-3", "--overwrite", "--dry-run")
     plan = json.loads(done.stdout)
     assert plan["runs_first"] == []
     assert plan["would_write"] == "artefacts/train"
@@ -266,7 +267,7 @@ def test_damaged_and_unlabelled_planets_do_not_stop_the_others(copy):
     (copy / "partial.csv").write_text("\n".join(rows[:-1]) + "\n")
     partial = spectramind(copy, "score", "partial.csv", *TINY, check=False)
     assert partial.exit_code == 1
-    assert "lacks 1 planets of" in partial.stderr
+    assert "lacks 1 planet of" in partial.stderr
     strict = spectramind(copy, "calibrate", *TINY, "--strict", check=False)
     assert strict.exit_code == 1
     assert bad.name in strict.stderr

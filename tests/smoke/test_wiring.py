@@ -16,8 +16,7 @@ from spectramind.archive.layout import open_archive, stars_of
 from spectramind.archive.submission import read_spectra, read_submission
 from spectramind.archive.tables import read_labels
 from spectramind.calibrate.cache import LightCurveStore
-from spectramind.diagnose.metrics import naive_statistics
-from spectramind.diagnose.scorecard import Yardstick
+from spectramind.diagnose.scorecard import Yardstick, naive_guess
 from spectramind.posterior import SpectrumPosterior
 from spectramind.provenance import describe
 from spectramind.stages.folders import command_of
@@ -68,7 +67,7 @@ def network(run):
 
     def say(split, planets, fold=None):
         fits = {planet: read_fit(fit_path(run / "fit", split, planet)) for planet in planets}
-        table = feature_table(fits, stars_of(archive, split, fits)[0])
+        table = feature_table(fits, stars_of(archive, split, fits))
         own = [m for name, m in members.items() if fold is None or name.startswith(f"fold{fold}")]
         return predict(own, table, passes=0, device=torch.device("cpu"), seed=1)
 
@@ -112,7 +111,7 @@ def test_priors_of_this_archive_are_refused_by_fit(light_curves, tmp_path):
     words = (*TINY, *LIGHT_CURVES, "prior=artefacts/fit/priors/all.safetensors", "--overwrite")
     done = spectramind(run, "fit", *words, check=False)
     assert done.exit_code == 2, done.stderr
-    assert "was learned from the labels of 26 of the 28 planets here" in done.stderr
+    assert "was learned from labels of 26 of these 28 planets" in done.stderr
 
 
 @pytest.mark.parametrize("stage", ["train", "calibrate-temp"])
@@ -195,8 +194,8 @@ def test_predictions_carry_the_temperature_once(run, network, calibration):
 def test_the_dashboard_shows_out_of_fold_spectra_with_the_temperature(run, labels, calibration):
     planets, oof = read_spectra(run / "train/oof.parquet")
     shown = json.loads((run / "diagnose/dashboard.json").read_text())["score"]["V50 out of fold"]
-    naive = naive_statistics(labels.depth)
-    metric = configuration.load(["experiment=demo"]).diagnostics.metric
+    metric = configuration.load([*TINY, *LIGHT_CURVES]).diagnostics.metric
+    naive = naive_guess(metric, labels)
     yardstick, truth = Yardstick(metric, 2025, naive), labels.of(planets).depth
     scaled = yardstick.score(truth, oof.scaled(calibration.temperature)).total
     assert shown["total"] == pytest.approx(scaled, abs=1e-9)

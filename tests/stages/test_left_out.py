@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_archive import PLANETS, own_copy, write_2025, write_spectra_csv
+from tiny_archive import PLANETS, own_copy, write_2025
 
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.errors import DataError
@@ -102,17 +102,3 @@ def test_a_calibration_of_no_visit_at_all_is_an_error(of, root, tmp_path):
     config = of(tmp_path / "out", f"data.root={root}", "data.name=kaggle", "runtime.workers=1")
     with pytest.raises(DataError, match=r"^0 of 3 planets were calibrated(.|\n)*cannot be read"):
         calibrate(config, tmp_path / "out/calibrate", MADE_BY)
-
-
-def test_foreign_files_of_another_ending_and_labels_without_files_are_named(of, tmp_path):
-    for name in ("7_0.nc", "8_0.fits", "9.nc4", "README.md", ".10.nc"):
-        (tmp_path / name).touch()
-    write_spectra_csv(tmp_path / "labels.csv", [7, 11])
-    config = of(tmp_path / "out", f"data.root={tmp_path}", "data.name=lightcurves",
-                "data.level=lightcurves")  # fmt: skip
-    source = open_source(config)
-    assert source.visits == {"train": {7: 1}, "test": {}}
-    unread, unmeasured = source.problems
-    assert unread.startswith(f"data.root={tmp_path}: not read: 8_0.fits, 9.nc4. Light curves are")
-    assert "planet 11 left out: a label, but no light curves" in unmeasured
-    assert calibrate(config, tmp_path / "out/calibrate", MADE_BY).failures == source.problems

@@ -363,13 +363,13 @@ def test_stray_times_are_refused(world, curves, config):
         prepare([replace(curves, airs_time_h=time)], world.table, config)
 
 
+def _first(curves, exposures):
+    names = ("airs_time_h", "airs_e", "airs_centroid")
+    return replace(curves, **{name: getattr(curves, name)[:exposures] for name in names})
+
+
 def test_a_visit_of_few_frames_is_refused(world, curves, config):
-    short = replace(
-        curves,
-        airs_time_h=curves.airs_time_h[:20],
-        airs_e=curves.airs_e[:20],
-        airs_centroid=curves.airs_centroid[:20],
-    )
+    short = _first(curves, 20)
     with pytest.raises(
         DataError, match=r"AIRS-CH0: exposures with flux: 20, at least 22 are need"
     ):
@@ -378,8 +378,7 @@ def test_a_visit_of_few_frames_is_refused(world, curves, config):
     with pytest.raises(DataError, match=r"[4-9] time bins of 120 s hold both .* at least 20 are"):
         prepare([apart], world.table, config)
     with pytest.raises(DataError, match=r"AIRS-CH0: exposures with flux: 3, at least 22 are need"):
-        prepare([replace(curves, airs_time_h=curves.airs_time_h[:3], airs_e=curves.airs_e[:3])],
-                world.table, config)  # fmt: skip
+        prepare([_first(curves, 3)], world.table, config)
     with pytest.raises(DataError, match=r"no visit with light curves\. Calibrate it first"):
         prepare([], world.table, config)
 

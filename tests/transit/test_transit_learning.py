@@ -10,6 +10,7 @@ pytest.importorskip("batman")
 
 from transit_world import default_config, draw_world, make_curves
 
+from spectramind.artefacts import save_tensors
 from spectramind.errors import ArtefactError
 from spectramind.transit.fit import fit_planets, learn_from, prepare
 from spectramind.transit.priors import (
@@ -150,17 +151,19 @@ def test_the_hash_knows_what_priors_say_and_not_when(priors, tmp_path):
 @pytest.mark.parametrize("use", [read_priors, priors_hash])
 def test_a_file_that_holds_no_priors_is_named(use, tmp_path):
     path = tmp_path / "all.safetensors"
-    with pytest.raises(ArtefactError, match=r"no priors there\. Run `spectramind fit` first\."):
+    with pytest.raises(
+        ArtefactError, match=r"no file of priors .* there\. Run `spectramind fit` f"
+    ):
         use(path)
     for content in (b"torn", save({"depth": np.ones(2)})):
         path.write_bytes(content)
-        sentence = r"holds no priors of a transit fit \(.*\)\. Name a file that `spectramind fit`"
+        sentence = r"no whole file of priors of a transit fit: .* Run `spectramind fit` again"
         with pytest.raises(ArtefactError, match=sentence):
             use(path)
 
 
 def test_a_file_of_other_content_is_named(tmp_path):
     path = tmp_path / "all.safetensors"
-    path.write_bytes(save({"depth": np.ones(2)}, {"spectramind": '{"facts": {}}'}))
-    with pytest.raises(ArtefactError, match=r"holds no priors of a transit fit \('known'\)"):
+    save_tensors(path, {"depth": np.ones(2)}, {"facts": {}})
+    with pytest.raises(ArtefactError, match=r"priors of a transit fit: it lacks 'known'"):
         read_priors(path)

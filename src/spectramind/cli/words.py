@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import typer
 
 
-def path_word(text: str) -> Path:
-    """A path among the arguments: taken verbatim, but for a leading `~`."""
+def path_word(text: str | Path) -> Path:
+    """A path among the arguments, or a default: verbatim, but for a leading `~`."""
     from spectramind.settings import user_path  # pydantic takes long to load
 
     try:
-        return user_path(text)
+        return user_path(str(text))
     except ValueError as error:
         raise typer.BadParameter(f"{error}.") from error
 

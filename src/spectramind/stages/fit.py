@@ -78,8 +78,8 @@ def _require_unknown(config: "Config", source: Source, priors: Priors) -> None:
     known = [planet for planet in planets if priors.know(planet, source.labels.get(planet))]
     if known:
         raise ConfigError(
-            f"prior={config.prior}: was learned from the labels of {len(known)} of the "
-            f"{len(planets)} planets here (planet {known[0]} for one), whose fits would know "
+            f"prior={config.prior}: was learned from labels of {len(known)} of these "
+            f"{counted(len(planets), 'planet')} (planet {known[0]} for one), whose fits would know "
             "their own labels. Leave `prior` out, so that each planet is judged by priors of "
             "others, or take priors of other planets."
         )

@@ -83,7 +83,7 @@ def make_white_columns(
 
 def _padded(
     planets: Sequence[Sequence[BinnedVisit]],
-    spectra: Sequence[Sequence[Float64[np.ndarray, "T W"]]],
+    spectra: Sequence[Sequence[Float64[np.ndarray, "_ W"]]],  # each visit has its own bins
     lit: Sequence[Sequence[Bool[np.ndarray, " W"]]],
     place: Float64[np.ndarray, " W"],
     limb: Float64[np.ndarray, "B W 2"],
