@@ -208,11 +208,9 @@ def test_every_stage_runs_from_frozen_parameters(light_curves, tmp_path):
     ("pattern", "reader", "writer"),
     [
         ("fit/test/*.safetensors", "predict", "fit"),
-        ("train/members/fold0_seed0.safetensors", "predict", "train"),
         ("train/oof.parquet", "calibrate-temp", "train"),
         ("calibrate-temp/calibration.json", "predict", "calibrate-temp"),
         ("predict/spectra.parquet", "diagnose dashboard", "predict"),
-        ("predict/intervals.parquet", "diagnose dashboard", "predict"),
     ],
 )
 def test_a_flipped_bit_is_named_and_mended(light_curves, tmp_path, pattern, reader, writer):
@@ -232,7 +230,9 @@ def test_a_flipped_bit_is_named_and_mended(light_curves, tmp_path, pattern, read
 
 def test_dry_run_writes_nothing(copy):
     before = sorted(copy.rglob("*"))
-    done = spectramind(copy, "train", *TINY, "training.lr=2e-3", "--overwrite", "--dry-run")
+    done = spectramind(
+        copy, "train", *TINY, "training.lr=2e-3", "--overwrite", "--dry-run", "--json"
+    )
     plan = json.loads(done.stdout)
     assert plan["runs_first"] == []
     assert plan["would_write"] == "artefacts/train"

@@ -111,7 +111,7 @@ def test_priors_of_this_archive_are_refused_by_fit(light_curves, tmp_path):
     words = (*TINY, *LIGHT_CURVES, "prior=artefacts/fit/priors/all.safetensors", "--overwrite")
     done = spectramind(run, "fit", *words, check=False)
     assert done.exit_code == 2, done.stderr
-    assert "was learned from labels of 26 of these 28 planets" in done.stderr
+    assert "was learned from the label of planets " in done.stderr
 
 
 @pytest.mark.parametrize("stage", ["train", "calibrate-temp"])

@@ -182,7 +182,5 @@ def test_a_trained_prior_of_another_run_is_used_in_place_of_own_ones(
 
 
 def test_a_prior_that_is_not_there_is_named(root, tmp_path):
-    with pytest.raises(
-        ArtefactError, match=r"none\.safetensors: no file of priors of a transit fit there\. Run"
-    ):
+    with pytest.raises(ArtefactError, match=r"none\.safetensors: no file of priors of a tr"):
         fit_stage(root, tmp_path, f"prior={tmp_path / 'none.safetensors'}")

@@ -151,9 +151,7 @@ def test_the_hash_knows_what_priors_say_and_not_when(priors, tmp_path):
 @pytest.mark.parametrize("use", [read_priors, priors_hash])
 def test_a_file_that_holds_no_priors_is_named(use, tmp_path):
     path = tmp_path / "all.safetensors"
-    with pytest.raises(
-        ArtefactError, match=r"no file of priors .* there\. Run `spectramind fit` f"
-    ):
+    with pytest.raises(ArtefactError, match=r"no file of priors .* there\. Run `spectramind fit`"):
         use(path)
     for content in (b"torn", save({"depth": np.ones(2)})):
         path.write_bytes(content)

@@ -32,6 +32,7 @@ LIGHT_CURVES = (
     "simulate.train_planets=26",
     "simulate.two_visit_fraction=0.4",
     "transit.spectrum.fewest_labels=10",
+    "transit.spectrum.folds=3",
 )
 
 

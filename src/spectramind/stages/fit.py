@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from spectramind.archive.layout import SPLITS, Split
 from spectramind.errors import ConfigError
+from spectramind.observation import named
 from spectramind.provenance import Provenance
 from spectramind.sentences import counted
 from spectramind.stages.folders import PRETRAINED, SHIPPED
@@ -78,10 +79,9 @@ def _require_unknown(config: "Config", source: Source, priors: Priors) -> None:
     known = [planet for planet in planets if priors.know(planet, source.labels.get(planet))]
     if known:
         raise ConfigError(
-            f"prior={config.prior}: was learned from labels of {len(known)} of these "
-            f"{counted(len(planets), 'planet')} (planet {known[0]} for one), whose fits would know "
-            "their own labels. Leave `prior` out, so that each planet is judged by priors of "
-            "others, or take priors of other planets."
+            f"prior={config.prior}: was learned from the label of {named(known)}, whose fit "
+            "would know its own label. Leave `prior` out, so that each planet is judged by "
+            "priors of others, or take priors of other planets."
         )
 
 
