@@ -83,7 +83,8 @@ def archive(finished, tmp_path, year) -> Path:
     return root
 
 
-@pytest.mark.parametrize("year", [2025, pytest.param(2024, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("year", [2025, 2024])
 def test_every_planet_that_can_be_saved_is_and_the_others_are_named(archive, tmp_path, year):
     stars = _spoil_stars(archive) if year == 2025 else ()
     label = _spoil_labels(archive / ("train.csv" if year == 2025 else "train_labels.csv"))
