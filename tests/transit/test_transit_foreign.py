@@ -146,7 +146,7 @@ def test_one_bad_file_is_named_and_stops_no_other(tmp_path):
 def test_where_no_planet_can_be_fitted_each_is_named_and_nothing_is_exported(tmp_path):
     write_file(tmp_path, 2, make_curves(WORLDS[2], factor=90), twice=True)
     with pytest.raises(
-        DataError, match=r"^0 of 1 planets were fitted.*\nplanet 2, .* holds 0\.78 h t"
+        DataError, match=r"^0 of 1 planet was fitted.*\nplanet 2, .* holds 0\.78 h t"
     ):
         fit_stage(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out/fit/spectra.nc").exists()
