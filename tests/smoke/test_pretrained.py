@@ -51,7 +51,8 @@ def borrowed(finished, tmp_path_factory) -> Path:
     """Nine planets, seven labels: too few to learn anything from, so all of it is borrowed."""
     run = tmp_path_factory.mktemp("borrowed") / "run"
     shutil.copytree(finished, run)
-    shutil.rmtree(run / "artefacts/train")
+    for stage in ("calibrate", "fit", "train"):
+        shutil.rmtree(run / "artefacts" / stage)
     done = spectramind(
         run, "predict", *TINY, "weights=pretrained", "prior=pretrained", "--overwrite"
     )
@@ -70,6 +71,14 @@ def test_spectra_from_a_new_archive_at_once(borrowed):
     assert 0.01 < moved.mean() < 3.0  # the network has its say, and no more than that
 
 
+def test_of_an_archive_that_teaches_nothing_only_test_planets_are_worked_on(borrowed):
+    """Nothing of training planets enters the spectra when network and priors are borrowed."""
+    assert list(borrowed.glob("artefacts/fit/test/*.safetensors"))
+    assert not list(borrowed.glob("artefacts/fit/train/*.safetensors"))
+    assert not list(borrowed.glob("artefacts/calibrate/*/train/*"))
+    assert list(borrowed.glob("artefacts/calibrate/*/test/*"))
+
+
 def test_their_temperature_holds_for_an_ensemble_alone(borrowed, tmp_path):
     run = shutil.copytree(borrowed, tmp_path / "run")
     words = ("weights=pretrained", "prior=pretrained", "uq.epistemic=mc_dropout", "--overwrite")
@@ -79,7 +88,7 @@ def test_their_temperature_holds_for_an_ensemble_alone(borrowed, tmp_path):
 
 
 def test_training_goes_on_from_them(shipped, borrowed, tmp_path):
-    """At a rate of next to nothing the weights stay what they were."""
+    """At a rate of next to nothing the weights stay; training planets are calibrated and fitted."""
     run = shutil.copytree(borrowed, tmp_path / "run")
     words = ("prior=pretrained", "training.start=pretrained", "training.lr=1e-9")
     spectramind(run, "train", *TINY, *words)

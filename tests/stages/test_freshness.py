@@ -6,7 +6,15 @@ import pytest
 
 from spectramind.artefacts import save_json
 from spectramind.stages.folders import STAGES, read_seal, read_sidecar, stage_folder
-from spectramind.stages.freshness import data_hash, stage_hash, stages_before, up_to_date
+from spectramind.errors import ConfigError
+from spectramind.stages.checks import require_data
+from spectramind.stages.freshness import (
+    data_hash,
+    narrowed,
+    stage_hash,
+    stages_before,
+    up_to_date,
+)
 from spectramind.stages.runner import run_all, run_stage
 
 
@@ -57,6 +65,35 @@ def test_a_stage_made_from_anything_else_is_stale(of, run, key):
     assert stages_before(config, "fit") == ()
     assert stages_before(config, "diagnose") == STAGES[2:-1]
     assert again(config) == list(STAGES[2:])
+
+
+def test_a_stage_is_fresh_for_no_more_planets_than_it_worked_on(of, run):
+    both, tests_alone = of(run), of(run, "data.splits=[test]", "prior=pretrained")
+    made = of(run, "prior=pretrained")
+    run_stage(made, "fit", run / "fit", overwrite=True)
+    assert up_to_date(tests_alone, "fit")
+    run_stage(tests_alone, "calibrate", run / "calibrate")
+    assert up_to_date(tests_alone, "calibrate")
+    assert stale(both) == list(STAGES[1:])
+
+
+def test_nothing_of_training_planets_is_asked_for_where_network_and_priors_are_borrowed(of, run):
+    borrowed = of(run, "weights=pretrained", "prior=pretrained")
+    assert narrowed(borrowed, "predict").data.splits == ("test",)
+    assert narrowed(borrowed, "diagnose") == borrowed  # its page judges training planets too
+    for kept in ("weights=pretrained", "prior=pretrained"):
+        assert narrowed(of(run, kept), "predict") == of(run, kept)
+
+
+@pytest.mark.parametrize(
+    ("stage", "split", "more"),
+    [("train", "train", ""), ("diagnose", "test", ""), ("fit", "train", ", or name a prior")],
+)
+def test_a_stage_whose_planets_are_left_out_is_refused(of, run, stage, split, more):
+    other = {"train": "test", "test": "train"}[split]
+    with pytest.raises(ConfigError, match=f"leaves the {split} planets out.*Add {split} .*{more}"):
+        require_data(of(run, f"data.splits=[{other}]"), stage)
+    require_data(of(run, f"data.splits=[{other}]", "prior=pretrained"), "fit")
 
 
 def test_a_stage_that_has_run_again_makes_those_after_it_stale(of, run):

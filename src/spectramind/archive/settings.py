@@ -13,6 +13,13 @@ class DataConfig(Settings):
     name: Literal["sim", "kaggle", "lightcurves"]  # simulated here, of the challenge, or foreign
     root: UserPath  # folder of the archive
     level: Literal["frames", "lightcurves"]  # raw uint16 frames, or light curves
+    splits: tuple[Literal["train", "test"], ...]  # planets that calibrate and fit work on
+
+    @model_validator(mode="after")
+    def _some_splits(self) -> "DataConfig":
+        if not self.splits or len(set(self.splits)) < len(self.splits):
+            raise ValueError("data.splits names train, test or both, each once")
+        return self
 
     @model_validator(mode="after")
     def _challenge_has_frames(self) -> "DataConfig":

@@ -24,6 +24,7 @@ from spectramind.stages.folders import (
 )
 from spectramind.stages.freshness import (
     data_hash,
+    narrowed,
     seed_of,
     stage_hash,
     stage_values,
@@ -41,7 +42,7 @@ def run_stage_command(stage: Stage, overrides: Sequence[str], options: Options) 
 
             sweep(call, stage, overrides, options)
             return
-        config = call.load_config(overrides, options.params)
+        config = narrowed(call.load_config(overrides, options.params), stage)
         if options.dry_run:
             _show_plan(call, config, stage, options)
             return
@@ -98,6 +99,7 @@ def _show_plan(call: Call, config: Config, stage: Stage, options: Options) -> No
         "device": call.device,
         "workers": config.runtime.workers,
         "data_root": str(config.data.root),
+        "splits": list(config.data.splits),
         "runs_first": list(stale),
         "would_write": str(stage_folder(config, stage)),
         "up_to_date": not stale and up_to_date(config, stage),
@@ -108,6 +110,7 @@ def _show_plan(call: Call, config: Config, stage: Stage, options: Options) -> No
         "seed": call.seed,
         "device": f"{call.device}, {counted(config.runtime.workers, 'worker')}",
         "archive": plan["data_root"],
+        "planets of": " and ".join(config.data.splits),
         "runs first": ", ".join(map(command_of, stale)) or "nothing",
         "writes": plan["would_write"],
         "result there": "up to date; it would be made again" if plan["up_to_date"] else "none",

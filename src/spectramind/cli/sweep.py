@@ -20,6 +20,7 @@ from spectramind.files import write_json
 from spectramind.provenance import utc_now
 from spectramind.sentences import counted
 from spectramind.stages.folders import SIDECAR, Stage
+from spectramind.stages.freshness import narrowed
 
 _JOB = Kind("record of a job", "spectramind train -m")
 METRICS = "metrics.json"  # in the folder of each job of a sweep
@@ -62,7 +63,7 @@ def _hydra_jobs(
         here = Path(runtime.runtime.output_dir)
         report: dict[str, Any] = {"overrides": list(runtime.overrides.task)}
         try:
-            config = from_tree(tree)
+            config = narrowed(from_tree(tree), stage)
             if stage == "train":
                 _take_members(config, here)
             result, failures = run_up_to(call, config, stage, here / stage, options)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import SPLITS, Archive, open_archive
+from spectramind.archive.layout import open_archive
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.provenance import Provenance
@@ -28,11 +28,13 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
             failures=source.problems,
         )
     archive = open_archive(config.data.root)
-    problems = tuple(text for split in SPLITS for text in archive.problems(split))
+    splits = config.data.splits
+    there = sum(len(archive.planets(split)) for split in splits)
+    problems = tuple(text for split in splits for text in archive.problems(split))
     if config.data.level == "lightcurves":
         store = LightCurveStore(store_folder(config))
-        planets = sum(len(store.planets(split)) for split in SPLITS)
-        require_some(planets, _planets(archive), "calibrated", problems)
+        planets = sum(len(store.planets(split)) for split in splits)
+        require_some(planets, there, "calibrated", problems)
         folder.mkdir(parents=True, exist_ok=True)
         return Result(
             summary=f"the archive holds light curves of {counted(planets, 'planet')} already",
@@ -44,7 +46,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
         archive,
         config.calibration,
         store=store_folder(config),
-        splits=SPLITS,
+        splits=splits,
         workers=config.runtime.workers,
         provenance=provenance,
     )
@@ -52,7 +54,7 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
         f"{split} planet {planet}, visit {visit}: {why}"
         for split, planet, visit, why in report.failures
     )
-    require_some(report.done + report.cached, _planets(archive), "calibrated", (*problems, *lost))
+    require_some(report.done + report.cached, there, "calibrated", (*problems, *lost))
     return Result(
         summary=(
             f"calibrated {counted(report.done, 'visit')}, {report.cached} from the cache -> "
@@ -66,7 +68,3 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
         },
         failures=problems + lost,
     )
-
-
-def _planets(archive: Archive) -> int:
-    return sum(len(archive.planets(split)) for split in SPLITS)

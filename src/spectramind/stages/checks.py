@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from spectramind.config import Config
 
 _ON_DEVICE: tuple[Stage, ...] = ("simulate", "fit", "train", "predict")  # the others: on the CPU
+_OF_TRAINING: tuple[Stage, ...] = ("train", "calibrate-temp", "diagnose")
+_OF_TEST: tuple[Stage, ...] = ("predict", "diagnose")
 _OF_FOREIGN: tuple[Stage, ...] = ("calibrate", "fit")  # stages that light curves alone suffice for
 
 
@@ -83,6 +85,23 @@ def require_data(config: "Config", stage: Stage) -> None:
             "data=lightcurves: light curves of another pipeline end with `spectramind fit`, which "
             f"writes fit/spectra.nc; `{command_of(stage)}` needs an archive of the "
             "challenge. Run `spectramind fit`, or use data=kaggle or data=sim."
+        )
+    _require_splits(config, stage)
+
+
+def _require_splits(config: "Config", stage: Stage) -> None:
+    """Refuse a stage whose planets `data.splits` leaves out."""
+    learns = stage in _OF_TRAINING or (stage == "fit" and config.prior is None)
+    lacking = [
+        (split, needs)
+        for split, needs in (("train", learns), ("test", stage in _OF_TEST))
+        if needs and split not in config.data.splits
+    ]
+    for split, _ in lacking:
+        raise ConfigError(
+            f"data.splits leaves the {split} planets out, which `{command_of(stage)}` needs. "
+            f"Add {split} to data.splits"
+            + (", or name a prior." if stage == "fit" else ".")
         )
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import SPLITS, Split
+from spectramind.archive.layout import Split
 from spectramind.errors import ConfigError
 from spectramind.observation import named
 from spectramind.provenance import Provenance
@@ -44,7 +44,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         fit_split(
             work(split), split, source.visits[split], learned, workers=workers, later=after[split]
         )
-        for split in SPLITS
+        for split in config.data.splits
     ]
     remove_other_priors(folder, {learned.everyone, *learned.own.values()})
     priors = read_priors(learned.everyone)

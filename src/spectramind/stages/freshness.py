@@ -203,10 +203,23 @@ def up_to_date(config: Config, stage: Stage) -> bool:
     }
     if made is None or any(made.get(key) != value for key, value in wanted.items()):
         return False
+    if not set(config.data.splits) <= set(made.get("splits", ())):
+        return False
     if stage == "simulate":  # its archive may be gone, or lie elsewhere
         root = config.data.root
         return root.is_dir() and made.get("data_hash") == _archive_hash(root.resolve())
     return made.get("data_hash") == data_hash(config)
+
+
+def narrowed(config: Config, stage: Stage) -> Config:
+    """The configuration for what a stage asks of planets: `predict` may need test planets alone.
+
+    Nothing is learned from training planets where the network and the priors are of another run.
+    """
+    if stage != "predict" or config.weights is None or config.prior is None:
+        return config
+    data = config.data.model_copy(update={"splits": ("test",)})
+    return config.model_copy(update={"data": data})
 
 
 def stages_before(config: Config, stage: Stage) -> tuple[Stage, ...]:

@@ -70,10 +70,12 @@ def open_source(config: "Config") -> Source:
     if config.data.name == "lightcurves":
         from spectramind.archive.foreign import open_foreign  # xarray takes a second to import
 
-        return _foreign(open_foreign(config.data.root))
+        return _foreign(open_foreign(config.data.root), config.data.splits)
     archive, store = open_archive(config.data.root), LightCurveStore(store_folder(config))
-    visits, known, problems = {}, {}, []
-    for split in SPLITS:
+    visits: dict[Split, dict[int, int]] = {split: {} for split in SPLITS}
+    known: dict[Split, dict[int, Star | None]] = {split: {} for split in SPLITS}
+    problems: list[str] = []
+    for split in config.data.splits:
         everyone, measured = set(archive.planets(split)), set(store.planets(split))
         problems += archive.problems(split)
         problems += _one_sided(split, everyone | set(archive.listed(split)), measured)
@@ -98,7 +100,7 @@ def _one_sided(split: Split, there: set[int], measured: set[int]) -> list[str]:
     ]
 
 
-def _foreign(archive: "ForeignArchive") -> Source:
+def _foreign(archive: "ForeignArchive", splits: tuple[Split, ...]) -> Source:
     """Planets with a label are training planets, all others test planets."""
     known = archive.labels()
     spectra = {} if known is None else known.by_planet()
@@ -109,6 +111,7 @@ def _foreign(archive: "ForeignArchive") -> Source:
         "train": [planet for planet in counts if planet in labels],
         "test": [planet for planet in counts if planet not in labels],
     }
+    parts = {split: own if split in splits else [] for split, own in parts.items()}
     return Source(
         visits={split: {planet: counts[planet] for planet in own} for split, own in parts.items()},
         curves=ForeignCurves(archive),

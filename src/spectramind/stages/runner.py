@@ -137,6 +137,7 @@ def _seal(
         state="done",
         config=dump(config),
         values=stage_values(config, stage),
+        splits=list(config.data.splits),
     )
 
 
