@@ -231,7 +231,7 @@ def test_stars_and_labels_may_be_there_for_some_planets(tmp_path, rng):
     assert archive.labels().planet_ids.size == 0
     assert archive.problems() == [
         "labels.csv: depths that are empty, NaN or not between 0 and 1 make the spectrum of "
-        "planet 12 unusable. Such rows are left out; the planets count as test planets."
+        "planet 12 unusable. Such rows are left out; their planets count as test planets."
     ]
 
 

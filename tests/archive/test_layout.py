@@ -347,6 +347,6 @@ def test_problems_name_few_planets_and_count_the_others(damaged):
     for planet in range(1, 9):
         (damaged.root / "test" / str(planet)).mkdir()
     assert (
-        "has no row of planets 1, 2, 3, 4, 5 and 3 more. The planets count as ones of unk"
+        "has no row of planets 1, 2, 3, 4, 5 and 3 more. A planet without one counts as one"
         in damaged.problems("test")[0]
     )

@@ -88,7 +88,7 @@ def test_their_temperature_holds_for_an_ensemble_alone(borrowed, tmp_path):
 
 
 def test_training_goes_on_from_them(shipped, borrowed, tmp_path):
-    """At a rate of next to nothing the weights stay; training planets are calibrated and fitted."""
+    """At a rate of next to nothing the weights stay; training planets are fitted first."""
     run = shutil.copytree(borrowed, tmp_path / "run")
     words = ("prior=pretrained", "training.start=pretrained", "training.lr=1e-9")
     spectramind(run, "train", *TINY, *words)

@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from spectramind.artefacts import save_json
-from spectramind.stages.folders import STAGES, read_seal, read_sidecar, stage_folder
 from spectramind.errors import ConfigError
 from spectramind.stages.checks import require_data
+from spectramind.stages.folders import STAGES, read_seal, read_sidecar, stage_folder
 from spectramind.stages.freshness import (
     data_hash,
     narrowed,

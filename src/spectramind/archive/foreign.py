@@ -121,11 +121,11 @@ class ForeignArchive:
                 "files <planet_id>_<visit>.nc; move the others elsewhere."
             )
         if stars.exists():
-            then = "Such rows are left out; the planets count as ones of unknown stars."
+            then = "Such rows are left out; their planets count as ones of unknown stars."
             found += [f"{stars.name}: {text}. {then}" for text in read_stars(stars).lost]
         if labels.exists():
             spectra, lost = read_usable_labels(labels)
-            then = "Such rows are left out; the planets count as test planets."
+            then = "Such rows are left out; their planets count as test planets."
             found += [f"{labels.name}: {text}. {then}" for text in lost]
             found += self._without_curves(labels, set(spectra.planet_ids.tolist()))
         return found

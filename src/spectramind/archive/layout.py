@@ -210,17 +210,19 @@ class Archive:
             return [f"there is no planet in {self.root / split}. Put the planets' folders there."]
         new = self.year == 2025
         then = "count as ones of unknown stars" if new else "cannot be calibrated"
+        alone = "counts as one of an unknown star" if new else "cannot be calibrated"
         if not path.exists():
             return [f"{path.name} is missing, so all planets {then}. Put it into {self.root}."]
         lost = read_stars(path).lost if new else _lost(path)
-        return _against(path, on_disk, lost, f"The planets {then}.")
+        return _against(path, on_disk, lost, f"A planet without one {alone}.")
 
     def _label_problems(self) -> list[str]:
         path = find_table(self.root, _LABELS[self.year])
         if not path.exists():
             return []
         _, lost = read_usable_labels(path)
-        return _against(path, set(self.planets("train")), lost, "Nothing is learned from them.")
+        then = "A planet without one teaches nothing."
+        return _against(path, set(self.planets("train")), lost, then)
 
     def _sample_problems(self) -> list[str]:
         path = find_table(self.root, _SAMPLE)

@@ -52,7 +52,7 @@ class Call:
     seed: int | None = None
     device: str = "cpu"
     outputs: Sequence[Path] = ()
-    state: str = "interrupted"
+    state: str = "failed: error in the program"  # until it is known better
     start: float = field(default_factory=time.monotonic)
 
     def load_config(self, overrides: Sequence[str], params: Path | None = None) -> "Config":
@@ -146,6 +146,7 @@ def _stop(call: Call) -> None:
     """End the worker processes, and say that the command was interrupted."""
     from spectramind.parallel import stop_workers  # rich takes long to load
 
+    call.state = "interrupted"
     call.say(
         f"{call.command}: interrupted after {call.seconds():.0f} s; finished work is kept and the "
         "next run goes on from it"

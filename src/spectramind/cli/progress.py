@@ -6,6 +6,7 @@ from pathlib import Path
 from spectramind.cli.call import Call, Options
 from spectramind.config import Config
 from spectramind.errors import DataError
+from spectramind.sentences import counted
 from spectramind.stages.checks import device_of, require_inputs
 from spectramind.stages.folders import Stage, command_of, stage_folder
 from spectramind.stages.freshness import (
@@ -104,18 +105,19 @@ def check_labels(call: Call, config: Config, stage: Stage, *, trains: bool) -> N
 
 
 def report_failures(call: Call, failures: Sequence[str]) -> None:
-    """A table of what failed and why."""
+    """A table of what was left out or mended, and why."""
     if failures:
-        call.say(f"{len(failures)} failed, the others went on:")
+        call.say(f"{counted(len(failures), 'note')} on what is left out or doubted:")
     for number, sentence in enumerate(failures, start=1):
         call.say(f"{number:4d}  {sentence}")
 
 
 def refuse_failures(failures: Sequence[str], options: Options) -> None:
-    """With `--strict`, planets that were left out are an error.
+    """With `--strict`, whatever was left out or doubted is an error.
 
     Raises:
         DataError: If there are any.
     """
     if failures and options.strict:
-        raise DataError(f"{len(failures)} failed (listed above) and --strict is set.")
+        noted = counted(len(failures), "note")
+        raise DataError(f"--strict is set, and there is something left out or doubted ({noted}).")

@@ -33,7 +33,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 Deep = Annotated[
     bool, typer.Option("--deep", help="Read all files of the archive; exit 1 if one is damaged.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if any planet failed.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 if anything is left out.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace finished runs of another configuration.")
 ]

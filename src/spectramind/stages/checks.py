@@ -100,8 +100,7 @@ def _require_splits(config: "Config", stage: Stage) -> None:
     for split, _ in lacking:
         raise ConfigError(
             f"data.splits leaves the {split} planets out, which `{command_of(stage)}` needs. "
-            f"Add {split} to data.splits"
-            + (", or name a prior." if stage == "fit" else ".")
+            f"Add {split} to data.splits" + (", or name a prior." if stage == "fit" else ".")
         )
 
 

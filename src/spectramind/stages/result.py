@@ -39,7 +39,7 @@ def require_some(done: int, expected: int, verb: str, failures: Sequence[str]) -
     was = "was" if expected == 1 else "were"
     more = [f"and {len(failures) - _SHOWN} more like these"] if len(failures) > _SHOWN else []
     raise DataError("\n".join([
-        f"0 of {counted(expected, 'planet')} {was} {verb}, so the next stages have nothing to work "
-        "on. Mend what follows, then run this again.",
+        f"0 of {counted(expected, 'planet')} {was} {verb}, so the next stages have nothing to "
+        "work on. Mend what follows, then run this again.",
         *failures[:_SHOWN], *more,
     ]))  # fmt: skip
