@@ -253,7 +253,9 @@ def test_the_data_hash_sees_every_value_and_table(tmp_path):
 
 def test_the_configuration_composes_and_has_no_frames():
     data = load(["data=lightcurves", "data.root=elsewhere"]).data
-    assert data == DataConfig(name="lightcurves", root=Path("elsewhere"), level="lightcurves")
+    assert data == DataConfig(
+        name="lightcurves", root=Path("elsewhere"), level="lightcurves", splits=("train", "test")
+    )
     with pytest.raises(ConfigError, match=r"must be lightcurves for data=lightcurves: no frames"):
         load(["data=lightcurves", "data.level=frames"])
 

@@ -164,9 +164,17 @@ def test_no_archive(tmp_path):
 
 
 def test_kaggle_has_no_light_curves():
-    assert DataConfig(name="sim", root=Path("a"), level="lightcurves").level == "lightcurves"
+    both = ("train", "test")
+    data = DataConfig(name="sim", root=Path("a"), level="lightcurves", splits=both)
+    assert data.level == "lightcurves"
     with pytest.raises(ValidationError, match=r"data.level must be frames for data=kaggle"):
-        DataConfig(name="kaggle", root=Path("a"), level="lightcurves")
+        DataConfig(name="kaggle", root=Path("a"), level="lightcurves", splits=both)
+
+
+@pytest.mark.parametrize("splits", [(), ("test", "test")])
+def test_splits_are_named_once(splits):
+    with pytest.raises(ValidationError, match=r"data.splits names train, test or both, each once"):
+        DataConfig(name="sim", root=Path("a"), level="frames", splits=splits)
 
 
 def _frames(archive: Archive, channel=AIRS):

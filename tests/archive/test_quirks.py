@@ -106,7 +106,7 @@ def test_one_bad_label_teaches_nothing_and_is_named(own, cell):
     (own.root / "train.csv").write_text("\n".join(lines) + "\n")
     assert own.labels().planet_ids.tolist() == [SECOND]
     (sentence,) = own.problems("train")
-    assert f"make the spectrum of planet {FIRST} unusable. Such rows are left out. No" in sentence
+    assert f"make the spectrum of planet {FIRST} unusable. Such rows are left out. A " in sentence
     with pytest.raises(DataError, match=f"the spectrum of planet {FIRST} unusable. Mend these ro"):
         read_labels(own.root / "train.csv")
 

@@ -91,7 +91,9 @@ def test_nothing_of_training_planets_is_asked_for_where_network_and_priors_are_b
 )
 def test_a_stage_whose_planets_are_left_out_is_refused(of, run, stage, split, more):
     other = {"train": "test", "test": "train"}[split]
-    with pytest.raises(ConfigError, match=f"leaves the {split} planets out.*Add {split} .*{more}"):
+    with pytest.raises(
+        ConfigError, match=f"needs planets of {split}, which .* Add {split} to it{more}"
+    ):
         require_data(of(run, f"data.splits=[{other}]"), stage)
     require_data(of(run, f"data.splits=[{other}]", "prior=pretrained"), "fit")
 

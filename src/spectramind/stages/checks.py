@@ -92,16 +92,13 @@ def require_data(config: "Config", stage: Stage) -> None:
 def _require_splits(config: "Config", stage: Stage) -> None:
     """Refuse a stage whose planets `data.splits` leaves out."""
     learns = stage in _OF_TRAINING or (stage == "fit" and config.prior is None)
-    lacking = [
-        (split, needs)
-        for split, needs in (("train", learns), ("test", stage in _OF_TEST))
-        if needs and split not in config.data.splits
-    ]
-    for split, _ in lacking:
-        raise ConfigError(
-            f"data.splits leaves the {split} planets out, which `{command_of(stage)}` needs. "
-            f"Add {split} to data.splits" + (", or name a prior." if stage == "fit" else ".")
-        )
+    for split, needed in (("train", learns), ("test", stage in _OF_TEST)):
+        if needed and split not in config.data.splits:
+            or_borrow = ", or name a prior" if stage == "fit" else ""
+            raise ConfigError(
+                f"`{command_of(stage)}` needs planets of {split}, which data.splits leaves out. "
+                f"Add {split} to it{or_borrow}."
+            )
 
 
 def _require_prior(named: Path) -> None:
