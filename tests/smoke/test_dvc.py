@@ -15,6 +15,7 @@ from spectramind.config import load
 from spectramind.stages.folders import STAGES
 
 ROOT = Path(__file__).parents[2]
+OUT = "artefacts/demo"  # of the pipeline, whose folders dvc.yaml names
 OTHER_CODE = re.compile(r"src/spectramind/(?!stages/)")
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("dvc") is None, reason="DVC is not installed"
@@ -63,7 +64,8 @@ def _repro(folder: Path, *runs: list[str]) -> list[list[str]]:
     """Stages that `dvc repro` runs with each of these configurations in turn, in one process."""
     files = [folder / f"params{number}.yaml" for number in range(len(runs))]
     for file, overrides in zip(files, runs, strict=True):
-        file.write_text(load([*TINY, "data.level=lightcurves", *overrides]).frozen())
+        words = [*TINY, f"runtime.out={OUT}", "data.level=lightcurves", *overrides]
+        file.write_text(load(words).frozen())
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
