@@ -277,6 +277,8 @@ def _coarser(residual: Float64[Tensor, "B V W T"], batch: Columns) -> Columns:
     growth = torch.ones_like(scaled[..., 0])
     for bins in _WINDOWS:
         whole = scaled.shape[-1] // bins * bins
+        if whole < 2 * bins:  # a visit of fewer bins shows nothing of that length
+            continue
         parts = scaled[..., :whole].unflatten(-1, (-1, bins))
         count = (parts != 0.0).sum(-1).clamp_min(1)
         power = (parts.sum(-1).square() / count).mean(-1)
