@@ -161,13 +161,7 @@ def compare(school: School, ordinary: Fits, seed: int) -> Float64[np.ndarray, "3
     nested = dict(as_it_is)
     for role in np.unique(roles.fold).tolist():
         nested |= _nested(school, config, ordinary, roles, role)
-    alone = fit_posterior(ordinary, roles.planet_ids)
-    fit = {
-        planet: (mu, sigma)
-        for planet, mu, sigma in zip(
-            roles.planet_ids.tolist(), alone.mu.numpy(), alone.sigma.numpy(), strict=True
-        )
-    }
+    fit = _by_planet(roles.planet_ids, fit_posterior(ordinary, roles.planet_ids))
     return np.stack([_scores(school, spectra) for spectra in (fit, as_it_is, nested)])
 
 
