@@ -29,11 +29,16 @@ pretrained: install
 demo: install
 	$(BIN)/python -m spectramind run experiment=demo
 
+# Shapes and types are checked in every call where arrays are computed, elsewhere by pyright.
+ARRAYS := spectramind.calibrate,spectramind.diagnose,spectramind.model,spectramind.observation
+ARRAYS := $(ARRAYS),spectramind.posterior,spectramind.spectroscopy,spectramind.training
+ARRAYS := $(ARRAYS),spectramind.transit,spectramind.uq
+SHAPES := --jaxtyping-packages=$(ARRAYS),beartype.beartype
 test: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal --jaxtyping-packages=spectramind,beartype.beartype
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(SHAPES)
 
 slow: install
-	$(BIN)/python -m pytest -m slow --jaxtyping-packages=spectramind,beartype.beartype
+	$(BIN)/python -m pytest -m slow $(SHAPES)
 
 check: install
 	$(BIN)/ruff check .
