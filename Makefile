@@ -38,7 +38,8 @@ test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(SHAPES)
 
 slow: install
-	$(BIN)/python -m pytest -m slow $(SHAPES)
+	$(BIN)/python -m pytest -m slow tests/cli/test_quick_commands.py  # before it gets busy
+	$(BIN)/python -m pytest -m slow $(SHAPES) --ignore=tests/cli/test_quick_commands.py
 
 check: install
 	$(BIN)/ruff check .

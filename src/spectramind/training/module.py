@@ -73,8 +73,9 @@ class StageModule(LightningModule, ABC):
             torch.manual_seed(drawn % _SEEDS)
         features, truth, planets = batch
         loss = self.loss_of(features, truth)
-        if not self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss))):
-            found = f"the loss is {float(loss.detach()):g}"
+        total = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum")
+        if not math.isfinite(float(total)):  # of one of the processes; each says the same
+            found = f"the loss is {float(total):g}"
             raise _not_finite(self, self.current_epoch + 1, found, of_all(planets))
         size = len(features)
         self.log(
