@@ -245,7 +245,7 @@ def test_steady_values_are_those_near_the_model(rng):
     weight = batch.weight.clone()
     weight[2, 0, 0, 3] = 0.0
     linear = Linear(replace(batch, log_flux=flux, weight=weight), layout)
-    used = steady(linear, linear.curves(depth, shared), 6.0)
+    used = steady(linear.batch, linear.residual(linear.curves(depth, shared)), 6.0)
     assert not used[1, 0, 1, 7]
     assert not used[2, 0, 0, 3]
     assert (~used).sum() == 2

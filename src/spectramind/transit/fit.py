@@ -1,7 +1,7 @@
 """The transit fit of planets, from light curves to `TransitFit`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,16 +13,22 @@ from spectramind.instrument import wavelength_um
 from spectramind.observation import LightCurves, Star, TransitFit, VisitFit
 from spectramind.transit.binning import BinnedVisit, bin_visit
 from spectramind.transit.columns import Columns, make_columns, make_white_columns
-from spectramind.transit.depths import SpectrumFit, fit_known, fit_spectrum
+from spectramind.transit.depths import (
+    Beliefs,
+    SpectrumFit,
+    fit_known,
+    fit_spectrum,
+    without_depths,
+)
 from spectramind.transit.drift import chebyshev
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.linear import transit_columns
 from spectramind.transit.parameters import FIXED, Layout
-from spectramind.transit.priors import LabelledEvidence, Priors
+from spectramind.transit.priors import LabelledEvidence, Priors, UnlabelledEvidence
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import Guess, guess_orbit, make_evidence
-from spectramind.transit.spectrum_prior import PriorOnDevice, log_signal
-from spectramind.transit.verdict import Findings, judge, lost
+from spectramind.transit.spectrum_prior import FLOORS, PriorOnDevice, log_signal
+from spectramind.transit.verdict import Findings, judge, lost, widening
 from spectramind.transit.white import SharedPrior, Solution, fit_white, stack_priors
 
 _CPU = torch.device("cpu")
@@ -137,7 +143,7 @@ def learn_from(
     start = _begin(planets, priors, config, device)
     batch = _all_columns(planets, start, config, device)
     depth = torch.tensor(np.stack([labels[planet.planet_id] for planet in planets]))
-    solution = fit_known(
+    solution, noise = fit_known(
         batch, start.layout, start.prior, depth.to(device), start.solution.shared, config
     )
     normal, shared = solution.normal, solution.shared
@@ -149,7 +155,38 @@ def learn_from(
         )
         own = make_evidence(guess, around, information, pull, start.layout, config)
         scale = log_signal(planet.star, float(label[1:].mean()))
-        evidence.append(LabelledEvidence(planet.planet_id, label, scale, guess.known, own))
+        heard = noise.evidence[row].cpu().numpy()
+        evidence.append(LabelledEvidence(planet.planet_id, guess.known, own, heard, label, scale))
+    return evidence
+
+
+def learn_without_labels(
+    planets: Sequence[BinnedPlanet],
+    priors: Priors,
+    config: TransitConfig,
+    device: torch.device = _CPU,
+) -> list[UnlabelledEvidence]:
+    """What planets with equally many visits teach, their depths marginalised under a prior."""
+    fit, start, scale = _fitted(planets, priors, config, device)
+    normal, floors = fit.linear.normal(fit.depth, fit.shared), [torch.zeros(len(scale), 1)]
+    if priors.spectrum is not None:
+        given = (fit.likelihood.information, fit.likelihood.vector, scale)
+        trials = [replace(priors.spectrum, floor=floor) for floor in FLOORS]
+        floors = [PriorOnDevice(trial, device).log_evidence(*given) for trial in trials]
+    evidence = []
+    for row, (planet, guess) in enumerate(zip(planets, start.guesses, strict=True)):
+        information, pull = without_depths(normal, row, fit.known[row], fit.depth[row])
+        own = make_evidence(
+            guess, fit.shared[row].cpu().numpy(), information.cpu().numpy(), pull.cpu().numpy(),
+            start.layout, config,
+        )  # fmt: skip
+        heard = fit.noise.evidence[row].cpu().numpy()
+        evidence.append(
+            UnlabelledEvidence(
+                planet.planet_id, guess.known, own, heard,
+                np.stack([floor[row].cpu().numpy() for floor in floors]),
+            )
+        )  # fmt: skip
     return evidence
 
 
@@ -167,15 +204,7 @@ def fit_planets(
         config: Section `transit`.
         device: Where torch computes.
     """
-    start = _begin(planets, priors, config, device)
-    batch = _all_columns(planets, start, config, device)
-    white = start.white.depth[:, 1].tolist()
-    scale = [log_signal(planet.star, depth) for planet, depth in zip(planets, white, strict=True)]
-    spectra = None if priors.spectrum is None else PriorOnDevice(priors.spectrum, device)
-    fit = fit_spectrum(
-        batch, start.layout, start.prior, spectra,
-        torch.tensor(scale, dtype=torch.float64, device=device), start.solution, config,
-    )  # fmt: skip
+    fit, start, scale = _fitted(planets, priors, config, device)
     findings = _findings(fit, start, priors, scale)
     return [
         _product(planet, row, fit, start, found, config)
@@ -183,19 +212,36 @@ def fit_planets(
     ]
 
 
+def _fitted(
+    planets: Sequence[BinnedPlanet], priors: Priors, config: TransitConfig, device: torch.device
+) -> tuple[SpectrumFit, _Start, Float64[Tensor, " B"]]:
+    """Spectra, the white-light fits that they began with, and `log_signal` of each planet."""
+    start = _begin(planets, priors, config, device)
+    batch = _all_columns(planets, start, config, device)
+    white = start.white.depth[:, 1].tolist()
+    signal = [log_signal(planet.star, depth) for planet, depth in zip(planets, white, strict=True)]
+    scale = torch.tensor(signal, dtype=torch.float64, device=device)
+    spectra = None if priors.spectrum is None else PriorOnDevice(priors.spectrum, device)
+    beliefs = Beliefs(start.prior, spectra, priors.noise)
+    fit = fit_spectrum(batch, start.layout, beliefs, scale, start.solution, config)
+    return fit, start, scale
+
+
 def _findings(
-    fit: SpectrumFit, start: _Start, priors: Priors, scale: Sequence[float]
+    fit: SpectrumFit, start: _Start, priors: Priors, scale: Float64[Tensor, " B"]
 ) -> list[Findings]:
     """What the verdict looks at, planet by planet."""
     weight = fit.linear.batch.weight
     residual = fit.linear.residual(fit.curves)
-    white, inside = [], []
+    settled = residual - fit.linear.process(fit.curves)
+    white, rest, inside = [], [], []
     for columns in (slice(0, 1), slice(1, None)):
         own = weight[:, :, columns]
         total = own.sum(2)
-        mean = (own * residual[:, :, columns]).sum(2) / total.clamp_min(1e-300)
         lit = total > 0.5 * total.amax(-1, keepdim=True)
-        white.append(torch.where(lit, mean * total.sqrt(), torch.nan))
+        for series, found in ((residual, white), (settled, rest)):
+            mean = (own * series[:, :, columns]).sum(2) / total.clamp_min(1e-300)
+            found.append(torch.where(lit, mean * total.sqrt(), torch.nan))
         inside.append(-fit.curves.log_transit[:, :, columns].mean(2) > _IN_TRANSIT)
     scatter = torch.linalg.inv(start.prior.precision).diagonal(dim1=-2, dim2=-1).sqrt()
     fixed = ((fit.shared - start.prior.mean) / scatter)[:, :FIXED]
@@ -203,9 +249,11 @@ def _findings(
     disagreement = _disagreement(fit, start)
     strength = 0.0 * fit.change
     if priors.spectrum is not None:
-        expected = [priors.spectrum.log_amplitude(own) for own in scale]
-        expected = torch.tensor(expected).to(fit.change)
-        strength = (fit.posterior.log_amplitude - expected) / priors.spectrum.amplitude[2]
+        expected, spread = (
+            torch.tensor(part).to(fit.change)
+            for part in priors.spectrum.log_amplitude(scale.cpu().numpy())
+        )
+        strength = (fit.posterior.log_amplitude - expected) / spread
     return [
         Findings(
             depth=tuple(level[row].tolist()),
@@ -215,6 +263,7 @@ def _findings(
             amplitude_sigma=float(strength[row]),
             change_ppm=1e6 * float(fit.change[row]),
             white=torch.stack(white, dim=2)[row].cpu().numpy(),
+            settled=torch.stack(rest, dim=2)[row].cpu().numpy(),
             inside=torch.stack(inside, dim=2)[row].cpu().numpy(),
         )
         for row in range(len(fit.depth))
@@ -257,8 +306,10 @@ def _product(
     spread = fit.posterior.covariance[row].cpu().numpy()
     used = np.isfinite(found.white)
     reduced_chi2 = float(np.mean(found.white[used] ** 2)) if used.any() else 0.0
-    if reasons:
-        spread = spread * max(config.failure.inflation**2, reduced_chi2)
+    known = start.guesses[row].known
+    fgs1, airs = widening(found, known=known, config=config.failure)
+    factor = np.append(fgs1, np.full(len(spread) - 1, airs))
+    spread = factor[:, None] * spread * factor + (1e-6 * found.change_ppm) ** 2
     if lost(reasons):
         spread = spread + config.failure.depth_scatter**2
     information = fit.likelihood.information[row].cpu().numpy()

@@ -16,7 +16,7 @@ from jaxtyping import Float64
 
 from spectramind.observation import Star
 from spectramind.transit.parameters import FIXED, ORBIT, Layout
-from spectramind.transit.settings import TransitConfig
+from spectramind.transit.settings import PriorConfig, TransitConfig
 
 _ROUNDS = 60  # of expectation-maximisation
 _FREE_TIME_H = 24.0  # so wide that the prior only keeps a rank
@@ -167,12 +167,16 @@ def make_evidence(
     )
 
 
-def learn_population(start: Population, planets: Sequence[OrbitEvidence]) -> Population:
+def learn_population(
+    start: Population, planets: Sequence[OrbitEvidence], config: PriorConfig
+) -> Population:
     """Population that makes the planets most likely, from `start` on.
 
     Args:
-        start: First guess; scatters of which the planets say nothing stay as they are.
+        start: First guess; scatters of which the planets say nothing stay as they are. Those of
+            orbit and limb darkening keep a share of it, worth `config.typical` planets.
         planets: At least one planet's evidence.
+        config: Section `transit.prior`.
     """
     first = _priors(start, planets)
     planets = [one for one in planets if _plausible(start, first[one.layout], one)]
@@ -180,7 +184,7 @@ def learn_population(start: Population, planets: Sequence[OrbitEvidence]) -> Pop
         return start
     population = start
     for _ in range(_ROUNDS):
-        population = _improve(population, start, planets)
+        population = _improve(population, start, planets, config.typical)
     pairs = [planet for planet in planets if planet.layout.visits > 1]
     if pairs:
         offsets = (start.visit_offset, *_OFFSETS)  # the first of equally likely ones stays
@@ -203,7 +207,7 @@ def _plausible(start: Population, prior: "_Prior", planet: OrbitEvidence) -> boo
 
 
 def _improve(
-    population: Population, start: Population, planets: Sequence[OrbitEvidence]
+    population: Population, start: Population, planets: Sequence[OrbitEvidence], typical: float
 ) -> Population:
     """One round: posterior of each planet, then the moments of them all."""
     fixed = [np.zeros(FIXED), np.zeros((FIXED, FIXED))]
@@ -224,7 +228,8 @@ def _improve(
             airs += second[own.airs, own.airs]
             visits += 1
     mean = fixed[0] / len(planets)
-    covariance = fixed[1] / len(planets) - np.outer(mean, mean)
+    covariance = fixed[1] - len(planets) * np.outer(mean, mean) + typical * start.covariance
+    covariance = covariance / (len(planets) + typical)
     moment = (airs / visits).reshape(orders, terms, orders, terms)
     time, wavelength = _separate(moment, population.drift_time, population.drift_wavelength)
     return replace(

@@ -1,4 +1,4 @@
-"""When a fit is not to be trusted: sentences for people, and a wider sigma."""
+"""What speaks against a fit: sentences for people, and a sigma that grows with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ class Findings:
     amplitude_sigma: float  # ln amplitude minus its expectation, over scatter; 0 without prior
     change_ppm: float  # of the spectrum in the last pass
     white: Float64[np.ndarray, "V 2 T"]  # white-light residual over its white noise; NaN: unused
+    settled: Float64[np.ndarray, "V 2 T"]  # the same without what noise in time explains
     inside: Bool[np.ndarray, "V 2 T"]  # bins in transit
 
 
@@ -60,6 +61,35 @@ def judge(
             f"The spectrum's amplitude lies {found.amplitude_sigma:+.1f} sigma from the expected."
         )
     return tuple(reasons)
+
+
+def widening(found: Findings, *, known: bool, config: FailureConfig) -> tuple[float, float]:
+    """Factors on sigma of FGS1 and of AIRS-CH0; 1 where nothing speaks against the fit.
+
+    Residuals beyond the noise in time that are too large, or correlated in time, widen the
+    channel that has them. The distance of a parameter, a visit or the amplitude from its prior
+    widens both, from `tolerated_sigma` on in proportion. Nothing of it has a step.
+
+    Args:
+        found: The fit.
+        known: Whether the star is in the table, whose values then are evidence.
+        config: Section `transit.failure`.
+    """
+    distances = [abs(found.amplitude_sigma), *np.abs(found.offset_sigma).ravel()]
+    if known:
+        distances += np.abs(found.fixed).tolist()
+    tension = max(max(distances) / config.tolerated_sigma, 1.0)
+    fgs1, airs = (_misfit(found.settled[:, channel], config) for channel in range(2))
+    return tension * fgs1, tension * airs
+
+
+def _misfit(residual: Float64[np.ndarray, "V T"], config: FailureConfig) -> float:
+    """Root of the reduced chi^2 of a channel times its red noise, neither below 1."""
+    chi2 = [np.mean(own[np.isfinite(own)] ** 2) for own in residual if np.isfinite(own).any()]
+    red = np.array([red_noise_ratio(residual.T, bins) for bins in config.red_noise_bins])
+    square = [np.mean(red[np.isfinite(red)] ** 2)] if np.isfinite(red).any() else []
+    factor = [max(float(np.mean(part)), 1.0) for part in (chi2, square) if part]
+    return float(np.sqrt(np.prod(np.array(factor))))
 
 
 def lost(reasons: Sequence[str]) -> bool:

@@ -19,7 +19,7 @@ from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.columns import Columns
 from spectramind.transit.drift import chebyshev
 from spectramind.transit.flux import covered_integrals, hidden_share, separation
-from spectramind.transit.linear import Curves, Linear, Normal
+from spectramind.transit.linear import Linear, Normal
 from spectramind.transit.parameters import Layout
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import Guess
@@ -190,19 +190,20 @@ def fit_white(
     for _ in range(2):
         solution = solve(linear, depth, chosen, prior, free_depth=True, steps=_STEPS)
         curves = whole.curves(solution.depth, solution.shared)
-        used = steady(whole, curves, config.outlier_sigma)
+        used = steady(whole.batch, whole.residual(curves), config.outlier_sigma)
         depth, chosen = solution.depth, solution.shared
         linear = Linear(batch.keep(used), layout)
     return solve(linear, depth, chosen, prior, free_depth=True, steps=_STEPS), linear
 
 
-def steady(linear: Linear, curves: Curves, limit: float) -> Bool[Tensor, "B V W T"]:
+def steady(
+    batch: Columns, residual: Float64[Tensor, "B V W T"], limit: float
+) -> Bool[Tensor, "B V W T"]:
     """False where a value lies further from the model than `limit` times the usual distance."""
-    residual = linear.residual(curves)
-    measured = linear.batch.weight > 0.0
+    measured = batch.weight > 0.0
     distance = torch.where(measured, residual.abs(), torch.nan)
     usual = MAD_TO_SIGMA * distance.nanmedian(dim=-1, keepdim=True).values
-    noise = linear.batch.weight.amax(-1, keepdim=True).clamp_min(1e-300) ** -0.5
+    noise = batch.weight.amax(-1, keepdim=True).clamp_min(1e-300) ** -0.5
     return measured & (residual.abs() <= limit * torch.maximum(usual, noise))
 
 
