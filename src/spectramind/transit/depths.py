@@ -29,8 +29,8 @@ from spectramind.transit.time_noise import (
 from spectramind.transit.white import SharedPrior, Solution, bounded, solve, steady
 
 _DEPTH_RANGE = (1e-7, 0.3)
-_CLEANED = (1, 2, 3)  # passes that begin with a search for outliers and noise
-_HEARD = (1, 3)  # and for noise in time, before it leads the transit astray
+_CLEANED = (0, 1, 2)  # passes that begin with a search for outliers and noise
+_HEARD = (0, 2)  # and for noise in time, before it leads the transit astray
 _HELD = 3  # last passes, in which the strength of the drift stays so that the spectrum settles
 _WINDOWS = (10, 30)  # bins of the means that show correlation in time
 _NEIGHBOURS = 7  # wavelengths on either side that are averaged there
@@ -149,7 +149,7 @@ def fit_spectrum(
     for number in range(config.passes):
         if number in _CLEANED:
             linear = _cleaned(linear, batch, depth, shared, config)
-        if posterior is not None and number in _HEARD:
+        if number in _HEARD:
             known = depth_priors(spectra, posterior, depth)
             noise = find_noise(linear, known, prior, (depth, shared), beliefs.noise)
             linear = Linear(linear.batch, layout, noise)
@@ -334,10 +334,10 @@ def find_noise(
 
 
 def depth_priors(
-    spectra: PriorOnDevice | None, posterior: Posterior, depth: Float64[Tensor, "B W"]
+    spectra: PriorOnDevice | None, posterior: Posterior | None, depth: Float64[Tensor, "B W"]
 ) -> list[DepthPrior]:
     """Mean and covariance of each planet's depths beforehand, at the amplitude that was found."""
-    if spectra is None:
+    if spectra is None or posterior is None:
         bare = _BARE**2 * torch.eye(depth.shape[1]).to(depth)
         return [(own.mean() * torch.ones_like(own), bare) for own in depth]
     return [spectra.gaussian(size) for size in posterior.log_amplitude.exp()]

@@ -22,14 +22,20 @@ from spectramind.transit.depths import (
 )
 from spectramind.transit.drift import chebyshev
 from spectramind.transit.limb_darkening import quadratic_coefficients
-from spectramind.transit.linear import transit_columns
+from spectramind.transit.linear import Linear, transit_columns
 from spectramind.transit.parameters import FIXED, Layout
 from spectramind.transit.priors import LabelledEvidence, Priors, UnlabelledEvidence
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import Guess, guess_orbit, make_evidence
 from spectramind.transit.spectrum_prior import FLOORS, PriorOnDevice, log_signal
 from spectramind.transit.verdict import Findings, judge, lost, widening
-from spectramind.transit.white import SharedPrior, Solution, fit_white, stack_priors
+from spectramind.transit.white import (
+    SharedPrior,
+    Solution,
+    fit_white,
+    fit_with_jumps,
+    stack_priors,
+)
 
 _CPU = torch.device("cpu")
 _ORBIT_NAMES = ("period_d", "semi_major_axis_rs", "impact_parameter")
@@ -98,12 +104,16 @@ def _begin(
         return stack_priors(parts, device)
 
     visits = [planet.visits for planet in planets]
-    batch = make_white_columns(visits, limb, config).to(device)
-    white, linear = fit_white(batch, narrow, prior(narrow), visits, guesses, config)
+
+    def begin(visits: Sequence[Sequence[BinnedVisit]]) -> tuple[Solution, Linear]:
+        batch = make_white_columns(visits, limb, config).to(device)
+        return fit_white(batch, narrow, prior(narrow), visits, guesses, config)
+
+    white, used = fit_with_jumps(begin, visits, config.failure.chi2)
     full = prior(layout)
     shared = _widened(white.shared, narrow, layout)
     solution = Solution(white.depth, shared, white.normal, white.cost)
-    return _Start(guesses, layout, limb, full, white, solution, linear.batch.weight > 0.0)
+    return _Start(guesses, layout, limb, full, white, solution, used)
 
 
 def _all_columns(

@@ -5,8 +5,8 @@ time and impact parameter finds starts; all are improved together by damped leas
 (Levenberg 1944, Marquardt 1963), and each planet goes on from its best.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ _STEPS = 40  # at most, of one fit
 _TRIAL_BINS = 60  # of a visit, at least, on which the starts are compared
 _SETTLED = 0.02  # change of chi^2 at which a fit has converged
 _FREE_DEPTH = 1.0  # so wide that the prior only keeps a rank
+_JUMP = 8.0  # smallest size [usual change from bin to bin]
+_COST_OF_A_JUMP = 50.0  # gain in chi^2 from which it is believed
 _TEMPLATE = 0.1  # radius ratio of the search
 _SEARCH_ORDER = 3  # of the baseline beside the template
 _DEPTH_RANGE = (1e-6, 0.16)
@@ -194,6 +196,64 @@ def fit_white(
         depth, chosen = solution.depth, solution.shared
         linear = Linear(batch.keep(used), layout)
     return solve(linear, depth, chosen, prior, free_depth=True, steps=_STEPS), linear
+
+
+def fit_with_jumps(
+    begin: Callable[[Sequence[Sequence[BinnedVisit]]], tuple[Solution, Linear]],
+    planets: Sequence[Sequence[BinnedVisit]],
+    limit: float,
+) -> tuple[Solution, Bool[Tensor, "B V 2 T"]]:
+    """White-light fits; where one is poor, with the jumps of its light curves taken out.
+
+    A jump looks like an ingress: least squares would put the transit there. Noise in time is
+    heard later, about a transit that has to be in its place.
+
+    Args:
+        begin: Fits the white light of the planets with these visits.
+        planets: Visits of each planet.
+        limit: Reduced chi^2 above which a fit is poor.
+
+    Returns:
+        The solution, and the bins that are no outliers.
+    """
+    solution, linear = begin(planets)
+    used = linear.batch.weight > 0.0
+    poor = solution.normal.chi2 / used.flatten(1).sum(1).clamp_min(1) > limit
+    found = [[without_jumps(visit) for visit in visits] for visits in planets]
+    count = torch.tensor([sum(jumps for _, jumps in visits) for visits in found]).to(poor.device)
+    if not bool((poor & (count > 0)).any()):
+        return solution, used
+    calm, linear = begin([[visit for visit, _ in visits] for visits in found])
+    better = poor & (calm.cost + _COST_OF_A_JUMP * count < solution.cost)
+    normal = _chosen_normal(better, calm.normal, solution.normal)
+    depth, shared, cost = (
+        _chosen(better, getattr(calm, name), getattr(solution, name))
+        for name in ("depth", "shared", "cost")
+    )
+    used = _chosen(better, linear.batch.weight > 0.0, used)
+    return Solution(depth, shared, normal, cost), used
+
+
+def without_jumps(visit: BinnedVisit) -> tuple[BinnedVisit, int]:
+    """A visit whose white light has no jumps, and how many there were in both channels."""
+    airs, fgs1 = _levelled(visit.airs_white), _levelled(visit.fgs1)
+    return replace(visit, airs_white=airs[0], fgs1=fgs1[0]), airs[1] + fgs1[1]
+
+
+def _levelled(flux: Float64[np.ndarray, " T"]) -> tuple[Float64[np.ndarray, " T"], int]:
+    """A series without jumps: changes within one bin or two, between stretches that are steady."""
+    step = np.diff(flux)
+    usual = MAD_TO_SIGMA * float(np.median(np.abs(step)))
+    jumps, level = 0, flux.copy()
+    for width in (1, 2):
+        for place in range(3, flux.size - width - 2):
+            before, after = level[place - 3 : place], level[place + width - 1 : place + width + 2]
+            size = float(np.median(after) - np.median(before))
+            if abs(size) > _JUMP * max(usual, np.ptp(before) / 2.0, np.ptp(after) / 2.0):
+                level[place + width - 1 :] -= size
+                level[place : place + width - 1] = np.median(before)
+                jumps += 1
+    return level, jumps
 
 
 def steady(
