@@ -234,10 +234,10 @@ def test_orbits_stay_within_reach_of_the_table():
     prior = SharedPrior(mean, torch.eye(10).double()[None])
     far = torch.full((1, 10), 5.0).double()
     held = bounded(far, prior)[0]
-    assert held[:3].tolist() == pytest.approx([0.2, 0.7, 1.44])
+    assert held[:3].tolist() == pytest.approx([0.2, 1.2, 1.44])
     assert held[3:].tolist() == [5.0] * 7
     below = bounded(-far, prior)[0]
-    assert below[:3].tolist() == pytest.approx([-0.2, -0.7, 0.0])
+    assert below[:3].tolist() == pytest.approx([-0.2, -1.2, 0.0])
 
 
 def test_steady_values_are_those_near_the_model(rng):

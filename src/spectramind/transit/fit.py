@@ -26,9 +26,16 @@ from spectramind.transit.linear import Linear, transit_columns
 from spectramind.transit.parameters import FIXED, Layout
 from spectramind.transit.priors import LabelledEvidence, Priors, UnlabelledEvidence
 from spectramind.transit.settings import TransitConfig
-from spectramind.transit.shared_prior import Guess, guess_orbit, make_evidence
+from spectramind.transit.shared_prior import Guess, guess_orbit, make_evidence, with_wide_orbit
 from spectramind.transit.spectrum_prior import FLOORS, PriorOnDevice, log_signal
-from spectramind.transit.verdict import Findings, judge, lost, widening
+from spectramind.transit.verdict import (
+    Findings,
+    contradicts_table,
+    judge,
+    lost,
+    table_sentence,
+    widening,
+)
 from spectramind.transit.white import (
     SharedPrior,
     Solution,
@@ -85,11 +92,25 @@ class _Start:
     solution: Solution  # `white` with the shared parameters of `layout`
     used: Bool[Tensor, "B V 2 T"]  # bins of white light that are no outliers
 
+    @property
+    def misfit(self) -> list[float]:
+        """Reduced chi^2 of the white light of each planet, all noise taken for white."""
+        count = self.used.flatten(1).sum(1).clamp_min(1)
+        return (self.white.normal.chi2 / count).tolist()
+
 
 def _begin(
-    planets: Sequence[BinnedPlanet], priors: Priors, config: TransitConfig, device: torch.device
+    planets: Sequence[BinnedPlanet],
+    priors: Priors,
+    config: TransitConfig,
+    device: torch.device,
+    *,
+    believed: bool = True,
 ) -> _Start:
+    """White-light fits; `believed`: the star table tells the orbits."""
     guesses = [guess_orbit(planet.star, config) for planet in planets]
+    if not believed:
+        guesses = [replace(guess, known=False) for guess in guesses]
     limb = np.stack([quadratic_coefficients(g.temperature_k, wavelength_um()) for g in guesses])
     orders = len(config.baseline.scatter)
     terms = config.baseline.wavelength_order + 1
@@ -216,17 +237,57 @@ def fit_planets(
     """
     fit, start, scale = _fitted(planets, priors, config, device)
     findings = _findings(fit, start, priors, scale)
-    return [
-        _product(planet, row, fit, start, found, config)
-        for row, (planet, found) in enumerate(zip(planets, findings, strict=True))
-    ]
+    products = []
+    for row, (planet, found) in enumerate(zip(planets, findings, strict=True)):
+        product = _product(planet, row, fit, start, found, config)
+        if start.guesses[row].known and _doubted(planet, start.misfit[row], found, priors, config):
+            product = _without_table(planet, priors, config, device)
+        products.append(product)
+    return products
+
+
+def _doubted(
+    planet: BinnedPlanet, chi2: float, found: Findings, priors: Priors, config: TransitConfig
+) -> bool:
+    """Whether light curves and the star table cannot both be right about a planet's orbit.
+
+    Either the orbit was drawn far from the table's, or the white light, with a reduced `chi2`,
+    fits badly with it and twice as well without.
+    """
+    if contradicts_table(found, config.failure):
+        return True
+    if chi2 <= config.failure.chi2:
+        return False
+    other = _begin([planet], _doubting(priors, config), config, _CPU, believed=False)
+    return other.misfit[0] < 0.5 * chi2
+
+
+def _doubting(priors: Priors, config: TransitConfig) -> Priors:
+    """Priors of stars whose row of the star table tells the temperature alone."""
+    return replace(priors, unknown=with_wide_orbit(priors.known, config))
+
+
+def _without_table(
+    planet: BinnedPlanet, priors: Priors, config: TransitConfig, device: torch.device
+) -> TransitFit:
+    """Fit of a planet whose light curves contradict its row of the star table."""
+    wide = _doubting(priors, config)
+    fit, start, scale = _fitted([planet], wide, config, device, believed=False)
+    (found,) = _findings(fit, start, wide, scale)
+    product = _product(planet, 0, fit, start, found, config)
+    return replace(product, reasons=(table_sentence(start.guesses[0], product), *product.reasons))
 
 
 def _fitted(
-    planets: Sequence[BinnedPlanet], priors: Priors, config: TransitConfig, device: torch.device
+    planets: Sequence[BinnedPlanet],
+    priors: Priors,
+    config: TransitConfig,
+    device: torch.device,
+    *,
+    believed: bool = True,
 ) -> tuple[SpectrumFit, _Start, Float64[Tensor, " B"]]:
     """Spectra, the white-light fits that they began with, and `log_signal` of each planet."""
-    start = _begin(planets, priors, config, device)
+    start = _begin(planets, priors, config, device, believed=believed)
     batch = _all_columns(planets, start, config, device)
     white = start.white.depth[:, 1].tolist()
     signal = [log_signal(planet.star, depth) for planet, depth in zip(planets, white, strict=True)]

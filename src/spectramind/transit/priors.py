@@ -29,6 +29,8 @@ from spectramind.transit.spectrum_prior import (
 from spectramind.transit.time_noise import NoiseBelief, learn_belief
 
 _PRIORS = Kind("file of priors of a transit fit", "spectramind fit")
+_DRIFT = ("drift_fgs1", "drift_time", "drift_wavelength")
+_INSTRUMENT = (*_DRIFT, "clock_h", "visit_offset")  # of a population; the same for every star
 _EVERYONE = "all"
 
 
@@ -95,6 +97,8 @@ def learn_priors(planets: Sequence[LabelledEvidence], config: TransitConfig) -> 
         learned[known] = (
             learn_population(first, own, config.prior) if len(own) >= fewest else first
         )
+    if learned[True].planets and not learned[False].planets:
+        learned[False] = _with(_INSTRUMENT, start.unknown, learned[True])
     spectrum = None
     if len(planets) >= fewest:
         labels = np.stack([planet.label for planet in planets])
@@ -114,12 +118,13 @@ def wide_priors(lent: Priors, config: TransitConfig) -> Priors:
     They lend the spectra and the instrument's drift; orbits and limb darkening are the settings'.
     """
     first = first_priors(config)
-    drift = ("drift_fgs1", "drift_time", "drift_wavelength")
-    known, unknown = (
-        replace(own, **{name: getattr(lent.known, name) for name in drift})
-        for own in (first.known, first.unknown)
-    )
+    known, unknown = (_with(_DRIFT, own, lent.known) for own in (first.known, first.unknown))
     return replace(lent, known=known, unknown=unknown)
+
+
+def _with(names: Sequence[str], population: Population, other: Population) -> Population:
+    """A population with some fields of another."""
+    return replace(population, **{name: getattr(other, name) for name in names})
 
 
 def learn_unlabelled(
@@ -135,6 +140,9 @@ def learn_unlabelled(
         if len(own) >= fewest:
             population = learn_population(getattr(first, name), own, config.prior)
             learned = replace(learned, **{name: population})
+        elif not known and learned.known.planets:
+            population = _with(_INSTRUMENT, first.unknown, learned.known)
+            learned = replace(learned, unknown=population)
     if len(planets) < fewest:
         return learned
     noise = learn_belief(np.concatenate([planet.noise for planet in planets]))

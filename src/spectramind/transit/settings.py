@@ -1,6 +1,6 @@
 """Settings of the transit fit (configs/transit)."""
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from spectramind.settings import Seed, Settings
 
@@ -47,6 +47,7 @@ class ScanConfig(Settings):
     step_h: float = Field(gt=0.0)  # [h]
     margin_h: float = Field(ge=0.0)  # how far outside the window mid-transit may lie [h]
     impact_parameters: tuple[float, ...] = Field(min_length=1)  # tried [stellar radii]
+    axes: tuple[PositiveFloat, ...] = Field(min_length=1)  # tried where no table is believed
     starts: int = Field(ge=1)  # least-squares fits that are begun
 
 

@@ -107,6 +107,16 @@ def _impact_scale(guess: Guess, config: TransitConfig) -> float:
     return float(np.hypot(2.0 * guess.impact_parameter * scatter, np.sqrt(2.0) * scatter**2))
 
 
+def with_wide_orbit(population: Population, config: TransitConfig) -> Population:
+    """The population where a row of the star table is not believed."""
+    wide = first_population(config, known=False)
+    mean, covariance = population.mean.copy(), population.covariance.copy()
+    mean[:ORBIT] = 0.0
+    covariance[:ORBIT] = covariance[:, :ORBIT] = 0.0
+    covariance[:ORBIT, :ORBIT] = wide.covariance[:ORBIT, :ORBIT]
+    return replace(population, mean=mean, covariance=covariance)
+
+
 def first_population(config: TransitConfig, *, known: bool) -> Population:
     """The settings' prior; `known`: for stars of the table."""
     prior, baseline = config.prior, config.baseline

@@ -1,14 +1,17 @@
 """What speaks against a fit: sentences for people, and a sigma that grows with it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from spectramind.observation import TransitFit
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.metrics import red_noise_ratio
+from spectramind.transit.parameters import ORBIT
 from spectramind.transit.settings import FailureConfig
+from spectramind.transit.shared_prior import Guess
 
 _LIT_SHARE = 0.5  # of the measured wavelengths that should hold flux
 _NAMES = (
@@ -61,6 +64,18 @@ def judge(
             f"The spectrum's amplitude lies {found.amplitude_sigma:+.1f} sigma from the expected."
         )
     return tuple(reasons)
+
+
+def contradicts_table(found: Findings, config: FailureConfig) -> bool:
+    """Whether the orbit lies too far from the star table's for both to be right."""
+    return bool(np.abs(found.fixed[:ORBIT]).max() > config.tension_sigma)
+
+
+def table_sentence(guess: Guess, fit: TransitFit) -> str:
+    """What to say of a planet that was fitted without its row of the star table."""
+    orbit = zip(("P", "a/Rs", "b"), astuple(guess)[1:4], fit.parameters[:ORBIT], strict=True)
+    parts = [f"{name} {table:.3g} there, {own:.3g} here" for name, table, own in orbit]
+    return f"The light curves contradict the star table's orbit ({', '.join(parts)})."
 
 
 def widening(found: Findings, *, known: bool, config: FailureConfig) -> tuple[float, float]:

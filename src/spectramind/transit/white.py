@@ -34,7 +34,7 @@ _COST_OF_A_JUMP = 50.0  # gain in chi^2 from which it is believed
 _TEMPLATE = 0.1  # radius ratio of the search
 _SEARCH_ORDER = 3  # of the baseline beside the template
 _DEPTH_RANGE = (1e-6, 0.16)
-_PERIOD_REACH, _AXIS_REACH, _LARGEST_IMPACT = 0.2, 0.7, 1.2  # [ln], [ln], [stellar radii]
+_PERIOD_REACH, _AXIS_REACH, _LARGEST_IMPACT = 0.2, 1.2, 1.2  # [ln], [ln], [stellar radii]
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,24 +287,41 @@ def first_guesses(
     visit: where a strong drift looks like half a transit, or a transit fills the whole window,
     the search is led astray.
     """
-    depths, starts = [], []
-    for visits, guess, mean in zip(planets, guesses, prior.mean, strict=True):
-        found = []
+    trials = zip(planets, guesses, prior.mean, strict=True)
+    starts = [_starts(visits, guess, mean, layout, config) for visits, guess, mean in trials]
+    most = max(map(len, starts))
+    starts = [[*own, *own[-1:] * (most - len(own))] for own in starts]  # once more from the last
+    depths = torch.tensor([[[depth, depth] for depth, _ in own] for own in starts])
+    shared = [torch.stack([parameters for _, parameters in own]) for own in starts]
+    return depths.to(prior.mean), torch.stack(shared)
+
+
+def _starts(
+    visits: Sequence[BinnedVisit],
+    guess: Guess,
+    mean: Float64[Tensor, " N"],
+    layout: Layout,
+    config: TransitConfig,
+) -> list[tuple[float, Float64[Tensor, " N"]]]:
+    """Depth and shared parameters of each start of one planet."""
+    axes = (1.0,) if guess.known else config.scan.axes
+    found = []
+    for axis in axes:
+        orbit = replace(guess, semi_major_axis_rs=axis * guess.semi_major_axis_rs)
         for impact in (guess.impact_parameter, *config.scan.impact_parameters):
             shared, amplitudes, gain = mean.clone(), [], 0.0
+            shared[1] += np.log(axis)
             shared[2] = impact**2
             for number, visit in enumerate(visits):
-                time, amplitude, own = _search(visit, guess, impact, config)
+                time, amplitude, own = _search(visit, orbit, impact, config)
                 shared[layout.times(number).start] = time
                 amplitudes.append(amplitude)
                 gain += own
             depth = _TEMPLATE**2 * float(np.mean(amplitudes))
             found.append((gain, max(depth, 1e-4), shared))
-        found.sort(key=lambda start: -start[0])
-        best = [*found[: config.scan.starts], (0.0, _TYPICAL_DEPTH, mean)]
-        depths.append([[depth, depth] for _, depth, _ in best])
-        starts.append(torch.stack([shared for _, _, shared in best]))
-    return torch.tensor(depths, dtype=torch.float64).to(prior.mean), torch.stack(starts)
+    found.sort(key=lambda start: -start[0])
+    best = found[: config.scan.starts + len(axes) - 1]
+    return [*[(depth, shared) for _, depth, shared in best], (_TYPICAL_DEPTH, mean)]
 
 
 def _search(
