@@ -83,7 +83,7 @@ def write_world(
         if index < labelled:
             labels.append(",".join([str(planet_id), *map(repr, depth.tolist())]))
         for visit in range(2 if family == "unequal visits" else 1):
-            _write_visit(folder / f"{planet_id}_{visit}.nc", family, planet, depth, visit)
+            _write_visit(folder / f"{planet_id}_{visit}.nc", family, planet, depth)
     (folder / "stars.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     if labelled:
         (folder / "labels.csv").write_text("\n".join(labels) + "\n", encoding="utf-8")
@@ -139,7 +139,7 @@ def _table_row(planet_id: int, planet: Draw) -> str:
 
 
 def _write_visit(
-    path: Path, family: str, planet: Draw, depth: Float64[np.ndarray, " 283"], visit: int
+    path: Path, family: str, planet: Draw, depth: Float64[np.ndarray, " 283"]
 ) -> None:
     rng = planet.rng
     times: Grid = tuple(  # pyright: ignore[reportAssignmentType]
@@ -271,7 +271,7 @@ def _drift(rng: np.random.Generator, times: Grid) -> Noise:
     return _coloured(series, _colour(rng, 0.3), times)
 
 
-def _correlated(rng: np.random.Generator, tau_h: float, times: Grid) -> Callable:
+def _correlated(rng: np.random.Generator, tau_h: float) -> Callable:
     """One realisation of an Ornstein-Uhlenbeck process of unit scatter, for any times."""
     step = 0.1 * min(tau_h, 0.5)
     grid = np.arange(-1.0, _WINDOW_H + 1.0, step)
@@ -287,7 +287,7 @@ def _correlated(rng: np.random.Generator, tau_h: float, times: Grid) -> Callable
 def red_noise(rng: np.random.Generator, times: Grid, middle_h: float, planet: Draw) -> Noise:  # noqa: ARG001
     """30 to 600 ppm, from minutes to hours, mostly common to all wavelengths."""
     size = np.exp(rng.uniform(np.log(3e-5), np.log(6e-4)))
-    walk = _correlated(rng, np.exp(rng.uniform(np.log(0.1), np.log(1.5))), times)
+    walk = _correlated(rng, np.exp(rng.uniform(np.log(0.1), np.log(1.5))))
     return _coloured(lambda time: size * walk(time), _colour(rng, 0.2), times)
 
 
@@ -297,7 +297,7 @@ def columns(rng: np.random.Generator, times: Grid, middle_h: float, planet: Draw
     tau = np.exp(rng.uniform(np.log(0.2), np.log(1.0)))
     edges = np.sort(rng.choice(np.arange(10, AIRS - 10), 9, replace=False))
     blocks = np.searchsorted(edges, np.arange(AIRS), side="right")
-    walks = [_correlated(rng, tau, times) for _ in range(len(edges) + 2)]
+    walks = [_correlated(rng, tau) for _ in range(len(edges) + 2)]
     airs = np.stack([size * walks[block](times[1]) for block in blocks], axis=1)
     return Noise(0.3 * size * walks[-1](times[0]), airs)
 
@@ -354,7 +354,7 @@ def spot_crossings(rng: np.random.Generator, times: Grid, middle_h: float, plane
     ]
     flare, peak = rng.uniform(0.0, _WINDOW_H), np.exp(rng.uniform(np.log(1e-4), np.log(1e-3)))
     fading = rng.uniform(0.05, 0.4)
-    walk, size = _correlated(rng, 0.1, times), rng.uniform(2e-5, 8e-5)
+    walk, size = _correlated(rng, 0.1), rng.uniform(2e-5, 8e-5)
 
     def series(time: np.ndarray) -> np.ndarray:
         bump = np.sum([s * np.exp(-0.5 * ((time - t) / w) ** 2) for t, w, s in bumps], axis=0)

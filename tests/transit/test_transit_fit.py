@@ -16,9 +16,10 @@ from transit_world import (
 )
 
 from spectramind.errors import DataError
-from spectramind.transit.fit import fit_planets, prepare
+from spectramind.transit.fit import fit_planets
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.priors import first_priors
+from spectramind.transit.start import prepare
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from transit_world import default_config, draw_world, make_curves
 
 from spectramind.artefacts import save_tensors
 from spectramind.errors import ArtefactError
-from spectramind.transit.fit import fit_planets, learn_from, prepare
+from spectramind.transit.fit import fit_planets, learn_from
 from spectramind.transit.priors import (
     deal_folds,
     first_priors,
@@ -22,6 +22,7 @@ from spectramind.transit.priors import (
     write_priors,
 )
 from spectramind.transit.spectrum_prior import learn_spectrum_prior
+from spectramind.transit.start import prepare
 
 
 @pytest.fixture(scope="module")

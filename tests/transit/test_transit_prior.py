@@ -274,14 +274,24 @@ def test_an_archive_teaches_amplitudes_without_labels(rng):
     prior, steps = _prior(), _AMPLITUDES.numpy()
     true = 1.0 + 2.0 * rng.normal(size=60)
     sharp = -0.5 * ((steps - true[:, None]) / 0.3) ** 2
-    evidence = sharp[:, None, :] + np.array([0.0, 0.1, 0.5, 0.2, 0.0])[:, None]
+    likely = 3
+    evidence = sharp[:, None, :] + 0.5 * (np.arange(len(FLOORS)) == likely)[:, None]
     found = learn_amplitudes(prior, evidence, np.ones(60, dtype=bool))
     constant, exponent, scatter = prior.amplitude
     assert found.amplitude[0] == pytest.approx(constant + scatter, abs=0.5 * scatter)
     assert found.amplitude[1] == exponent
     assert found.amplitude[2] == pytest.approx(2.0 * scatter, rel=0.3)
     assert found.typical == pytest.approx(prior.typical)  # no planet of an unknown star
-    assert found.floor == pytest.approx(FLOORS[2], abs=0.02)
+    assert found.floor == pytest.approx(FLOORS[likely], abs=0.02)
+
+
+def test_shapes_have_unit_size_however_alike_the_labels_are(rng):
+    """All amplitudes are equal: no planet says how much of a spectrum is amplitude."""
+    wave = np.sin(np.linspace(0.0, 9.0, 283) + rng.uniform(0.0, 6.0, (60, 1)))
+    labels = 0.01 + 1e-4 * wave + 1e-5 * rng.standard_normal((60, 283))
+    prior = learn_spectrum_prior(labels, [0.0] * 60, default_config().spectrum)
+    assert prior.typical[0] == pytest.approx(np.log(1e-4 / np.sqrt(2.0)), abs=0.3)
+    assert np.sqrt(np.diag(prior.covariance()).mean()) == pytest.approx(1.0, abs=0.3)
 
 
 def test_an_unknown_star_has_the_amplitude_of_the_population():

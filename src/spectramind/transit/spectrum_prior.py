@@ -38,7 +38,7 @@ _GAS_CONSTANT, _MEAN_MASS = 8314.46, 2.3  # [J K^-1 kg^-1 at 1 amu], [amu] of H2
 _LEAST_SCATTER = 0.1  # of ln amplitude
 _JITTER = 1e-7  # of the covariance's mean diagonal
 _FLOOR_UM = 0.1  # correlation length of the floor [um]
-FLOORS = (0.0, 0.05, 0.1, 0.2, 0.4)  # of the process, tried on an archive
+FLOORS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the process, tried on an archive
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +187,7 @@ def _learn(
     level = labels[:, 1:].mean(axis=1)
     shapes = labels - level[:, None]
     amplitude = np.log(np.maximum(shapes[:, 1:].std(axis=1), _SMALLEST))
+    usual = amplitude
     known = np.isfinite(scale)
     line = np.column_stack([np.ones(known.sum()), scale[known]])
     prior = None
@@ -209,7 +210,8 @@ def _learn(
             planets=len(labels),
             typical=(float(amplitude.mean()), max(float(amplitude.std()), _LEAST_SCATTER)),
         )
-        amplitude = _best_amplitudes(prior, shapes, scale, amplitude)
+        amplitude = _best_amplitudes(prior, shapes, scale, usual)
+        amplitude += (usual - amplitude).mean()  # shapes of unit amplitude keep the same size
     assert prior is not None
     return prior
 
@@ -220,7 +222,7 @@ def _best_amplitudes(
     scale: Float64[np.ndarray, " N"],
     start: Float64[np.ndarray, " N"],
 ) -> Float64[np.ndarray, " N"]:
-    """Most likely ln amplitude of each spectrum, searched around the present one."""
+    """Most likely ln amplitude of each spectrum, searched around its size."""
     tried = start[:, None] + _SEARCH
     likelihood = _amplitude_likelihood(prior, shapes, tried)
     expected, scatter = prior.log_amplitude(scale)

@@ -16,15 +16,13 @@ from spectramind.errors import ArtefactError, SpectraMindError
 from spectramind.observation import TransitFit
 from spectramind.parallel import Shown, one_thread, results
 from spectramind.provenance import digest
-from spectramind.transit.fit import (
-    BinnedPlanet,
-    fit_planets,
-)
+from spectramind.transit.fit import fit_planets
 from spectramind.transit.priors import (
     Priors,
     priors_hash,
     read_priors,
 )
+from spectramind.transit.start import BinnedPlanet
 from spectramind.transit.store import (
     IndexRow,
     fit_path,

@@ -11,11 +11,7 @@ from spectramind.archive.layout import SPLITS, Split
 from spectramind.errors import ArtefactError, SpectraMindError
 from spectramind.parallel import Shown, each, one_thread, results
 from spectramind.provenance import digest
-from spectramind.transit.fit import (
-    BinnedPlanet,
-    learn_from,
-    learn_without_labels,
-)
+from spectramind.transit.fit import learn_from, learn_without_labels
 from spectramind.transit.priors import (
     LabelledEvidence,
     Priors,
@@ -31,6 +27,7 @@ from spectramind.transit.priors import (
     wide_priors,
     write_priors,
 )
+from spectramind.transit.start import BinnedPlanet
 from spectramind.transit.work import (
     UNSOLVABLE,
     Labels,

@@ -12,11 +12,8 @@ from jaxtyping import Float64
 from spectramind.errors import SpectraMindError
 from spectramind.observation import LightCurves, Star
 from spectramind.provenance import Provenance
-from spectramind.transit.fit import (
-    BinnedPlanet,
-    prepare,
-)
 from spectramind.transit.settings import TransitConfig
+from spectramind.transit.start import BinnedPlanet, prepare
 from spectramind.transit.store import (
     IndexRow,
 )
