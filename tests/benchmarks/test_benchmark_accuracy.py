@@ -12,8 +12,9 @@ import pytest
 from spectramind import config as configuration
 from spectramind.diagnose.metrics import gains, naive_statistics, score_2025
 from spectramind.simulate import star
+from spectramind.simulate.systems import draw_systems
 from spectramind.transit.shared_prior import first_population
-from spectramind.transit.spectrum_prior import learn_spectrum_prior
+from spectramind.transit.spectrum_prior import learn_spectrum_prior, log_signal
 
 NAMES = ("sets", "bounds", "estimators", "grading", "fit_chain", "fit", "accuracy")
 
@@ -40,11 +41,14 @@ def world(modules):
 
 @pytest.fixture(scope="module")
 def spectra(config):
-    rng = np.random.default_rng(1)
-    level = rng.uniform(0.005, 0.03, (60, 1))
-    wave = np.sin(np.linspace(0.0, 9.0, 283) + rng.uniform(0.0, 6.0, (60, 1)))
-    labels = level + 1e-4 * wave + 1e-4 * rng.standard_normal((60, 283))
-    return learn_spectrum_prior(labels, [0.0] * 60, config.transit.spectrum)
+    own = configuration.load(["simulate.train_planets=60", "simulate.seed=5"])
+    systems = draw_systems(own.simulate, "train")
+    depths = np.stack([system.depth for system in systems])
+    scale = [
+        log_signal(system.planet.table, float(depth[1:].mean()))
+        for system, depth in zip(systems, depths, strict=True)
+    ]
+    return learn_spectrum_prior(depths, scale, config.transit.spectrum)
 
 
 @pytest.fixture
