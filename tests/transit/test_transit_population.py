@@ -314,3 +314,32 @@ def test_a_planet_beyond_belief_teaches_nothing():
     )
     assert together.planets == alone.planets == 40
     np.testing.assert_array_equal(together.covariance, alone.covariance)
+
+
+def test_limb_darkening_that_scatters_beyond_belief_is_given_up(rng):
+    start = first_population(CONFIG, known=True)
+    usual = replace(_population(rng), mean=np.zeros(FIXED))
+    wild = replace(usual, covariance=usual.covariance.copy())
+    wild.covariance[5:7, 5:7] *= 36.0  # u1 and u2 of AIRS-CH0
+    for true, given_up in ((usual, False), (wild, True)):
+        planets = [_draw(rng, true, 1, 0.1) for _ in range(60)]
+        found = learn_population(start, planets, CONFIG.prior)
+        assert found.gave_up is given_up
+        assert np.array_equal(found.covariance, start.covariance) is given_up
+        assert np.array_equal(found.mean, start.mean) is given_up
+        assert found.clock_h == pytest.approx(true.clock_h, rel=0.3)  # the instrument is learned
+
+
+def test_stars_of_no_table_have_the_instrument_of_the_others(rng):
+    true = _population(rng)
+    planets = [
+        replace(
+            _lesson(n, True, _draw(rng, true, 1, 0.1)), label=0.01 + 1e-4 * rng.normal(size=283)
+        )
+        for n in range(25)
+    ]
+    found = learn_priors(planets, CONFIG)
+    first = first_priors(CONFIG)
+    assert found.unknown.clock_h == found.known.clock_h != first.unknown.clock_h
+    np.testing.assert_array_equal(found.unknown.drift_time, found.known.drift_time)
+    np.testing.assert_array_equal(found.unknown.covariance, first.unknown.covariance)

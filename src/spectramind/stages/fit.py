@@ -95,9 +95,15 @@ def _labels_behind(priors: Priors) -> int:
 
 
 def _prior_words(priors: Priors) -> str:
-    if priors.spectrum is None:
-        return "too few labels for a prior over spectra, so each wavelength stands alone"
-    return f"prior over spectra from {counted(priors.spectrum.planets, 'label')}"
+    words = "too few labels for a prior over spectra, so each wavelength stands alone"
+    if priors.spectrum is not None:
+        words = f"prior over spectra from {counted(priors.spectrum.planets, 'label')}"
+    if priors.known.gave_up or priors.unknown.gave_up:
+        words += (
+            "; limb darkening differs between planets by more than `transit.prior` can believe: "
+            "something in these light curves is not modelled, and wide priors stand"
+        )
+    return words
 
 
 def prior_file(named: Path) -> Path:

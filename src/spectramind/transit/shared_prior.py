@@ -70,6 +70,11 @@ class Population:
     drift_wavelength: Float64[np.ndarray, "J J"]  # times `drift_time`: covariance of AIRS-CH0
     planets: int  # from which it was learned; 0: the settings alone
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether limb darkening could not be learned; what is learned has a mean of its own."""
+        return self.planets > 0 and not self.mean[ORBIT:].any()
+
     def prior(
         self, guess: Guess, mid_time_h: Sequence[float], layout: Layout, config: TransitConfig
     ) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, "N N"]]:
@@ -182,6 +187,9 @@ def learn_population(
 ) -> Population:
     """Population that makes the planets most likely, from `start` on.
 
+    Where limb darkening would scatter more widely than `start` has it, something that the model
+    does not know has gone where freedom is: then orbit and limb darkening stay those of `start`.
+
     Args:
         start: First guess; scatters of which the planets say nothing stay as they are. Those of
             orbit and limb darkening keep a share of it, worth `config.typical` planets.
@@ -201,6 +209,9 @@ def learn_population(
         tried = [replace(population, visit_offset=offset) for offset in offsets]
         likelihood = [_log_evidence(one, pairs) for one in tried]
         population = tried[int(np.argmax(np.round(likelihood, 6)))]
+    limb = slice(ORBIT, FIXED)
+    if (np.diag(population.covariance) > np.diag(start.covariance))[limb].any():
+        population = replace(population, mean=start.mean, covariance=start.covariance)
     return replace(population, planets=len(planets))
 
 
