@@ -219,9 +219,12 @@ def fit_with_jumps(
     solution, linear = begin(planets)
     used = linear.batch.weight > 0.0
     poor = solution.normal.chi2 / used.flatten(1).sum(1).clamp_min(1) > limit
-    found = [[without_jumps(visit) for visit in visits] for visits in planets]
+    found = [
+        [without_jumps(visit) if search else (visit, 0) for visit in visits]
+        for visits, search in zip(planets, poor.tolist(), strict=True)
+    ]
     count = torch.tensor([sum(jumps for _, jumps in visits) for visits in found]).to(poor.device)
-    if not bool((poor & (count > 0)).any()):
+    if not bool((count > 0).any()):
         return solution, used
     calm, linear = begin([[visit for visit, _ in visits] for visits in found])
     better = poor & (calm.cost + _COST_OF_A_JUMP * count < solution.cost)
