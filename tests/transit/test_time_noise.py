@@ -139,7 +139,8 @@ def test_normal_equations_are_those_of_the_dense_covariance(rng):
     root = torch.tensor(rng.normal(size=(1, 1, modes.shape[-1], 30, 30)))
     centre = torch.eye(30).double() - 1.0 / 30.0
     process = centre @ (root @ root.mT) @ centre
-    own = TimeNoise(modes, smoother_of(process), torch.zeros(1, 1, 2, modes.shape[-1], 1))
+    nothing = torch.zeros(1, 1, 2, modes.shape[-1], 1).to(modes)
+    own = TimeNoise(modes, smoother_of(process), nothing)
     linear = Linear(batch, layout, own)
     curves = linear.curves(depth, shared)
     found = linear.normal(depth, shared)

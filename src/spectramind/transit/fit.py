@@ -73,7 +73,7 @@ def learn_without_labels(
 ) -> list[UnlabelledEvidence]:
     """What planets with equally many visits teach, their depths marginalised under a prior."""
     fit, start, scale = _fitted(planets, priors, config, device)
-    normal, floors = fit.linear.normal(fit.depth, fit.shared), [torch.zeros(len(scale), 1)]
+    normal, floors = fit.linear.normal(fit.depth, fit.shared), [torch.zeros_like(scale)[:, None]]
     if priors.spectrum is not None:
         given = (fit.likelihood.information, fit.likelihood.vector, scale)
         trials = [replace(priors.spectrum, floor=floor) for floor in FLOORS]
