@@ -1,16 +1,17 @@
-"""Whether error bars hold on light curves that share nothing with the simulator or the fit.
+"""Whether error bars hold on light curves made without the simulator and the fit.
 
     python benchmarks/worlds.py                    the judged families; stores its result
     python benchmarks/worlds.py --developed        those that the fit was developed on; stores them
     python benchmarks/worlds.py --family NAME      one family, 8 planets, one seed; not stored
     python benchmarks/worlds.py --stored           the last full runs again
 
-benchmarks/families.py writes the worlds and says which of them were looked at once. Each is fitted
-by the command `spectramind fit data=lightcurves`, twice: with `prior=pretrained` and no label
-(`pretrained`), and with 60 labelled planets of its own (`own`). Rows: `fit`, and `v50`, the network
-that ships on top of the same fits. Scores are those of the metric of 2025 against the mean of other
-labels of the family; `joint` is the median over planets of the squared Mahalanobis distance from
-truth over 283, 1 where the covariance is right. Nothing is scaled afterwards. The last line is JSON.
+benchmarks/families.py writes the worlds and says which of them were looked at once. Each is
+fitted by the command `spectramind fit data=lightcurves`, twice: with `prior=pretrained` and no
+label (`pretrained`), and with 60 labelled planets of its own (`own`). Rows: `fit`, and `v50`, the
+network that ships on top of the same fits. Scores are those of the metric of 2025 against the mean
+of other labels of the family. `joint` is the median over planets of the squared Mahalanobis
+distance from truth over 283, 1 where the covariance is right. Nothing is scaled afterwards. The
+last line is JSON.
 """
 
 import argparse
