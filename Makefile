@@ -29,10 +29,12 @@ pretrained: install
 demo: install
 	$(BIN)/python -m spectramind run experiment=demo
 
-# Shapes and types are checked in every call where arrays are computed, elsewhere by pyright.
-ARRAYS := spectramind.calibrate,spectramind.diagnose,spectramind.model,spectramind.observation
-ARRAYS := $(ARRAYS),spectramind.posterior,spectramind.spectroscopy,spectramind.training
-ARRAYS := $(ARRAYS),spectramind.transit,spectramind.uq
+# Shapes and types are checked in every call of the packages whose functions take arrays, and in
+# the others by pyright alone: these checks compile each function twice.
+ARRAYS := spectramind.archive,spectramind.calibrate,spectramind.diagnose,spectramind.model
+ARRAYS := $(ARRAYS),spectramind.observation,spectramind.posterior,spectramind.simulate
+ARRAYS := $(ARRAYS),spectramind.spectroscopy,spectramind.training,spectramind.transit
+ARRAYS := $(ARRAYS),spectramind.uq
 SHAPES := --jaxtyping-packages=$(ARRAYS),beartype.beartype
 test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(SHAPES)
