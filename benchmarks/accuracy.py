@@ -63,7 +63,7 @@ BOUNDS = ("limit", "perfect")
 SIMPLER = ("train mean", "white light", "least squares", "least squares + PCA", "GP only")
 WITHOUT = (
     "no GP", "GP only", "drift prior not learned", "drift grey", "limb darkening fixed",
-    "no failure detection",
+    "white noise alone",
 )  # fmt: skip
 ORDER = (*SIMPLER, "full fit", *BOUNDS, *(name for name in WITHOUT if name not in SIMPLER))
 

@@ -23,12 +23,12 @@ from fit_chain import PRIORS, load, stored
 from spectramind import config as configuration
 from spectramind.instrument import wavelength_um
 from spectramind.transit.columns import Columns, make_white_columns
-from spectramind.transit.fit import BinnedPlanet, prepare
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.parameters import Layout
 from spectramind.transit.priors import Priors, read_priors
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import Guess, guess_orbit
+from spectramind.transit.start import BinnedPlanet, prepare
 from spectramind.transit.white import SharedPrior, first_guesses, fit_white, stack_priors
 
 _SMALLEST_DEPTH = 1e-6

@@ -17,13 +17,15 @@ from spectramind.instrument import wavelength_um
 from spectramind.observation import TransitFit
 from spectramind.transit.columns import make_white_columns
 from spectramind.transit.depths import marginalise
-from spectramind.transit.fit import BinnedPlanet, fit_planets, learn_from
+from spectramind.transit.fit import fit_planets, learn_from
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.parameters import ORBIT, Layout
 from spectramind.transit.priors import LabelledEvidence, Priors, first_priors, learn_priors
 from spectramind.transit.settings import FailureConfig, TransitConfig
 from spectramind.transit.shared_prior import Population, guess_orbit
 from spectramind.transit.spectrum_prior import SpectrumPrior, learn_spectrum_prior
+from spectramind.transit.start import BinnedPlanet
+from spectramind.transit.time_noise import NoiseBelief
 from spectramind.transit.verdict import lost
 from spectramind.transit.white import fit_white, stack_priors
 
@@ -46,7 +48,7 @@ class Answer:
 
     depth: Float64[np.ndarray, " 283"]
     sigma: Float64[np.ndarray, " 283"]
-    reasons: tuple[str, ...]  # why it is not to be trusted; sigma is inflated then
+    reasons: tuple[str, ...]  # why it is not to be trusted
     measured_sigma: Float64[np.ndarray, " 283"] | None = None  # by a wavelength alone
 
 
@@ -89,7 +91,6 @@ def answers(
         name: [_answer(fit) for fit in fit_planets(planets, priors, config)]
         for name, priors in _variants(schooling, config).items()
     }
-    rows["no failure detection"] = [_credulous(own, config.failure) for own in rows["full fit"]]
     rows["white light"] = [
         distrusted(*flat, bare.reasons, config.failure)
         for flat, bare in zip(
@@ -123,6 +124,7 @@ def _variants(schooling: Schooling, config: TransitConfig) -> dict[str, Priors]:
         "drift prior not learned": replace(
             full, **{name: with_drift(*pair) for name, pair in pairs.items()}
         ),
+        "white noise alone": replace(full, noise=NoiseBelief.white()),
         "drift grey": replace(full, **{name: grey(own) for name, (own, _) in pairs.items()}),
         "limb darkening fixed": replace(
             full, **{name: fixed_limb(own) for name, (own, _) in pairs.items()}
@@ -181,17 +183,9 @@ def distrusted(
     reasons: tuple[str, ...],
     config: FailureConfig,
 ) -> Answer:
-    """An answer with the sigma that a fit with these reasons has."""
-    variance = sigma**2 * (config.inflation**2 if reasons else 1.0)
-    variance += config.depth_scatter**2 if lost(reasons) else 0.0
-    return Answer(depth, np.sqrt(variance), reasons)
-
-
-def _credulous(answer: Answer, config: FailureConfig) -> Answer:
-    """The answer as if nothing had spoken against it; inverse of `distrusted`."""
-    variance = answer.sigma**2 - (config.depth_scatter**2 if lost(answer.reasons) else 0.0)
-    variance = variance / (config.inflation**2 if answer.reasons else 1.0)
-    return Answer(answer.depth, np.sqrt(variance), ())
+    """An answer that doubts a planet whose transit was not found, as the fit does."""
+    scatter = config.depth_scatter if lost(reasons) else 0.0
+    return Answer(depth, np.hypot(sigma, scatter), reasons)
 
 
 def _answer(fit: TransitFit) -> Answer:

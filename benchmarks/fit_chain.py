@@ -17,8 +17,9 @@ import torch
 
 from spectramind import config as configuration
 from spectramind.observation import LightCurves, Star
-from spectramind.transit.fit import fit_planets, prepare
+from spectramind.transit.fit import fit_planets
 from spectramind.transit.priors import read_priors
+from spectramind.transit.start import prepare
 
 PRIORS = "priors.safetensors"
 Observed = tuple[Star | None, list[LightCurves]]

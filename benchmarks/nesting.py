@@ -43,9 +43,10 @@ from spectramind.provenance import describe
 from spectramind.training.folds import Folds, assign_folds
 from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
 from spectramind.training.predict import Epistemic
-from spectramind.transit.fit import BinnedPlanet, fit_planets
+from spectramind.transit.fit import fit_planets
 from spectramind.transit.priors import LabelledEvidence, Priors, deal_folds, learn_priors
 from spectramind.transit.settings import TransitConfig
+from spectramind.transit.start import BinnedPlanet
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "nesting.json"
 FULL, SMALL = 200, 40  # planets of a set

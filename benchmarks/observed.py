@@ -20,9 +20,10 @@ from spectramind.files import write_atomic, write_json
 from spectramind.observation import Labels, Star, TransitFit
 from spectramind.parallel import Shown, results
 from spectramind.provenance import digest
-from spectramind.transit.fit import BinnedPlanet, fit_planets
+from spectramind.transit.fit import fit_planets
 from spectramind.transit.priors import Priors, learn_priors, read_priors, write_priors
 from spectramind.transit.settings import TransitConfig
+from spectramind.transit.start import BinnedPlanet
 from spectramind.transit.store import fit_path, read_fits, write_fit
 
 CACHE = Path(__file__).parents[1] / "artefacts" / "benchmarks"

@@ -12,8 +12,9 @@ import pytest
 from spectramind import config as configuration
 from spectramind.diagnose.metrics import gains, naive_statistics, score_2025
 from spectramind.simulate import star
+from spectramind.simulate.systems import draw_systems
 from spectramind.transit.shared_prior import first_population
-from spectramind.transit.spectrum_prior import learn_spectrum_prior
+from spectramind.transit.spectrum_prior import learn_spectrum_prior, log_signal
 
 NAMES = ("sets", "bounds", "estimators", "grading", "fit_chain", "fit", "accuracy")
 
@@ -40,11 +41,14 @@ def world(modules):
 
 @pytest.fixture(scope="module")
 def spectra(config):
-    rng = np.random.default_rng(1)
-    level = rng.uniform(0.005, 0.03, (60, 1))
-    wave = np.sin(np.linspace(0.0, 9.0, 283) + rng.uniform(0.0, 6.0, (60, 1)))
-    labels = level + 1e-4 * wave + 1e-5 * rng.standard_normal((60, 283))
-    return learn_spectrum_prior(labels, [0.0] * 60, config.transit.spectrum)
+    own = configuration.load(["simulate.train_planets=60", "simulate.seed=5"])
+    systems = draw_systems(own.simulate, "train")
+    depths = np.stack([system.depth for system in systems])
+    scale = [
+        log_signal(system.planet.table, float(depth[1:].mean()))
+        for system, depth in zip(systems, depths, strict=True)
+    ]
+    return learn_spectrum_prior(depths, scale, config.transit.spectrum)
 
 
 @pytest.fixture
@@ -192,17 +196,16 @@ def test_limit_under_a_free_drift_does_not_see_one(modules, world, spectra):
     np.testing.assert_allclose(after[0], before[0], rtol=0.0, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "reasons", [(), ("odd residuals",), ("FGS1: no transit found, depth 3 +- 9 ppm.",)]
-)
-def test_without_failure_detection_sigma_is_that_of_the_fit(modules, config, reasons):
+def test_a_simple_answer_doubts_where_no_transit_was_found(modules, config):
     sigma = np.linspace(1e-5, 2e-4, 283)
     depth, failure = np.full(283, 0.01), config.transit.failure
-    answer = modules.estimators.distrusted(depth, sigma, reasons, failure)
-    bare = modules.estimators._credulous(answer, failure)
-    np.testing.assert_allclose(bare.sigma, sigma, rtol=1e-6)
-    assert bare.reasons == ()
-    assert bool(np.all(answer.sigma > sigma)) == bool(reasons)
+    for reasons in ((), ("odd residuals",)):
+        answer = modules.estimators.distrusted(depth, sigma, reasons, failure)
+        np.testing.assert_array_equal(answer.sigma, sigma)
+        assert answer.reasons == reasons
+    lost = ("FGS1: no transit found, depth 3 +- 9 ppm.",)
+    answer = modules.estimators.distrusted(depth, sigma, lost, failure)
+    assert (answer.sigma > failure.depth_scatter).all()
 
 
 def test_ablated_priors_hold_their_part_and_nothing_else(modules, config):

@@ -26,7 +26,7 @@ from spectramind.training.features import (
     SERIES_FEATURES,
     planet_features,
 )
-from spectramind.transit.fit import _LIMB_NAMES, _ORBIT_NAMES, _TIME_NAMES
+from spectramind.transit.product import _LIMB_NAMES, _ORBIT_NAMES, _TIME_NAMES
 
 FIT, _ = make_fit(5, bias=0.0)
 

@@ -7,16 +7,19 @@ from transit_columns import own_light_curves, small_batch, truth, wide_prior, wi
 from transit_world import default_config
 
 from spectramind.transit.depths import (
+    Beliefs,
     Likelihood,
     _most_likely,
     _own_drift,
     fit_known,
     fit_spectrum,
     marginalise,
+    without_depths,
 )
 from spectramind.transit.linear import Linear, Normal
 from spectramind.transit.parameters import Layout
 from spectramind.transit.spectrum_prior import Posterior, PriorOnDevice
+from spectramind.transit.time_noise import NoiseBelief
 from spectramind.transit.white import SharedPrior, Solution, solve
 
 CONFIG = default_config()
@@ -104,7 +107,12 @@ def test_noise_free_light_curves_give_their_depths_back(case):
     layout, batch, depth, shared = case
     start, mean = _start(case)
     fit = fit_spectrum(
-        batch, layout, wide_prior(mean, layout), None, torch.zeros(2).double(), start, CONFIG
+        batch,
+        layout,
+        Beliefs(wide_prior(mean, layout), None, NoiseBelief.first()),
+        torch.zeros(2).double(),
+        start,
+        CONFIG,
     )
     assert (fit.depth - depth).abs().max() < 5e-7
     assert fit.change.max() < 1e-7
@@ -136,7 +144,8 @@ def test_depths_scatter_as_their_covariance_says(rng):
         two, mean, Linear(batch, layout).normal(depth, mean), torch.zeros(30).double()
     )
     fit = fit_spectrum(
-        batch, layout, SharedPrior(mean, precision), None, torch.zeros(30).double(), start,
+        batch, layout, Beliefs(SharedPrior(mean, precision), None, NoiseBelief.white()),
+        torch.zeros(30).double(), start,
         CONFIG,
     )  # fmt: skip
     error = (fit.depth - depth)[..., None]
@@ -153,7 +162,12 @@ def test_outliers_and_wrong_noise_are_found_out(case, rng):
     spoiled = with_flux(batch, flux)
     spoiled = replace(spoiled, weight=torch.full_like(spoiled.weight, 25e8))  # 2e-5 claimed
     fit = fit_spectrum(
-        spoiled, layout, wide_prior(mean, layout), None, torch.zeros(2).double(), start, CONFIG
+        spoiled,
+        layout,
+        Beliefs(wide_prior(mean, layout), None, NoiseBelief.first()),
+        torch.zeros(2).double(),
+        start,
+        CONFIG,
     )
     weight = fit.linear.batch.weight
     assert weight[0, 0, 3, 40] == 0.0
@@ -170,6 +184,9 @@ class _Zero(PriorOnDevice):
     def __init__(self):
         pass
 
+    def gaussian(self, amplitude):  # noqa: ARG002
+        return torch.zeros(8).double(), 1e-20 * torch.eye(8).double()
+
     def posterior(self, information, vector, log_scale):
         assert information.shape == (*vector.shape, vector.shape[1])
         size = vector.shape[1]
@@ -181,7 +198,14 @@ def test_a_sure_prior_over_spectra_outweighs_the_light_curves(case):
     layout, batch, _, _ = case
     start, mean = _start(case)
     scale = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    result = fit_spectrum(batch, layout, wide_prior(mean, layout), _Zero(), scale, start, CONFIG)
+    result = fit_spectrum(
+        batch,
+        layout,
+        Beliefs(wide_prior(mean, layout), _Zero(), NoiseBelief.first()),
+        scale,
+        start,
+        CONFIG,
+    )
     assert result.depth.max() <= 1e-7
     assert torch.equal(result.posterior.log_amplitude, scale)
 
@@ -195,7 +219,7 @@ def test_shared_parameters_of_a_known_spectrum_are_found(rng):
     off[:, :3] += torch.tensor([2e-3, 0.01, 0.02], dtype=torch.float64)
     off[:, layout.drift(0)] = 0.0
     prior = wide_prior(off, layout)
-    found = fit_known(batch, layout, prior, depth, off, CONFIG)
+    found, _ = fit_known(batch, layout, prior, depth, off, CONFIG)
     assert torch.equal(found.depth, depth)
     drift, times = layout.drift(0), layout.times(0)
     assert (found.shared - shared)[:, drift].abs().max() < 1e-5
@@ -253,7 +277,12 @@ def test_a_drift_far_stronger_than_usual_is_followed(rng):
     for typical in (2.0, 1e6):
         config = default_config(baseline__typical=typical)
         fit = fit_spectrum(
-            batch, layout, wide_prior(mean, layout), None, torch.zeros(1).double(), start, config
+            batch,
+            layout,
+            Beliefs(wide_prior(mean, layout), None, NoiseBelief.first()),
+            torch.zeros(1).double(),
+            start,
+            config,
         )
         error.append(float((fit.shared - shared)[0, first : first + 2].norm()))
     assert error[0] < 0.5 * error[1]
@@ -278,3 +307,17 @@ def test_each_visit_and_channel_has_a_drift_of_its_own_strength():
     for start, count in ((layout.drift(0).start, 2), (first + 2, 6)):
         expected[start : start + count] = (count + typical) / typical  # none was seen
     np.testing.assert_allclose(ratio, expected)
+
+
+def test_shared_parameters_without_depths_are_those_of_the_joint_gaussian(rng):
+    normal, _ = _random_normal(rng)
+    depth = torch.tensor(rng.normal(size=4))
+    mean, covariance = torch.tensor(rng.normal(size=4)), _positive(rng, 1, 4)[0]
+    information, pull = without_depths(normal, 0, (mean, covariance), depth)
+    precision = torch.linalg.inv(covariance)
+    whole = torch.diag(normal.depth[0]) + precision
+    gain = torch.linalg.solve(whole, normal.cross[0]).T
+    towards = normal.depth_pull[0] + precision @ (mean - depth)
+    expected = normal.shared[0] - gain @ normal.cross[0]
+    np.testing.assert_allclose(information, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(pull, normal.shared_pull[0] - gain @ towards, rtol=1e-9)

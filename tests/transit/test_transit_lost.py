@@ -9,8 +9,9 @@ from spectramind.simulate.population import draw_planet
 from spectramind.simulate.star import draw_star
 from spectramind.simulate.systems import System
 from spectramind.simulate.visit import draw_visit
-from spectramind.transit.fit import fit_planets, prepare
+from spectramind.transit.fit import fit_planets
 from spectramind.transit.priors import first_priors
+from spectramind.transit.start import prepare
 
 
 @pytest.mark.parametrize("index", [155, 1128])

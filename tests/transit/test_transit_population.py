@@ -17,6 +17,7 @@ from spectramind.transit.shared_prior import (
     learn_population,
     make_evidence,
 )
+from spectramind.transit.time_noise import NoiseBelief
 
 CONFIG = default_config(baseline__scatter=[0.008, 0.004], baseline__wavelength_order=2)
 GUESS = Guess(5500.0, 4.0, 9.0, 0.4, known=True)
@@ -76,7 +77,7 @@ def learned():
     rng = np.random.default_rng(5)
     true = _population(rng)
     planets = [_draw(rng, true, 1 + i % 2, 0.5) for i in range(240)]
-    return true, learn_population(first_population(CONFIG, known=True), planets)
+    return true, learn_population(first_population(CONFIG, known=True), planets, CONFIG.prior)
 
 
 def _in_units(found, true):
@@ -154,7 +155,7 @@ def test_planets_that_say_nothing_leave_the_start():
     start = first_population(CONFIG, known=True)
     size = Layout(2, 2, 3).size - 2
     silent = [OrbitEvidence(Layout(2, 2, 3), np.zeros((size, size)), np.zeros(size))] * 3
-    found = learn_population(start, silent)
+    found = learn_population(start, silent, CONFIG.prior)
     for name in ("covariance", "drift_fgs1", "drift_time", "drift_wavelength"):
         expected = getattr(start, name)
         tolerance = 1e-3 * np.diag(expected).max()
@@ -174,7 +175,7 @@ def test_an_order_of_the_drift_that_is_not_there_loses_its_scatter(rng):
         x[14:17] += 0.003 * rng.normal(size=3)
         planets.append(OrbitEvidence(layout, np.diag(error**-2.0), x / error**2))
     start = first_population(CONFIG, known=True)
-    found = learn_population(start, planets)
+    found = learn_population(start, planets, CONFIG.prior)
     assert np.sqrt(found.drift_fgs1[0, 0]) == pytest.approx(0.002, rel=0.4)
     assert np.sqrt(found.drift_time[0, 0] * found.drift_wavelength[0, 0]) == pytest.approx(
         0.003, rel=0.4
@@ -184,7 +185,8 @@ def test_an_order_of_the_drift_that_is_not_there_loses_its_scatter(rng):
 
 
 def _lesson(number, known, evidence):
-    return LabelledEvidence(number, np.full(283, 0.01), 0.0, known, evidence)
+    silent = np.zeros((1, *NoiseBelief.first().belief.shape))
+    return LabelledEvidence(number, known, evidence, silent, np.full(283, 0.01), 0.0)
 
 
 def test_too_few_planets_of_a_kind_leave_the_settings(rng):
@@ -307,6 +309,37 @@ def test_a_planet_beyond_belief_teaches_nothing():
     shift = np.zeros(lost.vector.size)
     shift[1] = 40.0 * np.sqrt(start.covariance[1, 1])
     lost = OrbitEvidence(lost.layout, lost.information, lost.vector + lost.information @ shift)
-    alone, together = (learn_population(start, own) for own in (planets, [*planets, lost]))
+    alone, together = (
+        learn_population(start, own, CONFIG.prior) for own in (planets, [*planets, lost])
+    )
     assert together.planets == alone.planets == 40
     np.testing.assert_array_equal(together.covariance, alone.covariance)
+
+
+def test_limb_darkening_that_scatters_beyond_belief_is_given_up(rng):
+    start = first_population(CONFIG, known=True)
+    usual = replace(_population(rng), mean=np.zeros(FIXED))
+    wild = replace(usual, covariance=usual.covariance.copy())
+    wild.covariance[5:7, 5:7] *= 36.0  # u1 and u2 of AIRS-CH0
+    for true, given_up in ((usual, False), (wild, True)):
+        planets = [_draw(rng, true, 1, 0.1) for _ in range(60)]
+        found = learn_population(start, planets, CONFIG.prior)
+        assert found.gave_up is given_up
+        assert np.array_equal(found.covariance, start.covariance) is given_up
+        assert np.array_equal(found.mean, start.mean) is given_up
+        assert found.clock_h == pytest.approx(true.clock_h, rel=0.3)  # the instrument is learned
+
+
+def test_stars_of_no_table_have_the_instrument_of_the_others(rng):
+    true = _population(rng)
+    planets = [
+        replace(
+            _lesson(n, True, _draw(rng, true, 1, 0.1)), label=0.01 + 1e-4 * rng.normal(size=283)
+        )
+        for n in range(25)
+    ]
+    found = learn_priors(planets, CONFIG)
+    first = first_priors(CONFIG)
+    assert found.unknown.clock_h == found.known.clock_h != first.unknown.clock_h
+    np.testing.assert_array_equal(found.unknown.drift_time, found.known.drift_time)
+    np.testing.assert_array_equal(found.unknown.covariance, first.unknown.covariance)

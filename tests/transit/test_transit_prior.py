@@ -9,10 +9,13 @@ from spectramind.errors import DataError
 from spectramind.instrument import wavelength_um
 from spectramind.observation import Star
 from spectramind.transit.spectrum_prior import (
+    _AMPLITUDES,
+    FLOORS,
     PriorOnDevice,
     SpectrumPrior,
     _best_amplitudes,
     _log_likelihood,
+    learn_amplitudes,
     learn_spectrum_prior,
     log_signal,
 )
@@ -35,7 +38,13 @@ def _prior(*, components=4, length=0.03) -> SpectrumPrior:
         length_um=length,
         amplitude=(-1.0, 1.1, 0.5),
         planets=100,
+        typical=(-9.5, 1.2),
     )
+
+
+def _expected(prior, scale):
+    """Expected ln amplitude of one planet."""
+    return float(prior.log_amplitude(np.array([scale]))[0][0])
 
 
 def _dense(prior, alpha):
@@ -52,7 +61,7 @@ def _dense(prior, alpha):
 
 def _likelihood(rng, prior, scale, *, sigma=(2e-4, 1e-4)):
     """A spectrum of the prior measured with correlated errors; its information and vector."""
-    alpha = np.exp(prior.log_amplitude(scale) + prior.amplitude[2] * rng.normal())
+    alpha = np.exp(_expected(prior, scale) + prior.amplitude[2] * rng.normal())
     mean, covariance = _dense(prior, alpha)
     spectrum = rng.multivariate_normal(mean, covariance, method="cholesky")
     error = np.diag(rng.uniform(*sorted(sigma), W) ** 2) + 2e-9  # a common error of 45 ppm
@@ -62,11 +71,11 @@ def _likelihood(rng, prior, scale, *, sigma=(2e-4, 1e-4)):
 
 
 def _mixture(prior, information, vector, scale):
-    """Posterior by dense Gaussians, one for each amplitude on the grid of -3..3 sigma."""
-    steps = np.linspace(-3.0, 3.0, 13)
+    """Posterior by dense Gaussians, one for each amplitude on the grid of -8..8 sigma."""
+    steps = np.linspace(-8.0, 8.0, 33)
     means, covariances, evidence, logs = [], [], [], []
     for step in steps:
-        log_alpha = prior.log_amplitude(scale) + prior.amplitude[2] * step
+        log_alpha = _expected(prior, scale) + prior.amplitude[2] * step
         m, s = _dense(prior, np.exp(log_alpha))
         both = np.eye(W) + s @ information
         covariance = np.linalg.solve(both, s)
@@ -117,7 +126,7 @@ def test_posterior_without_data_is_the_prior():
     mean, covariance, *_ = _mixture(prior, np.zeros((W, W)), np.zeros(W), scale)
     np.testing.assert_allclose(found.mean[0], mean, rtol=1e-9)
     np.testing.assert_allclose(found.covariance[0], covariance, rtol=1e-6, atol=1e-12)
-    assert float(found.log_amplitude[0]) == pytest.approx(prior.log_amplitude(scale))
+    assert float(found.log_amplitude[0]) == pytest.approx(_expected(prior, scale))
 
 
 def test_posterior_of_a_planet_knows_nothing_of_its_neighbours(rng):
@@ -154,7 +163,7 @@ def _labels(rng, prior, count):
     scale = rng.uniform(-9.5, -6.5, count)
     spectra = []
     for own in scale:
-        alpha = np.exp(prior.log_amplitude(own) + prior.amplitude[2] * rng.normal())
+        alpha = np.exp(_expected(prior, own) + prior.amplitude[2] * rng.normal())
         spectra.append(rng.multivariate_normal(*_dense(prior, alpha), method="cholesky"))
     return np.array(spectra), scale
 
@@ -193,7 +202,7 @@ def test_amplitude_of_the_learned_prior_is_that_of_the_labels(learned):
     """Amplitude times shape is what labels show; either alone has a free unit."""
     true, _, _, found = learned
     expected, own = (
-        p.log_amplitude(-8.0)
+        _expected(p, -8.0)
         + 0.5 * np.log(np.trace((p.covariance() + np.outer(p.shape, p.shape))[1:, 1:]))
         for p in (true, found)
     )
@@ -214,7 +223,7 @@ def test_left_out_labels_prefer_the_prior_they_were_drawn_from(learned):
 def test_best_amplitude_is_that_of_the_spectrum(rng):
     true = _prior()
     scale = np.full(20, -8.0)
-    log_alpha = true.log_amplitude(-8.0) + true.amplitude[2] * rng.normal(size=20)
+    log_alpha = _expected(true, -8.0) + true.amplitude[2] * rng.normal(size=20)
     shapes = np.stack(
         [
             rng.multivariate_normal(*_dense(true, np.exp(own)), method="cholesky")
@@ -222,13 +231,13 @@ def test_best_amplitude_is_that_of_the_spectrum(rng):
         ]
     )
     shapes -= shapes[:, 1:].mean(axis=1, keepdims=True)
-    found = _best_amplitudes(true, shapes, scale, np.full(20, true.log_amplitude(-8.0)))
+    found = _best_amplitudes(true, shapes, scale, np.full(20, _expected(true, -8.0)))
     assert np.abs(found - log_alpha).max() < 0.25
 
 
 def test_best_amplitude_stays_at_the_expected_one_where_that_is_sure(rng):
     prior = replace(_prior(), amplitude=(-1.0, 1.1, 1e-3))
-    expected = prior.log_amplitude(-8.0)
+    expected = _expected(prior, -8.0)
     shapes = np.stack([rng.multivariate_normal(*_dense(prior, np.exp(expected + 0.5)))])
     shapes -= shapes[:, 1:].mean(axis=1, keepdims=True)
     for start in (expected - 0.5, expected + 0.5):
@@ -256,5 +265,37 @@ def test_signal_is_the_annulus_of_one_scale_height():
     height = 1.380649e-23 * temperature / (2.3 * 1.66054e-27 * gravity)
     annulus = ((0.12 * radius + height) ** 2 - (0.12 * radius) ** 2) / radius**2
     assert log_signal(STAR, depth) == pytest.approx(np.log(annulus), abs=0.01)
-    assert log_signal(None, depth) == 0.0
+    assert np.isnan(log_signal(None, depth))
     assert np.isfinite(log_signal(STAR, 0.0))
+
+
+def test_an_archive_teaches_amplitudes_without_labels(rng):
+    """Planets a scatter brighter, twice as different from one another, with a floor."""
+    prior, steps = _prior(), _AMPLITUDES.numpy()
+    true = 1.0 + 2.0 * rng.normal(size=60)
+    sharp = -0.5 * ((steps - true[:, None]) / 0.3) ** 2
+    likely = 3
+    evidence = sharp[:, None, :] + 0.5 * (np.arange(len(FLOORS)) == likely)[:, None]
+    found = learn_amplitudes(prior, evidence, np.ones(60, dtype=bool))
+    constant, exponent, scatter = prior.amplitude
+    assert found.amplitude[0] == pytest.approx(constant + scatter, abs=0.5 * scatter)
+    assert found.amplitude[1] == exponent
+    assert found.amplitude[2] == pytest.approx(2.0 * scatter, rel=0.3)
+    assert found.typical == pytest.approx(prior.typical)  # no planet of an unknown star
+    assert found.floor == pytest.approx(FLOORS[likely], abs=0.02)
+
+
+def test_shapes_have_unit_size_however_alike_the_labels_are(rng):
+    """All amplitudes are equal: no planet says how much of a spectrum is amplitude."""
+    wave = np.sin(np.linspace(0.0, 9.0, 283) + rng.uniform(0.0, 6.0, (60, 1)))
+    labels = 0.01 + 1e-4 * wave + 1e-5 * rng.standard_normal((60, 283))
+    prior = learn_spectrum_prior(labels, [0.0] * 60, default_config().spectrum)
+    assert prior.typical[0] == pytest.approx(np.log(1e-4 / np.sqrt(2.0)), abs=0.3)
+    assert np.sqrt(np.diag(prior.covariance()).mean()) == pytest.approx(1.0, abs=0.3)
+
+
+def test_an_unknown_star_has_the_amplitude_of_the_population():
+    prior = _prior()
+    mean, scatter = prior.log_amplitude(np.array([np.nan, -8.0]))
+    assert (mean[0], scatter[0]) == prior.typical
+    assert (mean[1], scatter[1]) == (_expected(prior, -8.0), prior.amplitude[2])

@@ -14,7 +14,7 @@ from transit_world import World, default_config, draw_world, make_curves
 from spectramind.errors import DataError, WriteError
 from spectramind.observation import Star
 from spectramind.provenance import describe
-from spectramind.transit import stage
+from spectramind.transit import stage, teaching
 from spectramind.transit.priors import (
     deal_folds,
     first_priors,
@@ -24,7 +24,7 @@ from spectramind.transit.priors import (
     remove_other_priors,
     write_priors,
 )
-from spectramind.transit.stage import FitReport, LearnedPriors, Work, fit_split, learn_folds
+from spectramind.transit.stage import FitReport, fit_split
 from spectramind.transit.store import (
     fit_path,
     read_fit,
@@ -32,6 +32,8 @@ from spectramind.transit.store import (
     read_header,
     read_index,
 )
+from spectramind.transit.teaching import learn_archive, learn_folds
+from spectramind.transit.work import LearnedPriors, Work
 
 LABELLED = tuple(range(1001, 1016))
 
@@ -81,7 +83,7 @@ def config():
     """Ten labels, those of two folds of three, are enough to learn everything from."""
     return default_config(
         spectrum__fewest_labels=10, spectrum__folds=3, spectrum__components=[2],
-        spectrum__lengths_um=[0.03], passes=2, settled_ppm=1e3, bin_s=900.0,
+        spectrum__lengths_um=[0.03], passes=6, settled_ppm=1e3, bin_s=900.0,
         scan__starts=1, samples_per_bin=1, planets_per_batch=8,
     )  # fmt: skip
 
@@ -160,7 +162,7 @@ def fit(planets, config, plain, tmp_path_factory):
 @pytest.fixture
 def one_fit_for_all(fit, monkeypatch):
     """Where only files matter, planets have the fit of one, and labels teach nothing."""
-    monkeypatch.setattr(stage, "learn_from", lambda *_: [])
+    monkeypatch.setattr(teaching, "learn_from", lambda *_: [])
     monkeypatch.setattr(
         stage,
         "fit_planets",
@@ -326,7 +328,7 @@ def test_one_bad_planet_does_not_stop_the_others_and_a_second_run_reuses(
     dark = planets.visits[1003][0]
     dark = [replace(dark, fgs1_e=0 * dark.fgs1_e)]
     bad = Planets(planets.worlds, planets.visits | {1003: dark, 1004: []})
-    config = config.model_copy(update={"samples_per_bin": 3, "passes": 3})
+    config = config.model_copy(update={"samples_per_bin": 3, "passes": 6})
     report = run(bad, config, tmp_path, plain, 1001, 1002, 1003, 1004)
     assert (report.done, report.cached, report.flagged) == (2, 0, 0)
     assert report.failures[0].startswith("planet 1003, visit 0, FGS1: the light curve holds no")
@@ -420,14 +422,14 @@ def test_a_fit_that_holds_no_numbers_is_a_failure(planets, config, plain, tmp_pa
 def test_a_planet_whose_evidence_cannot_be_solved_teaches_nothing(
     planets, config, tmp_path, monkeypatch
 ):
-    teach = stage.learn_from
+    teach = teaching.learn_from
 
     def refuse(batch, *rest):
         if any(planet.planet_id == 1002 for planet in batch):
             raise np.linalg.LinAlgError("Singular matrix")
         return teach(batch, *rest)
 
-    monkeypatch.setattr(stage, "learn_from", refuse)
+    monkeypatch.setattr(teaching, "learn_from", refuse)
     few = {planet: planets.labels[planet] for planet in (1001, 1002, 1003)}
     learn(planets, config, tmp_path, few)
     assert read_priors(prior_path(tmp_path, None)).known.planets == 0
@@ -476,3 +478,40 @@ def test_a_fit_that_cannot_be_removed_is_a_sentence(planets, config, plain, tmp_
     fit_path(tmp_path, "train", 3).mkdir(parents=True)
     with pytest.raises(WriteError, match=r"3.safetensors: cannot be written \(Is a directory\)"):
         run(planets, config, tmp_path, plain)
+
+
+def test_an_archive_teaches_without_labels_and_only_once(planets, config, tmp_path):
+    """Limb darkening and orbits are its own; a borrowed prior lends its spectra alone."""
+    reads = []
+
+    class Counted(Planets):
+        def curves(self, split, planet_id):
+            reads.append(planet_id)
+            return super().curves(split, planet_id)
+
+    counted = Counted(planets.worlds, planets.visits)
+    first = first_priors(config)
+    lent = tmp_path / "lent.safetensors"
+    strange = replace(first.known, mean=np.full(9, 0.4))
+    write_priors(lent, replace(first, known=strange), {})
+    work = work_of(counted, config, tmp_path / "fit")
+    visits = {"train": {}, "test": planets.numbers(*LABELLED[:6])}
+    learned = learn_archive({"train": work, "test": work}, visits, lent, workers=1)
+    priors = read_priors(learned.everyone)
+    assert priors.known.planets == 6
+    assert priors.noise.visits == 6
+    assert np.abs(priors.known.mean[3:]).max() < 0.15
+    assert sorted(set(reads)) == sorted(LABELLED[:6])
+    reads.clear()
+    learn_archive({"train": work, "test": work}, visits, lent, workers=1)
+    assert reads == []
+
+
+def test_too_few_planets_leave_the_wide_priors(planets, config, tmp_path):
+    work = work_of(planets, config, tmp_path / "fit")
+    visits = {"train": {}, "test": planets.numbers(*LABELLED[:4])}
+    learned = learn_archive({"train": work, "test": work}, visits, None, workers=1)
+    priors, first = read_priors(learned.everyone), first_priors(config)
+    np.testing.assert_array_equal(priors.known.covariance, first.known.covariance)
+    np.testing.assert_array_equal(priors.noise.belief, first.noise.belief)
+    assert priors.spectrum is None

@@ -17,9 +17,11 @@ from spectramind.transit.white import (
     bounded,
     first_guesses,
     fit_white,
+    fit_with_jumps,
     solve,
     stack_priors,
     steady,
+    without_jumps,
     without_spikes,
 )
 
@@ -232,10 +234,10 @@ def test_orbits_stay_within_reach_of_the_table():
     prior = SharedPrior(mean, torch.eye(10).double()[None])
     far = torch.full((1, 10), 5.0).double()
     held = bounded(far, prior)[0]
-    assert held[:3].tolist() == pytest.approx([0.2, 0.7, 1.44])
+    assert held[:3].tolist() == pytest.approx([0.2, 1.2, 1.44])
     assert held[3:].tolist() == [5.0] * 7
     below = bounded(-far, prior)[0]
-    assert below[:3].tolist() == pytest.approx([-0.2, -0.7, 0.0])
+    assert below[:3].tolist() == pytest.approx([-0.2, -1.2, 0.0])
 
 
 def test_steady_values_are_those_near_the_model(rng):
@@ -245,7 +247,7 @@ def test_steady_values_are_those_near_the_model(rng):
     weight = batch.weight.clone()
     weight[2, 0, 0, 3] = 0.0
     linear = Linear(replace(batch, log_flux=flux, weight=weight), layout)
-    used = steady(linear, linear.curves(depth, shared), 6.0)
+    used = steady(linear.batch, linear.residual(linear.curves(depth, shared)), 6.0)
     assert not used[1, 0, 1, 7]
     assert not used[2, 0, 0, 3]
     assert (~used).sum() == 2
@@ -257,3 +259,37 @@ def test_running_median_takes_single_spikes_and_leaves_slopes():
     spiked = slope.copy()
     spiked[[0, 4]] += 5.0
     assert without_spikes(spiked).max() <= 1.0
+
+
+def _jumped(visit: BinnedVisit, size: float, *, share: float) -> BinnedVisit:
+    """AIRS-CH0 brighter from a third of the visit on; one bin holds both levels."""
+    step, place = np.zeros_like(visit.airs_white), visit.airs_white.size // 3
+    step[place], step[place + 1 :] = share * size, size
+    return replace(visit, airs_white=visit.airs_white + step)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_jumps_are_taken_out_and_a_transit_stays(rng, share):
+    visit = _binned(rng, 3.7)
+    calm, jumps = without_jumps(visit)
+    assert jumps == 0
+    np.testing.assert_array_equal(calm.airs_white, visit.airs_white)
+    mended, jumps = without_jumps(_jumped(visit, 0.05, share=share))
+    assert jumps == 1
+    np.testing.assert_allclose(mended.airs_white, visit.airs_white, atol=1e-3)
+
+
+def test_a_jump_does_not_move_the_transit(rng):
+    visit = _binned(rng, 3.7)
+    planets = [[visit], [_jumped(visit, 0.05, share=0.4)]]
+
+    def begin(planets):
+        return _fit(planets, GUESS)[2:]
+
+    solution, used = fit_with_jumps(begin, planets, CONFIG.failure.chi2)
+    assert used.shape == (2, 1, 2, 150)
+    np.testing.assert_allclose(solution.shared[:, 9], 3.7, atol=0.01)
+    assert abs(solution.depth[1] - solution.depth[0]).max() < 3e-4
+    least_squares = begin(planets)[0]
+    assert abs(least_squares.depth[1] - least_squares.depth[0]).max() > 5e-3
+    assert torch.equal(least_squares.depth[0], solution.depth[0])

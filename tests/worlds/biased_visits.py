@@ -21,6 +21,7 @@ def plain_prior() -> SpectrumPrior:
         length_um=0.05,
         amplitude=(np.log(2e-4), 0.0, 0.1),
         planets=100,
+        typical=(-9.0, 1.0),
     )
 
 

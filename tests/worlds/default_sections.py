@@ -32,4 +32,5 @@ def default_spectrum_prior() -> tuple[TransitConfig, SpectrumPrior]:
         length_um=0.1,
         amplitude=(np.log(1e-4), 0.0, 1.0),
         planets=100,
+        typical=(-9.0, 1.0),
     )

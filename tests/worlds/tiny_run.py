@@ -20,6 +20,7 @@ TINY = (
     "training.folds=2",
     "training.epochs=2",
     "training.reobserved=0",
+    "transit.passes=6",
     "training.calibration_fraction=0.34",
     "diagnostics.metric.naive=2025",
     "uq.levels=[0.5]",

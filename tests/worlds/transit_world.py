@@ -12,9 +12,10 @@ import yaml
 
 from spectramind.instrument import wavelength_um
 from spectramind.observation import LightCurves, Star, TransitFit
-from spectramind.transit.fit import fit_planets, prepare
+from spectramind.transit.fit import fit_planets
 from spectramind.transit.priors import first_priors
 from spectramind.transit.settings import TransitConfig
+from spectramind.transit.start import prepare
 
 CONFIG = Path(__file__).parents[2] / "configs" / "transit" / "default.yaml"
 

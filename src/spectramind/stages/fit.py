@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import Split
+from spectramind.archive.layout import SPLITS, Split
 from spectramind.errors import ConfigError
 from spectramind.observation import named
 from spectramind.provenance import Provenance
@@ -13,8 +13,10 @@ from spectramind.stages.light_curves import Source, open_source
 from spectramind.stages.result import Result, require_some
 from spectramind.training.device import resolve_device
 from spectramind.transit.priors import Priors, prior_path, read_priors, remove_other_priors
-from spectramind.transit.stage import LearnedPriors, Work, fit_split, learn_folds
+from spectramind.transit.stage import fit_split
 from spectramind.transit.store import spectra_of_fits
+from spectramind.transit.teaching import learn_archive, learn_folds
+from spectramind.transit.work import Work
 
 if TYPE_CHECKING:
     from spectramind.config import Config
@@ -30,15 +32,18 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         stars = source.stars[split]
         return Work(source.curves, stars, config.transit, folder, provenance, str(device))
 
-    if config.prior is None:
+    everyone = sum(map(len, source.visits.values()))
+    lent = None if config.prior is None else prior_file(config.prior)
+    if lent is not None:
+        _require_unknown(config, source, read_priors(lent))
+    if lent is None and len(source.labels) >= config.transit.spectrum.fewest_labels:
         visits = source.visits["train"]
-        everyone = sum(map(len, source.visits.values()))
         learned = learn_folds(
             work("train"), source.labels, visits, workers=workers, later=everyone
         )
     else:
-        learned = LearnedPriors(prior_file(config.prior))
-        _require_unknown(config, source, read_priors(learned.everyone))
+        both: dict[Split, Work] = {split: work(split) for split in SPLITS}
+        learned = learn_archive(both, source.visits, lent, workers=workers, later=everyone)
     after: dict[Split, int] = {"train": len(source.visits["test"]), "test": 0}
     reports = [
         fit_split(
@@ -60,8 +65,8 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         outputs += write_export(spectra_of_fits(folder, 0), provenance, path)
     return Result(
         summary=(
-            f"fitted {counted(done, 'planet')} -> {folder}; {flagged} flagged, their sigma "
-            f"inflated; {_prior_words(priors)}"
+            f"fitted {counted(done, 'planet')} -> {folder}; {flagged} flagged; "
+            f"{_prior_words(priors)}"
         ),
         outputs=tuple(outputs),
         facts={"planets": done, "flagged": flagged, "labels": _labels_behind(priors)},
@@ -90,9 +95,15 @@ def _labels_behind(priors: Priors) -> int:
 
 
 def _prior_words(priors: Priors) -> str:
-    if priors.spectrum is None:
-        return "too few labels for a prior over spectra, so each wavelength stands alone"
-    return f"prior over spectra from {counted(priors.spectrum.planets, 'label')}"
+    words = "too few labels for a prior over spectra, so each wavelength stands alone"
+    if priors.spectrum is not None:
+        words = f"prior over spectra from {counted(priors.spectrum.planets, 'label')}"
+    if priors.known.gave_up or priors.unknown.gave_up:
+        words += (
+            "; limb darkening differs between planets by more than `transit.prior` can believe: "
+            "something in these light curves is not modelled, and wide priors stand"
+        )
+    return words
 
 
 def prior_file(named: Path) -> Path:

@@ -15,7 +15,7 @@ from spectramind.stages.folders import store_folder
 if TYPE_CHECKING:
     from spectramind.archive.foreign import ForeignArchive
     from spectramind.config import Config
-    from spectramind.transit.stage import LightCurveSource
+    from spectramind.transit.work import LightCurveSource
 
 
 @dataclass(frozen=True)

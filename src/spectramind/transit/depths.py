@@ -6,6 +6,7 @@ leaves a Gaussian likelihood of the 283 depths. The prior over spectra turns it 
 whose mean is the next guess. Visits are one likelihood, each with a small depth offset of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +18,37 @@ from spectramind.transit.linear import Curves, Linear, Normal
 from spectramind.transit.parameters import Layout
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.spectrum_prior import Posterior, PriorOnDevice
+from spectramind.transit.time_noise import (
+    NoiseBelief,
+    Projected,
+    TimeNoise,
+    colour_modes,
+    process_covariance,
+    smoother_of,
+)
 from spectramind.transit.white import SharedPrior, Solution, bounded, solve, steady
 
-_PARAMETERS_A_WAVELENGTH = 2  # star and depth, for the noise from residuals
 _DEPTH_RANGE = (1e-7, 0.3)
+_CLEANED = (0, 1, 2)  # passes that begin with a search for outliers and noise
+_HEARD = (0, 2)  # and for noise in time, before it leads the transit astray
 _HELD = 3  # last passes, in which the strength of the drift stays so that the spectrum settles
+_WINDOWS = (10, 30)  # bins of the means that show correlation in time
+_NEIGHBOURS = 7  # wavelengths on either side that are averaged there
+_BY_CHANCE = 0.15  # growth of a variance that white noise shows as well
 _IMPACT = 2  # b^2 among the shared parameters
 _BARE = 1e-2  # scatter about white light without a prior over spectra [(Rp/Rs)^2]
+
+
+DepthPrior = tuple[Float64[Tensor, " W"], Float64[Tensor, "W W"]]  # mean and covariance
+
+
+@dataclass(frozen=True, eq=False)
+class Beliefs:
+    """What is known of the planets of a batch beforehand."""
+
+    shared: SharedPrior
+    spectra: PriorOnDevice | None  # None leaves every depth to its own wavelength
+    noise: NoiseBelief
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +74,8 @@ class SpectrumFit:
     linear: Linear  # without outliers, with the noise that was found
     curves: Curves
     change: Float64[Tensor, " B"]  # of the spectrum in the last pass [(Rp/Rs)^2]
+    known: list[DepthPrior]  # of each planet, at the amplitude that was found
+    noise: TimeNoise
 
 
 def marginalise(
@@ -63,6 +90,8 @@ def marginalise(
     response = torch.cholesky_solve(normal.cross.transpose(-1, -2), lower)
     step = torch.cholesky_solve(pull[..., None], lower)[..., 0]
     information = torch.diag_embed(normal.depth) - normal.cross @ response
+    if normal.blurred is not None:
+        information = information - normal.blurred
     information = 0.5 * (information + information.transpose(-1, -2))
     vector = normal.depth_pull - (normal.cross @ step[..., None])[..., 0]
     return Likelihood(
@@ -81,19 +110,22 @@ def fit_known(
     depth: Float64[Tensor, "B 283"],
     shared: Float64[Tensor, "B N"],
     config: TransitConfig,
-) -> Solution:
-    """Shared parameters of planets whose spectrum is known; outliers are left out."""
+) -> tuple[Solution, TimeNoise]:
+    """Shared parameters of planets whose spectrum is known, and their noise in time."""
     linear = Linear(batch, layout)
     solution = solve(linear, depth, shared, prior, free_depth=False, steps=config.passes)
-    linear = Linear(_cleaned(linear, solution.depth, solution.shared, config), layout)
-    return solve(linear, depth, solution.shared, prior, free_depth=False, steps=config.passes)
+    linear = _cleaned(linear, batch, depth, solution.shared, config)
+    known = [(own, torch.zeros(len(own), len(own)).to(own)) for own in depth]
+    noise = find_noise(linear, known, prior, (depth, solution.shared), NoiseBelief.first())
+    linear = Linear(linear.batch, layout, noise)
+    solution = solve(linear, depth, solution.shared, prior, free_depth=False, steps=config.passes)
+    return solution, noise
 
 
 def fit_spectrum(
     batch: Columns,
     layout: Layout,
-    prior: SharedPrior,
-    spectra: PriorOnDevice | None,
+    beliefs: Beliefs,
     log_scale: Float64[Tensor, " B"],
     start: Solution,
     config: TransitConfig,
@@ -103,19 +135,24 @@ def fit_spectrum(
     Args:
         batch: Every wavelength a column.
         layout: Shared parameters.
-        prior: Their prior.
-        spectra: Prior over spectra; None leaves every depth to its own wavelength.
+        beliefs: What is known of them, of spectra and of noise in time beforehand.
         log_scale: `prior.log_signal` of each planet.
         start: White-light solution: two depths, and shared parameters of `layout`.
         config: Section `transit`.
     """
+    spectra, prior = beliefs.spectra, beliefs.shared
     linear, general = Linear(batch, layout), prior
     wavelengths = batch.depths - 1
     white = torch.cat([start.depth[:, :1], start.depth[:, 1:].expand(-1, wavelengths)], dim=1)
     depth, shared = white, start.shared
+    posterior = noise = None
     for number in range(config.passes):
-        if number in (1, 2):  # the first posterior shows outliers and noise, the second settles
-            linear = Linear(_cleaned(Linear(batch, layout), depth, shared, config), layout)
+        if number in _CLEANED:
+            linear = _cleaned(linear, batch, depth, shared, config)
+        if number in _HEARD:
+            known = depth_priors(spectra, posterior, depth)
+            noise = find_noise(linear, known, prior, (depth, shared), beliefs.noise)
+            linear = Linear(linear.batch, layout, noise)
         likelihood = marginalise(linear.normal(depth, shared), prior, depth, shared)
         posterior = _posterior(likelihood, spectra, log_scale, white)
         new, shared = _most_likely(likelihood, posterior, depth, prior)
@@ -123,6 +160,8 @@ def fit_spectrum(
         depth = new
         if number < config.passes - _HELD:
             prior = _own_drift(general, layout, shared, _spread(likelihood, posterior), config)
+    assert posterior is not None  # there are two passes
+    assert noise is not None
     return SpectrumFit(
         posterior=posterior,
         likelihood=likelihood,
@@ -132,6 +171,8 @@ def fit_spectrum(
         linear=linear,
         curves=linear.curves(depth, shared),
         change=change,
+        known=depth_priors(spectra, posterior, depth),
+        noise=noise,
     )
 
 
@@ -201,14 +242,125 @@ def _posterior(
 
 def _cleaned(
     linear: Linear,
+    batch: Columns,
     depth: Float64[Tensor, "B W"],
     shared: Float64[Tensor, "B N"],
     config: TransitConfig,
-) -> Columns:
-    """Without outliers, and with the noise that the residuals of each wavelength show."""
+) -> Linear:
+    """Without outliers, and with the noise that the residuals of each wavelength show.
+
+    `linear` holds the light curves as they were last, noise in time and all; `batch` all values.
+    """
     curves = linear.curves(depth, shared)
-    batch = linear.batch.keep(steady(linear, curves, config.outlier_sigma))
-    residual = Linear(batch, linear.layout).residual(curves)
-    count = (batch.weight > 0.0).sum(-1) - _PARAMETERS_A_WAVELENGTH
-    ratio = (batch.weight * residual**2).sum(-1) / count.clamp_min(1)
-    return batch.scaled(torch.where(count > 0, ratio, 1.0).clamp_min(1e-6))
+    process, whole = linear.process(curves), Linear(batch, linear.layout)
+    used = steady(batch, whole.residual(curves) - process, config.outlier_sigma)
+    batch = batch.keep(used)
+    residual = Linear(batch, linear.layout).residual(curves) - process
+    # White noise is what neighbouring bins differ by: noise that is correlated adds little to it.
+    step = (batch.weight.sqrt() * residual).diff(dim=-1)
+    pair = (batch.weight[..., 1:] > 0.0) & (batch.weight[..., :-1] > 0.0)
+    count = pair.sum(-1)
+    ratio = 0.5 * torch.where(pair, step, 0.0).square().sum(-1) / count.clamp_min(1)
+    scaled = batch.scaled(torch.where(count > 0, ratio, 1.0).clamp_min(1e-6))
+    if linear.noise is not None:  # else the process would hide in it
+        scaled = _coarser(residual, scaled)
+    return Linear(scaled, linear.layout)
+
+
+def _coarser(residual: Float64[Tensor, "B V W T"], batch: Columns) -> Columns:
+    """With the variance of wavelengths widened whose residuals are correlated in time.
+
+    The variance of means over windows, against that of white noise, averaged over neighbouring
+    wavelengths: what a process common to smooth colours does not explain.
+    """
+    scaled = batch.weight.sqrt() * residual
+    growth = torch.ones_like(scaled[..., 0])
+    for bins in _WINDOWS:
+        whole = scaled.shape[-1] // bins * bins
+        if whole < 2 * bins:  # a visit of fewer bins shows nothing of that length
+            continue
+        parts = scaled[..., :whole].unflatten(-1, (-1, bins))
+        count = (parts != 0.0).sum(-1).clamp_min(1)
+        power = (parts.sum(-1).square() / count).mean(-1)
+        airs = power[:, :, 1:].flatten(0, 1)[:, None]
+        near = torch.nn.functional.avg_pool1d(
+            airs, 2 * _NEIGHBOURS + 1, 1, _NEIGHBOURS, count_include_pad=False
+        )
+        growth[:, :, 1:] = torch.maximum(
+            growth[:, :, 1:], near[:, 0].unflatten(0, power.shape[:2])
+        )
+    return batch.scaled((growth - _BY_CHANCE).clamp_min(1.0))
+
+
+def find_noise(
+    linear: Linear,
+    known: Sequence[DepthPrior],
+    prior: SharedPrior,
+    guess: tuple[Float64[Tensor, "B W"], Float64[Tensor, "B N"]],
+    belief: NoiseBelief,
+) -> TimeNoise:
+    """Noise in time of a batch, depths and shared parameters marginalised.
+
+    Args:
+        linear: Light curves without outliers.
+        known: Mean and covariance of the depths of each planet beforehand.
+        prior: Of the shared parameters.
+        guess: Depths and shared parameters.
+        belief: In noise that is correlated in time.
+    """
+    batch, (depth, shared) = linear.batch, guess
+    modes = colour_modes(batch.weight, batch.place)
+    design, residual = linear.projected(linear.curves(depth, shared), modes)
+    shares = batch.weight / batch.weight.amax(-1, keepdim=True).clamp_min(1e-300)
+    used = torch.einsum("bvwk,bvwt->bvkt", modes**2, shares).clamp(0.0, 1.0).sqrt()
+    smoothers, evidence = [], []
+    for row in range(len(depth)):
+        mean, covariance = known[row]
+        parameters = torch.block_diag(covariance, torch.linalg.inv(prior.precision[row]))
+        moved = torch.cat([depth[row] - mean, shared[row] - prior.mean[row]])
+        for visit in range(modes.shape[1]):
+            time = batch.time_h[row, visit].mean(-1)
+            seen = Projected(
+                design[row, visit],
+                residual[row, visit] + design[row, visit] @ moved,
+                used[row, visit],
+                torch.cat([time[:1], time[1:].expand(modes.shape[-1] - 1, -1)]),
+            )
+            process, own = process_covariance(seen, parameters, belief)
+            smoothers.append(smoother_of(process))
+            evidence.append(own)
+    parts = [torch.stack(own).unflatten(0, (len(depth), -1)) for own in (smoothers, evidence)]
+    return TimeNoise(modes, *parts)
+
+
+def depth_priors(
+    spectra: PriorOnDevice | None, posterior: Posterior | None, depth: Float64[Tensor, "B W"]
+) -> list[DepthPrior]:
+    """Mean and covariance of each planet's depths beforehand, at the amplitude that was found."""
+    if spectra is None or posterior is None:
+        bare = _BARE**2 * torch.eye(depth.shape[1]).to(depth)
+        return [(own.mean() * torch.ones_like(own), bare) for own in depth]
+    return [spectra.gaussian(size) for size in posterior.log_amplitude.exp()]
+
+
+def without_depths(
+    normal: Normal, row: int, known: DepthPrior, depth: Float64[Tensor, " W"]
+) -> tuple[Float64[Tensor, "N N"], Float64[Tensor, " N"]]:
+    """Information and gradient of one planet's shared parameters, the depths marginalised.
+
+    With D the information on depths and K their prior covariance, the depths' posterior
+    covariance is (1 + K D)^-1 K, so that K is never inverted.
+    """
+    mean, covariance = known
+    information = torch.diag(normal.depth[row])
+    if normal.blurred is not None:
+        information = information - normal.blurred[row]
+    cross = normal.cross[row]
+    mixed = torch.eye(len(depth)).to(depth) + covariance @ information
+    solved = torch.linalg.solve(mixed, torch.cat([covariance, (mean - depth)[:, None]], dim=1))
+    spread, pulled = 0.5 * (solved[:, :-1] + solved[:, :-1].T), solved[:, -1]
+    shift = spread @ normal.depth_pull[row] + pulled
+    return (
+        normal.shared[row] - cross.T @ spread @ cross,
+        normal.shared_pull[row] - cross.T @ shift,
+    )

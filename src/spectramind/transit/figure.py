@@ -205,8 +205,8 @@ def _draw_spectrum(figure: Figure, where: SubplotSpec, fit: TransitFit) -> None:
     airs.spines["left"].set_visible(False)
     airs.tick_params(axis="y", left=False, labelleft=False)
     airs.set_xlabel("wavelength [µm]")
-    inflated = ", sigma inflated" if fit.reasons else ""
-    airs.set_title(f"Transmission spectrum{inflated}", loc="left", fontsize=11, fontweight="bold")
+    verdict = ", flagged" if fit.reasons else ""
+    airs.set_title(f"Transmission spectrum{verdict}", loc="left", fontsize=11, fontweight="bold")
     _legend(airs)
 
 

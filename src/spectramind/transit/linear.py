@@ -19,6 +19,7 @@ from spectramind.transit.columns import Columns
 from spectramind.transit.drift import chebyshev, chebyshev_slopes, log_gain
 from spectramind.transit.flux import covered_gradients, covered_integrals
 from spectramind.transit.parameters import Layout
+from spectramind.transit.time_noise import TimeNoise
 
 _FGS1_NODES, _AIRS_NODES = 3, 5  # radius ratios at which the integrals are tabulated
 _NARROWEST = 0.02  # half the range of the table, at least this share of the radius ratio
@@ -36,6 +37,7 @@ class Normal:
     depth_pull: Float64[Tensor, "B W"]  # gradients
     shared_pull: Float64[Tensor, "B N"]
     chi2: Float64[Tensor, " B"]
+    blurred: Float64[Tensor, "B W W"] | None = None  # information on depths lost to noise in time
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +52,8 @@ class Curves:
 class Linear:
     """Light curves of a batch as a function of depths (B, W) and shared parameters (B, N)."""
 
-    def __init__(self, batch: Columns, layout: Layout) -> None:
-        self.batch, self.layout = batch, layout
+    def __init__(self, batch: Columns, layout: Layout, noise: TimeNoise | None = None) -> None:
+        self.batch, self.layout, self.noise = batch, layout, noise
         self.design = layout.design(batch.place)
         self.time = chebyshev(batch.tau, layout.time_order)[..., 1:]
         self.wavelength = chebyshev(batch.place[1:], layout.wavelength_terms - 1)
@@ -87,6 +89,66 @@ class Linear:
         return self._normal(self.curves(depth, shared))
 
     def _normal(self, curves: Curves) -> Normal:
+        normal = self._white_normal(curves)
+        if self.noise is None:
+            return normal
+        design, residual = self.projected(curves, self.noise.modes)
+        all_of = torch.cat([design, residual[..., None]], dim=-1)
+        lost = (all_of.mT @ self.noise.smoother @ all_of).sum((1, 2))
+        depths = self.batch.depths
+        return Normal(
+            depth=normal.depth,
+            cross=normal.cross - lost[:, :depths, depths:-1],
+            shared=normal.shared - lost[:, depths:-1, depths:-1],
+            depth_pull=normal.depth_pull - lost[:, :depths, -1],
+            shared_pull=normal.shared_pull - lost[:, depths:-1, -1],
+            chi2=normal.chi2 - lost[:, -1, -1],
+            blurred=lost[:, :depths, :depths],
+        )
+
+    def projected(
+        self, curves: Curves, modes: Float64[Tensor, "B V W K"]
+    ) -> tuple[Float64[Tensor, "B V K T P"], Float64[Tensor, "B V K T"]]:
+        """Slopes by depths and shared parameters, and the residual, in modes of colour.
+
+        In units of the white noise, the star's level eliminated.
+        """
+        table = self._whitened(curves)
+        depth = torch.einsum("bvwk,bvwt->bvktw", modes, table[..., 0])
+        residual = torch.einsum("bvwk,bvwt->bvkt", modes, table[..., -1])
+        order = max(self.layout.wavelength_terms - 1, 1)
+        colour = torch.zeros(self.batch.depths, 2 + order).to(residual)
+        colour[0, 0], colour[1:, 1:] = 1.0, chebyshev(self.batch.place[1:], order)
+        mixed = torch.einsum(  # (V, M, L, N): the design is a few colours times small matrices
+            "mw,vwln->vmln", torch.linalg.pinv(colour), self.design
+        )
+        local = table[..., :-1].flatten(3)  # (B, V, W, T L)
+        both = (modes[..., None] * colour[:, None]).flatten(3)  # (B, V, W, K M)
+        seen = (both.mT @ local).unflatten(2, modes.shape[-1:] + colour.shape[1:])
+        seen = seen.unflatten(-1, table.shape[3:4] + mixed.shape[2:3])  # (B, V, K, M, T, L)
+        shared = torch.einsum("bvkmtl,vmln->bvktn", seen, mixed)
+        return torch.cat([depth, shared], dim=-1), residual
+
+    def _whitened(self, curves: Curves) -> Float64[Tensor, "B V W T M"]:
+        """Local slopes, drift and residual in units of the white noise, star eliminated."""
+        table = self._table(curves)
+        weight = self.batch.weight[..., None]
+        mean = (weight * table).sum(-2, keepdim=True)
+        mean = mean / weight.sum(-2, keepdim=True).clamp_min(1e-300)
+        return weight.sqrt() * (table - mean)
+
+    def process(self, curves: Curves) -> Float64[Tensor, "B V W T"]:
+        """What noise in time explains of the residual: its most likely course."""
+        residual = self.residual(curves)
+        if self.noise is None:
+            return torch.zeros_like(residual)
+        weight = self.batch.weight
+        projected = torch.einsum("bvwk,bvwt->bvkt", self.noise.modes, weight.sqrt() * residual)
+        smooth = (self.noise.smoother @ projected[..., None])[..., 0]
+        own = torch.einsum("bvwk,bvkt->bvwt", self.noise.modes, smooth)
+        return torch.where(weight > 0.0, own / weight.clamp_min(1e-300).sqrt(), 0.0)
+
+    def _white_normal(self, curves: Curves) -> Normal:
         gram = self._gram(curves)
         local, pull = gram[..., :-1, :-1], gram[..., :-1, -1]
         mixed = local @ self.design
@@ -101,8 +163,8 @@ class Linear:
             chi2=gram[..., -1, -1].sum((1, 2)),
         )
 
-    def _gram(self, curves: Curves) -> Float64[Tensor, "B V W M M"]:
-        """Weighted products over time of local slopes, drift and residual, star eliminated."""
+    def _table(self, curves: Curves) -> Float64[Tensor, "B V W T M"]:
+        """Local slopes, drift in time and residual."""
         residual = self.residual(curves)
         columns = residual.shape[2] - 1
         time = (
@@ -111,8 +173,12 @@ class Linear:
             )
             / curves.log_gain.exp()[..., None]
         )
-        one = torch.ones_like(residual)[..., None]
-        table = torch.cat([curves.slopes, time, residual[..., None], one], dim=-1)
+        return torch.cat([curves.slopes, time, residual[..., None]], dim=-1)
+
+    def _gram(self, curves: Curves) -> Float64[Tensor, "B V W M M"]:
+        """Weighted products over time of local slopes, drift and residual, star eliminated."""
+        table = self._table(curves)
+        table = torch.cat([table, torch.ones_like(table[..., :1])], dim=-1)
         gram = (table * self.batch.weight[..., None]).transpose(-1, -2) @ table
         level = gram[..., -1:, -1:].clamp_min(1e-300)
         gram = gram - gram[..., :, -1:] @ gram[..., -1:, :] / level

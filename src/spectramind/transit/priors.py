@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,16 @@ from spectramind.transit.shared_prior import (
     first_population,
     learn_population,
 )
-from spectramind.transit.spectrum_prior import SpectrumPrior, learn_spectrum_prior
+from spectramind.transit.spectrum_prior import (
+    SpectrumPrior,
+    learn_amplitudes,
+    learn_spectrum_prior,
+)
+from spectramind.transit.time_noise import NoiseBelief, learn_belief
 
 _PRIORS = Kind("file of priors of a transit fit", "spectramind fit")
+_DRIFT = ("drift_fgs1", "drift_time", "drift_wavelength")
+_INSTRUMENT = (*_DRIFT, "clock_h", "visit_offset")  # of a population; the same for every star
 _EVERYONE = "all"
 
 
@@ -34,6 +41,7 @@ class Priors:
     known: Population  # of stars of the table
     unknown: Population  # of stars of no table
     spectrum: SpectrumPrior | None  # None: no labels to learn from
+    noise: NoiseBelief = field(default_factory=NoiseBelief.first)
     taught_by: Mapping[int, str] = field(default_factory=dict)  # planets, and hash of each label
 
     def know(self, planet_id: int, label: Float64[np.ndarray, " 283"] | None) -> bool:
@@ -42,18 +50,34 @@ class Priors:
         return learned is not None and (label is None or learned == label_hash(label))
 
 
-_PARTS = {"known": Population, "unknown": Population, "spectrum": SpectrumPrior}
+_PARTS = {
+    "known": Population, "unknown": Population, "spectrum": SpectrumPrior, "noise": NoiseBelief,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledEvidence:
-    """What one labelled planet teaches."""
+class Evidence:
+    """What one planet teaches of what planets share."""
 
     planet_id: int
+    known: bool  # its star is in the table
+    orbit: OrbitEvidence
+    noise: Float64[np.ndarray, "V R K H"]  # log evidence of each hypothesis of `NoiseBelief`
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledEvidence(Evidence):
+    """What a planet teaches whose depths are held at its label."""
+
     label: Float64[np.ndarray, " 283"]
     log_scale: float
-    known: bool  # its star is in the table
-    evidence: OrbitEvidence
+
+
+@dataclass(frozen=True, eq=False)
+class UnlabelledEvidence(Evidence):
+    """What a planet teaches whose depths are marginalised."""
+
+    spectra: Float64[np.ndarray, "F G"]  # log evidence of each of `FLOORS` and each amplitude
 
 
 def first_priors(config: TransitConfig) -> Priors:
@@ -68,9 +92,13 @@ def learn_priors(planets: Sequence[LabelledEvidence], config: TransitConfig) -> 
     fewest = config.spectrum.fewest_labels
     learned = {}
     for known in (True, False):
-        own = [planet.evidence for planet in planets if planet.known == known]
+        own = [planet.orbit for planet in planets if planet.known == known]
         first = start.known if known else start.unknown
-        learned[known] = learn_population(first, own) if len(own) >= fewest else first
+        learned[known] = (
+            learn_population(first, own, config.prior) if len(own) >= fewest else first
+        )
+    if learned[True].planets and not learned[False].planets:
+        learned[False] = _with(_INSTRUMENT, start.unknown, learned[True])
     spectrum = None
     if len(planets) >= fewest:
         labels = np.stack([planet.label for planet in planets])
@@ -78,7 +106,51 @@ def learn_priors(planets: Sequence[LabelledEvidence], config: TransitConfig) -> 
         spectrum = learn_spectrum_prior(labels, scale, config.spectrum)
     teachers = planets if len(planets) >= fewest else ()
     taught_by = {planet.planet_id: label_hash(planet.label) for planet in teachers}
-    return Priors(learned[True], learned[False], spectrum, taught_by)
+    noise = start.noise
+    if teachers:
+        noise = learn_belief(np.concatenate([planet.noise for planet in teachers]))
+    return Priors(learned[True], learned[False], spectrum, noise, taught_by)
+
+
+def wide_priors(lent: Priors, config: TransitConfig) -> Priors:
+    """What an archive's own planets begin with when priors are lent to it.
+
+    They lend the spectra and the instrument's drift; orbits and limb darkening are the settings'.
+    """
+    first = first_priors(config)
+    known, unknown = (_with(_DRIFT, own, lent.known) for own in (first.known, first.unknown))
+    return replace(lent, known=known, unknown=unknown)
+
+
+def _with(names: Sequence[str], population: Population, other: Population) -> Population:
+    """A population with some fields of another."""
+    return replace(population, **{name: getattr(other, name) for name in names})
+
+
+def learn_unlabelled(
+    planets: Sequence[UnlabelledEvidence], lent: Priors, config: TransitConfig
+) -> Priors:
+    """Priors from an archive's own planets without a label, beside those that are lent to it.
+
+    From `prior.fewest` planets of a kind on; with fewer the wide priors stand.
+    """
+    learned, first, fewest = wide_priors(lent, config), first_priors(config), config.prior.fewest
+    for name, known in (("known", True), ("unknown", False)):
+        own = [planet.orbit for planet in planets if planet.known == known]
+        if len(own) >= fewest:
+            population = learn_population(getattr(first, name), own, config.prior)
+            learned = replace(learned, **{name: population})
+        elif not known and learned.known.planets:
+            population = _with(_INSTRUMENT, first.unknown, learned.known)
+            learned = replace(learned, unknown=population)
+    if len(planets) < fewest:
+        return learned
+    noise = learn_belief(np.concatenate([planet.noise for planet in planets]))
+    if learned.spectrum is None:
+        return replace(learned, noise=noise)
+    known = np.array([planet.known for planet in planets])
+    heard = np.stack([planet.spectra for planet in planets])
+    return replace(learned, noise=noise, spectrum=learn_amplitudes(learned.spectrum, heard, known))
 
 
 def label_hash(label: Float64[np.ndarray, " 283"]) -> str:
@@ -120,7 +192,7 @@ def write_priors(path: Path, priors: Priors, facts: Mapping[str, str]) -> None:
     save_tensors(path, tensors, described)
 
 
-def _fields(part: Population | SpectrumPrior) -> dict[str, Any]:
+def _fields(part: Population | SpectrumPrior | NoiseBelief) -> dict[str, Any]:
     """Fields of a dataclass as they stand."""
     return {field.name: getattr(part, field.name) for field in fields(part)}
 
@@ -143,9 +215,12 @@ def read_priors(path: Path) -> Priors:
             plain = described[name]
             parts[name] = None if plain is None else kind(**_tuples(plain), **arrays)
         taught_by = {int(planet): label for planet, label in described["taught_by"].items()}
-        return Priors(**parts, taught_by=taught_by)
+        priors = Priors(**parts, taught_by=taught_by)
     except (KeyError, TypeError) as error:
         raise _PRIORS.damaged(path, f"it lacks {error}") from error
+    if priors.noise.belief.shape != NoiseBelief.first().belief.shape:
+        raise _PRIORS.damaged(path, "its noise in time is that of other kernels")
+    return priors
 
 
 def read_prior_facts(path: Path) -> dict[str, str]:

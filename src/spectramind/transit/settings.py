@@ -1,6 +1,6 @@
 """Settings of the transit fit (configs/transit)."""
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from spectramind.settings import Seed, Settings
 
@@ -26,6 +26,9 @@ class PriorConfig(Settings):
     limb_darkening_colour: float = Field(ge=0.0)  # of u1, u2 at one wavelength beside the others
     clock_s: float = Field(gt=0.0)  # FGS1 clock minus AIRS-CH0 clock [s]
     visit_offset: float = Field(ge=0.0)  # depth of a visit beside the planet's [(Rp/Rs)^2]
+    typical: float = Field(ge=0.0)  # planets' worth of these scatters in those that are learned
+    fewest: int = Field(ge=2)  # planets of an archive that teach what they share without labels
+    most: int = Field(ge=2)  # and as many of a large archive
 
 
 class UnknownStarConfig(Settings):
@@ -44,6 +47,7 @@ class ScanConfig(Settings):
     step_h: float = Field(gt=0.0)  # [h]
     margin_h: float = Field(ge=0.0)  # how far outside the window mid-transit may lie [h]
     impact_parameters: tuple[float, ...] = Field(min_length=1)  # tried [stellar radii]
+    axes: tuple[PositiveFloat, ...] = Field(min_length=1)  # tried where no table is believed
     starts: int = Field(ge=1)  # least-squares fits that are begun
 
 
@@ -68,7 +72,8 @@ class FailureConfig(Settings):
     tension_sigma: float = Field(gt=0.0)  # largest distance from a prior [sigma]
     disagreement_sigma: float = Field(gt=0.0)  # largest distance of two visits [sigma]
     rejected_share: float = Field(gt=0.0, lt=1.0)  # largest share of rejected bins
-    inflation: float = Field(ge=1.0)  # factor on sigma of a flagged fit; its misfit if larger
+    tolerated_sigma: float = Field(gt=0.0)  # distance from a prior from which sigma grows [sigma]
+    red_noise_bins: tuple[int, ...]  # lengths of correlation that widen sigma [bins]
     depth_scatter: float = Field(gt=0.0)  # sigma where no transit was found [(Rp/Rs)^2]
 
 
@@ -77,7 +82,7 @@ class TransitConfig(Settings):
 
     bin_s: float = Field(gt=0.0)  # time bins [s]
     planets_per_batch: int = Field(ge=1)  # fitted side by side
-    passes: int = Field(ge=2, le=50)  # linearisations of the whole spectrum
+    passes: int = Field(ge=6, le=50)  # linearisations of the whole spectrum
     settled_ppm: float = Field(gt=0.0)  # change of the spectrum in the last pass [ppm]
     samples_per_bin: int = Field(ge=1, le=15)  # times at which the model of a bin is averaged
     fgs1_bins: int = Field(ge=16)  # finer FGS1 series for the network, at most

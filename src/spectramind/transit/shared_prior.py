@@ -16,7 +16,7 @@ from jaxtyping import Float64
 
 from spectramind.observation import Star
 from spectramind.transit.parameters import FIXED, ORBIT, Layout
-from spectramind.transit.settings import TransitConfig
+from spectramind.transit.settings import PriorConfig, TransitConfig
 
 _ROUNDS = 60  # of expectation-maximisation
 _FREE_TIME_H = 24.0  # so wide that the prior only keeps a rank
@@ -70,6 +70,11 @@ class Population:
     drift_wavelength: Float64[np.ndarray, "J J"]  # times `drift_time`: covariance of AIRS-CH0
     planets: int  # from which it was learned; 0: the settings alone
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether limb darkening could not be learned; what is learned has a mean of its own."""
+        return self.planets > 0 and not self.mean[ORBIT:].any()
+
     def prior(
         self, guess: Guess, mid_time_h: Sequence[float], layout: Layout, config: TransitConfig
     ) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, "N N"]]:
@@ -105,6 +110,16 @@ def _impact_scale(guess: Guess, config: TransitConfig) -> float:
     """Scatter of b^2 for the set scatter s of b: sqrt((2 b s)^2 + 2 s^4)."""
     scatter = config.prior.impact_parameter
     return float(np.hypot(2.0 * guess.impact_parameter * scatter, np.sqrt(2.0) * scatter**2))
+
+
+def with_wide_orbit(population: Population, config: TransitConfig) -> Population:
+    """The population where a row of the star table is not believed."""
+    wide = first_population(config, known=False)
+    mean, covariance = population.mean.copy(), population.covariance.copy()
+    mean[:ORBIT] = 0.0
+    covariance[:ORBIT] = covariance[:, :ORBIT] = 0.0
+    covariance[:ORBIT, :ORBIT] = wide.covariance[:ORBIT, :ORBIT]
+    return replace(population, mean=mean, covariance=covariance)
 
 
 def first_population(config: TransitConfig, *, known: bool) -> Population:
@@ -167,12 +182,19 @@ def make_evidence(
     )
 
 
-def learn_population(start: Population, planets: Sequence[OrbitEvidence]) -> Population:
+def learn_population(
+    start: Population, planets: Sequence[OrbitEvidence], config: PriorConfig
+) -> Population:
     """Population that makes the planets most likely, from `start` on.
 
+    Where limb darkening would scatter more widely than `start` has it, something that the model
+    does not know has gone where freedom is: then orbit and limb darkening stay those of `start`.
+
     Args:
-        start: First guess; scatters of which the planets say nothing stay as they are.
+        start: First guess; scatters of which the planets say nothing stay as they are. Those of
+            orbit and limb darkening keep a share of it, worth `config.typical` planets.
         planets: At least one planet's evidence.
+        config: Section `transit.prior`.
     """
     first = _priors(start, planets)
     planets = [one for one in planets if _plausible(start, first[one.layout], one)]
@@ -180,13 +202,16 @@ def learn_population(start: Population, planets: Sequence[OrbitEvidence]) -> Pop
         return start
     population = start
     for _ in range(_ROUNDS):
-        population = _improve(population, start, planets)
+        population = _improve(population, start, planets, config.typical)
     pairs = [planet for planet in planets if planet.layout.visits > 1]
     if pairs:
         offsets = (start.visit_offset, *_OFFSETS)  # the first of equally likely ones stays
         tried = [replace(population, visit_offset=offset) for offset in offsets]
         likelihood = [_log_evidence(one, pairs) for one in tried]
         population = tried[int(np.argmax(np.round(likelihood, 6)))]
+    limb = slice(ORBIT, FIXED)
+    if (np.diag(population.covariance) > np.diag(start.covariance))[limb].any():
+        population = replace(population, mean=start.mean, covariance=start.covariance)
     return replace(population, planets=len(planets))
 
 
@@ -203,7 +228,7 @@ def _plausible(start: Population, prior: "_Prior", planet: OrbitEvidence) -> boo
 
 
 def _improve(
-    population: Population, start: Population, planets: Sequence[OrbitEvidence]
+    population: Population, start: Population, planets: Sequence[OrbitEvidence], typical: float
 ) -> Population:
     """One round: posterior of each planet, then the moments of them all."""
     fixed = [np.zeros(FIXED), np.zeros((FIXED, FIXED))]
@@ -224,7 +249,8 @@ def _improve(
             airs += second[own.airs, own.airs]
             visits += 1
     mean = fixed[0] / len(planets)
-    covariance = fixed[1] / len(planets) - np.outer(mean, mean)
+    covariance = fixed[1] - len(planets) * np.outer(mean, mean) + typical * start.covariance
+    covariance = covariance / (len(planets) + typical)
     moment = (airs / visits).reshape(orders, terms, orders, terms)
     time, wavelength = _separate(moment, population.drift_time, population.drift_wavelength)
     return replace(

@@ -12,11 +12,11 @@ Source: of the parts, Cottaar's winning entries of 2024 and 2025 (challenge writ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from spectramind.errors import DataError
@@ -24,14 +24,21 @@ from spectramind.instrument import wavelength_um
 from spectramind.observation import Star
 from spectramind.transit.settings import SpectrumConfig
 
-_AMPLITUDES = torch.linspace(-3.0, 3.0, 13, dtype=torch.float64)  # [scatters of ln amplitude]
+_AMPLITUDES = torch.linspace(-8.0, 8.0, 33, dtype=torch.float64)  # [scatters of ln amplitude]
+_SHIFTS = np.linspace(-4.0, 4.0, 33)  # of the mean ln amplitude, tried on an archive [scatters]
+_WIDTHS = np.geomspace(0.25, 4.0, 17)  # of the scatter, tried on an archive [scatters]
+_POSSIBLE = (-25.0, -4.0)  # ln amplitude
+_BELIEF = 1.0  # scatter of ln of that width beforehand
 _SEARCH = np.linspace(-2.0, 2.0, 81)  # [ln]
 _PASSES = 12  # amplitudes and shapes in turn
 _HELD_OUT = 5  # every fifth planet judges
 _SMALLEST = 1e-8  # amplitude of a flat spectrum [(Rp/Rs)^2]
 _RSUN_M, _GM_JUPITER = 6.957e8, 1.26687e17  # IAU 2015 nominal values [m], [m^3 s^-2]
 _GAS_CONSTANT, _MEAN_MASS = 8314.46, 2.3  # [J K^-1 kg^-1 at 1 amu], [amu] of H2 and He
+_LEAST_SCATTER = 0.1  # of ln amplitude
 _JITTER = 1e-7  # of the covariance's mean diagonal
+_FLOOR_UM = 0.1  # correlation length of the floor [um]
+FLOORS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the process, tried on an archive
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +52,24 @@ class SpectrumPrior:
     length_um: float  # its correlation length; FGS1 stands alone [um]
     amplitude: tuple[float, float, float]  # ln amplitude: constant, exponent, scatter
     planets: int  # labels it was learned from
+    typical: tuple[float, float]  # ln amplitude of a planet of an unknown star: mean, scatter
+    floor: float = 0.0  # of the process at every wavelength, of unit amplitude
 
     def covariance(self) -> Float64[np.ndarray, "283 283"]:
         """Of the shape for unit amplitude."""
         total = self.components.T @ self.components
         total += np.outer(self.process, self.process) * _correlation(self.length_um)
+        total += self.floor**2 * _correlation(_FLOOR_UM)
         return total + _JITTER * np.trace(total) / len(total) * np.eye(len(total))
 
-    def log_amplitude(self, log_scale: float) -> float:
-        """Expected ln amplitude of a planet."""
-        constant, exponent, _ = self.amplitude
-        return constant + exponent * log_scale
+    def log_amplitude(
+        self, log_scale: Float64[np.ndarray, " B"]
+    ) -> tuple[Float64[np.ndarray, " B"], Float64[np.ndarray, " B"]]:
+        """Expected ln amplitude of planets and its scatter; NaN stands for an unknown star."""
+        constant, exponent, scatter = self.amplitude
+        unknown = np.isnan(log_scale)
+        mean = np.where(unknown, self.typical[0], constant + exponent * log_scale)
+        return mean, np.where(unknown, self.typical[1], scatter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +82,13 @@ class Posterior:
 
 
 def log_signal(star: Star | None, depth: float) -> float:
-    """Log of the change of depth by one scale height, 2 (Rp/Rs) (H/Rs); 0 for an unknown star.
+    """Log of the change of depth by one scale height, 2 (Rp/Rs) (H/Rs); NaN: an unknown star.
 
     H = R T / (mu g) with mu = 2.3, T the equilibrium temperature of a black planet and g from
     the planet's mass and depth.
     """
     if star is None:
-        return 0.0
+        return float("nan")
     temperature = star.temperature_k / np.sqrt(2.0 * star.semi_major_axis_rs)
     radius = star.radius_rsun * _RSUN_M
     gravity = _GM_JUPITER * star.planet_mass_mjup / (max(depth, 1e-6) * radius**2)
@@ -105,16 +119,63 @@ def learn_spectrum_prior(
         )
     scale = np.asarray(log_scale)
     judges = np.arange(len(labels)) % _HELD_OUT == 0
-    best, chosen = -np.inf, (config.components[0], config.lengths_um[0])
+    best, chosen, lowest = -np.inf, (config.components[0], config.lengths_um[0]), FLOORS[0]
     for components in config.components:
         if components > len(labels) // 4:
             continue
         for length in config.lengths_um:
             trial = _learn(labels[~judges], scale[~judges], components, length)
-            likelihood = float(_log_likelihood(trial, labels[judges], scale[judges]).sum())
-            if likelihood > best:
-                best, chosen = likelihood, (components, length)
-    return _learn(labels, scale, *chosen)
+            for floor in FLOORS:
+                own = replace(trial, floor=floor)
+                likelihood = float(_log_likelihood(own, labels[judges], scale[judges]).sum())
+                if likelihood > best:
+                    best, chosen, lowest = likelihood, (components, length), floor
+    return replace(_learn(labels, scale, *chosen), floor=lowest)
+
+
+def learn_amplitudes(
+    prior: SpectrumPrior, evidence: Float64[np.ndarray, "N F G"], known: Bool[np.ndarray, " N"]
+) -> SpectrumPrior:
+    """A prior's floor and amplitudes as an archive's own light curves have them, without labels.
+
+    The mean of ln amplitude and its scatter are those that make the planets most likely, for stars
+    of the table and others apart; the floor is the root of the mean square by their evidence.
+
+    Args:
+        prior: Whose shapes are kept.
+        evidence: Of each of `FLOORS` and each amplitude of the grid, by planet.
+        known: Whether a planet's star is in the table.
+    """
+    total, moved = np.zeros(len(FLOORS)), []
+    for own in (evidence[known], evidence[~known]):
+        fit = _population_evidence(own)  # (F, S, D)
+        total += fit.max((1, 2))
+        moved.append(fit)
+    share = np.exp(total - total.max())
+    floor = float(np.sqrt(np.average(np.square(FLOORS), weights=share)))
+    best = int(total.argmax())
+    places = [np.unravel_index(fit[best].argmax(), fit[best].shape) for fit in moved]
+    (shift, width), (other, broad) = [(_SHIFTS[s], _WIDTHS[d]) for s, d in places]
+    constant, exponent, scatter = prior.amplitude
+    mean, spread = prior.typical
+    return replace(
+        prior,
+        floor=floor,
+        amplitude=(float(constant + shift * scatter), exponent, float(width * scatter)),
+        typical=(float(mean + other * spread), float(broad * spread)),
+    )
+
+
+def _population_evidence(evidence: Float64[np.ndarray, "N F G"]) -> Float64[np.ndarray, "F S D"]:
+    """Log evidence of each floor, shift and width of the distribution of amplitudes."""
+    steps = _AMPLITUDES.numpy()
+    log = -0.5 * ((steps - _SHIFTS[:, None, None]) / _WIDTHS[:, None]) ** 2  # (S, D, G)
+    log -= np.log(np.exp(log).sum(-1, keepdims=True).clip(1e-300))
+    total = np.zeros((len(FLOORS), len(_SHIFTS), len(_WIDTHS)))
+    for own in evidence:
+        high = own.max()
+        total += high + np.log(np.einsum("fg,sdg->fsd", np.exp(own - high), np.exp(log)) + 1e-300)
+    return total - 0.5 * (np.log(_WIDTHS) / _BELIEF) ** 2 - 0.5 * _SHIFTS[:, None] ** 2
 
 
 def _learn(
@@ -126,11 +187,14 @@ def _learn(
     level = labels[:, 1:].mean(axis=1)
     shapes = labels - level[:, None]
     amplitude = np.log(np.maximum(shapes[:, 1:].std(axis=1), _SMALLEST))
-    line = np.column_stack([np.ones(len(scale)), scale])
+    usual = amplitude
+    known = np.isfinite(scale)
+    line = np.column_stack([np.ones(known.sum()), scale[known]])
     prior = None
     for _ in range(_PASSES):
-        coefficient, *_ = np.linalg.lstsq(line, amplitude, rcond=None)
-        scatter = max(float(np.std(amplitude - line @ coefficient)), 0.1)
+        coefficient, *_ = np.linalg.lstsq(line, amplitude[known], rcond=None)
+        left_over = amplitude[known] - line @ coefficient if known.any() else amplitude
+        scatter = max(float(np.std(left_over)), _LEAST_SCATTER)
         unit = shapes / np.exp(amplitude)[:, None]
         mean = unit.mean(axis=0)
         _, singular, vectors = np.linalg.svd(unit - mean, full_matrices=False)
@@ -144,8 +208,10 @@ def _learn(
             length_um=length_um,
             amplitude=(float(coefficient[0]), float(coefficient[1]), scatter),
             planets=len(labels),
+            typical=(float(amplitude.mean()), max(float(amplitude.std()), _LEAST_SCATTER)),
         )
-        amplitude = _best_amplitudes(prior, shapes, scale, amplitude)
+        amplitude = _best_amplitudes(prior, shapes, scale, usual)
+        amplitude += (usual - amplitude).mean()  # shapes of unit amplitude keep the same size
     assert prior is not None
     return prior
 
@@ -156,11 +222,11 @@ def _best_amplitudes(
     scale: Float64[np.ndarray, " N"],
     start: Float64[np.ndarray, " N"],
 ) -> Float64[np.ndarray, " N"]:
-    """Most likely ln amplitude of each spectrum, searched around the present one."""
+    """Most likely ln amplitude of each spectrum, searched around its size."""
     tried = start[:, None] + _SEARCH
     likelihood = _amplitude_likelihood(prior, shapes, tried)
-    constant, exponent, scatter = prior.amplitude
-    likelihood -= 0.5 * ((tried - (constant + exponent * scale)[:, None]) / scatter) ** 2
+    expected, scatter = prior.log_amplitude(scale)
+    likelihood -= 0.5 * ((tried - expected[:, None]) / scatter[:, None]) ** 2
     return np.take_along_axis(tried, likelihood.argmax(1)[:, None], axis=1)[:, 0]
 
 
@@ -185,9 +251,9 @@ def _log_likelihood(
 ) -> Float64[np.ndarray, " N"]:
     """Log likelihood of left-out labels, the amplitude marginalised."""
     shapes = labels - labels[:, 1:].mean(axis=1, keepdims=True)
-    constant, exponent, scatter = prior.amplitude
+    expected, scatter = prior.log_amplitude(scale)
     steps = np.linspace(-4.0, 4.0, 161)
-    tried = (constant + exponent * scale)[:, None] + scatter * steps
+    tried = expected[:, None] + scatter[:, None] * steps
     terms = _amplitude_likelihood(prior, shapes, tried) - 0.5 * steps**2
     highest = terms.max(axis=1)
     return highest + np.log(np.exp(terms - highest[:, None]).sum(axis=1))
@@ -229,6 +295,7 @@ class Mixture:
     """Posterior of shapes: one Gaussian per amplitude, G of them."""
 
     weight: Float64[Tensor, "B G"]
+    log_evidence: Float64[Tensor, "B G"]  # of each amplitude, up to what all priors share
     log_amplitude: Float64[Tensor, "B G"]
     shapes: Float64[Tensor, "B G W"]  # mean of each
     variance: Float64[Tensor, "B W"]  # of whitened coordinates within one Gaussian, averaged
@@ -251,6 +318,14 @@ class PriorOnDevice:
         self.prior = prior
         self.lower = torch.linalg.cholesky(torch.tensor(prior.covariance(), device=device))
         self.shape = torch.tensor(prior.shape, device=device)
+
+    def gaussian(
+        self, amplitude: Float64[Tensor, ""]
+    ) -> tuple[Float64[Tensor, " W"], Float64[Tensor, "W W"]]:
+        """Mean and covariance of spectra of one amplitude."""
+        level, scatter = self.prior.level
+        shapes = self.lower @ self.lower.T
+        return level + amplitude * self.shape, amplitude**2 * shapes + scatter**2
 
     def posterior(
         self,
@@ -302,6 +377,15 @@ class PriorOnDevice:
         depth = mean - (mean @ gain)[:, None] + seen.offset(vector, self.prior.level)
         return depth, diagonal - 2.0 * follows + own[:, None]
 
+    def log_evidence(
+        self,
+        information: Float64[Tensor, "#B W W"],
+        vector: Float64[Tensor, "B W"],
+        log_scale: Float64[Tensor, " B"],
+    ) -> Float64[Tensor, "B G"]:
+        """Of each amplitude of the grid, given likelihoods of depths; of one scale for priors."""
+        return self.mixture(self.see(information), vector, log_scale).log_evidence
+
     def see(self, information: Float64[Tensor, "I W W"]) -> Seen:
         """Eliminate the level and decompose what is left in whitened coordinates.
 
@@ -335,12 +419,12 @@ class PriorOnDevice:
             vector: b.
             log_scale: `log_signal` of each planet.
         """
-        constant, exponent, scatter = self.prior.amplitude
         pull = vector - seen.row * seen.offset(vector, self.prior.level)
         by_coordinate = torch.einsum("bwv,bw->bv", seen.basis, pull)[:, None]
-        expected = constant + exponent * log_scale
+        own = self.prior.log_amplitude(log_scale.cpu().numpy())
+        expected, scatter = (torch.tensor(part).to(log_scale) for part in own)
         steps = _AMPLITUDES.to(expected)
-        log_amplitude = expected[:, None] + scatter * steps
+        log_amplitude = (expected[:, None] + scatter[:, None] * steps).clamp(*_POSSIBLE)
         alpha = log_amplitude.exp()[..., None]  # (B, G, 1)
         precision = 1.0 + alpha**2 * seen.values
         turned = alpha * (by_coordinate - alpha * seen.mean)
@@ -351,6 +435,7 @@ class PriorOnDevice:
         coordinates = alpha * turned / precision  # mean of the shape in the basis
         return Mixture(
             weight=weight,
+            log_evidence=evidence,
             log_amplitude=log_amplitude,
             shapes=coordinates @ seen.basis.transpose(-1, -2) + alpha * self.shape,
             variance=torch.einsum("bg,bgv->bv", weight, alpha**2 / precision),

@@ -1,14 +1,17 @@
-"""When a fit is not to be trusted: sentences for people, and a wider sigma."""
+"""What speaks against a fit: sentences for people, and a sigma that grows with it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from spectramind.observation import TransitFit
 from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.metrics import red_noise_ratio
+from spectramind.transit.parameters import ORBIT
 from spectramind.transit.settings import FailureConfig
+from spectramind.transit.shared_prior import Guess
 
 _LIT_SHARE = 0.5  # of the measured wavelengths that should hold flux
 _NAMES = (
@@ -29,6 +32,7 @@ class Findings:
     amplitude_sigma: float  # ln amplitude minus its expectation, over scatter; 0 without prior
     change_ppm: float  # of the spectrum in the last pass
     white: Float64[np.ndarray, "V 2 T"]  # white-light residual over its white noise; NaN: unused
+    settled: Float64[np.ndarray, "V 2 T"]  # the same without what noise in time explains
     inside: Bool[np.ndarray, "V 2 T"]  # bins in transit
 
 
@@ -60,6 +64,47 @@ def judge(
             f"The spectrum's amplitude lies {found.amplitude_sigma:+.1f} sigma from the expected."
         )
     return tuple(reasons)
+
+
+def contradicts_table(found: Findings, config: FailureConfig) -> bool:
+    """Whether the orbit lies too far from the star table's for both to be right."""
+    return bool(np.abs(found.fixed[:ORBIT]).max() > config.tension_sigma)
+
+
+def table_sentence(guess: Guess, fit: TransitFit) -> str:
+    """What to say of a planet that was fitted without its row of the star table."""
+    orbit = zip(("P", "a/Rs", "b"), astuple(guess)[1:4], fit.parameters[:ORBIT], strict=True)
+    parts = [f"{name} {table:.3g} there, {own:.3g} here" for name, table, own in orbit]
+    return f"The light curves contradict the star table's orbit ({', '.join(parts)})."
+
+
+def widening(found: Findings, *, known: bool, config: FailureConfig) -> tuple[float, float]:
+    """Factors on sigma of FGS1 and of AIRS-CH0; 1 where nothing speaks against the fit.
+
+    Residuals beyond the noise in time that are too large, or correlated in time, widen the
+    channel that has them. The distance of a parameter, a visit or the amplitude from its prior
+    widens both, from `tolerated_sigma` on in proportion. Nothing of it has a step.
+
+    Args:
+        found: The fit.
+        known: Whether the star is in the table, whose values then are evidence.
+        config: Section `transit.failure`.
+    """
+    distances = [abs(found.amplitude_sigma), *np.abs(found.offset_sigma).ravel()]
+    if known:
+        distances += np.abs(found.fixed).tolist()
+    tension = max(max(distances) / config.tolerated_sigma, 1.0)
+    fgs1, airs = (_misfit(found.settled[:, channel], config) for channel in range(2))
+    return tension * fgs1, tension * airs
+
+
+def _misfit(residual: Float64[np.ndarray, "V T"], config: FailureConfig) -> float:
+    """Root of the reduced chi^2 of a channel times its red noise, neither below 1."""
+    chi2 = [np.mean(own[np.isfinite(own)] ** 2) for own in residual if np.isfinite(own).any()]
+    red = np.array([red_noise_ratio(residual.T, bins) for bins in config.red_noise_bins])
+    square = [np.mean(red[np.isfinite(red)] ** 2)] if np.isfinite(red).any() else []
+    factor = [max(float(np.mean(part)), 1.0) for part in (chi2, square) if part]
+    return float(np.sqrt(np.prod(np.array(factor))))
 
 
 def lost(reasons: Sequence[str]) -> bool:

@@ -5,8 +5,8 @@ time and impact parameter finds starts; all are improved together by damped leas
 (Levenberg 1944, Marquardt 1963), and each planet goes on from its best.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.columns import Columns
 from spectramind.transit.drift import chebyshev
 from spectramind.transit.flux import covered_integrals, hidden_share, separation
-from spectramind.transit.linear import Curves, Linear, Normal
+from spectramind.transit.linear import Linear, Normal
 from spectramind.transit.parameters import Layout
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import Guess
@@ -29,10 +29,12 @@ _STEPS = 40  # at most, of one fit
 _TRIAL_BINS = 60  # of a visit, at least, on which the starts are compared
 _SETTLED = 0.02  # change of chi^2 at which a fit has converged
 _FREE_DEPTH = 1.0  # so wide that the prior only keeps a rank
+_JUMP = 8.0  # smallest size [usual change from bin to bin]
+_COST_OF_A_JUMP = 50.0  # gain in chi^2 from which it is believed
 _TEMPLATE = 0.1  # radius ratio of the search
 _SEARCH_ORDER = 3  # of the baseline beside the template
 _DEPTH_RANGE = (1e-6, 0.16)
-_PERIOD_REACH, _AXIS_REACH, _LARGEST_IMPACT = 0.2, 0.7, 1.2  # [ln], [ln], [stellar radii]
+_PERIOD_REACH, _AXIS_REACH, _LARGEST_IMPACT = 0.2, 1.2, 1.2  # [ln], [ln], [stellar radii]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,19 +192,81 @@ def fit_white(
     for _ in range(2):
         solution = solve(linear, depth, chosen, prior, free_depth=True, steps=_STEPS)
         curves = whole.curves(solution.depth, solution.shared)
-        used = steady(whole, curves, config.outlier_sigma)
+        used = steady(whole.batch, whole.residual(curves), config.outlier_sigma)
         depth, chosen = solution.depth, solution.shared
         linear = Linear(batch.keep(used), layout)
     return solve(linear, depth, chosen, prior, free_depth=True, steps=_STEPS), linear
 
 
-def steady(linear: Linear, curves: Curves, limit: float) -> Bool[Tensor, "B V W T"]:
+def fit_with_jumps(
+    begin: Callable[[Sequence[Sequence[BinnedVisit]]], tuple[Solution, Linear]],
+    planets: Sequence[Sequence[BinnedVisit]],
+    limit: float,
+) -> tuple[Solution, Bool[Tensor, "B V 2 T"]]:
+    """White-light fits; where one is poor, with the jumps of its light curves taken out.
+
+    A jump looks like an ingress: least squares would put the transit there. Noise in time is
+    heard later, about a transit that has to be in its place.
+
+    Args:
+        begin: Fits the white light of the planets with these visits.
+        planets: Visits of each planet.
+        limit: Reduced chi^2 above which a fit is poor.
+
+    Returns:
+        The solution, and the bins that are no outliers.
+    """
+    solution, linear = begin(planets)
+    used = linear.batch.weight > 0.0
+    poor = solution.normal.chi2 / used.flatten(1).sum(1).clamp_min(1) > limit
+    found = [
+        [without_jumps(visit) if search else (visit, 0) for visit in visits]
+        for visits, search in zip(planets, poor.tolist(), strict=True)
+    ]
+    count = torch.tensor([sum(jumps for _, jumps in visits) for visits in found]).to(poor.device)
+    if not bool((count > 0).any()):
+        return solution, used
+    calm, linear = begin([[visit for visit, _ in visits] for visits in found])
+    better = poor & (calm.cost + _COST_OF_A_JUMP * count < solution.cost)
+    normal = _chosen_normal(better, calm.normal, solution.normal)
+    depth, shared, cost = (
+        _chosen(better, getattr(calm, name), getattr(solution, name))
+        for name in ("depth", "shared", "cost")
+    )
+    used = _chosen(better, linear.batch.weight > 0.0, used)
+    return Solution(depth, shared, normal, cost), used
+
+
+def without_jumps(visit: BinnedVisit) -> tuple[BinnedVisit, int]:
+    """A visit whose white light has no jumps, and how many there were in both channels."""
+    airs, fgs1 = _levelled(visit.airs_white), _levelled(visit.fgs1)
+    return replace(visit, airs_white=airs[0], fgs1=fgs1[0]), airs[1] + fgs1[1]
+
+
+def _levelled(flux: Float64[np.ndarray, " T"]) -> tuple[Float64[np.ndarray, " T"], int]:
+    """A series without jumps: changes within one bin or two, between stretches that are steady."""
+    step = np.diff(flux)
+    usual = MAD_TO_SIGMA * float(np.median(np.abs(step)))
+    jumps, level = 0, flux.copy()
+    for width in (1, 2):
+        for place in range(3, flux.size - width - 2):
+            before, after = level[place - 3 : place], level[place + width - 1 : place + width + 2]
+            size = float(np.median(after) - np.median(before))
+            if abs(size) > _JUMP * max(usual, np.ptp(before) / 2.0, np.ptp(after) / 2.0):
+                level[place + width - 1 :] -= size
+                level[place : place + width - 1] = np.median(before)
+                jumps += 1
+    return level, jumps
+
+
+def steady(
+    batch: Columns, residual: Float64[Tensor, "B V W T"], limit: float
+) -> Bool[Tensor, "B V W T"]:
     """False where a value lies further from the model than `limit` times the usual distance."""
-    residual = linear.residual(curves)
-    measured = linear.batch.weight > 0.0
+    measured = batch.weight > 0.0
     distance = torch.where(measured, residual.abs(), torch.nan)
     usual = MAD_TO_SIGMA * distance.nanmedian(dim=-1, keepdim=True).values
-    noise = linear.batch.weight.amax(-1, keepdim=True).clamp_min(1e-300) ** -0.5
+    noise = batch.weight.amax(-1, keepdim=True).clamp_min(1e-300) ** -0.5
     return measured & (residual.abs() <= limit * torch.maximum(usual, noise))
 
 
@@ -226,24 +290,41 @@ def first_guesses(
     visit: where a strong drift looks like half a transit, or a transit fills the whole window,
     the search is led astray.
     """
-    depths, starts = [], []
-    for visits, guess, mean in zip(planets, guesses, prior.mean, strict=True):
-        found = []
+    trials = zip(planets, guesses, prior.mean, strict=True)
+    starts = [_starts(visits, guess, mean, layout, config) for visits, guess, mean in trials]
+    most = max(map(len, starts))
+    starts = [[*own, *own[-1:] * (most - len(own))] for own in starts]  # once more from the last
+    depths = torch.tensor([[[depth, depth] for depth, _ in own] for own in starts])
+    shared = [torch.stack([parameters for _, parameters in own]) for own in starts]
+    return depths.to(prior.mean), torch.stack(shared)
+
+
+def _starts(
+    visits: Sequence[BinnedVisit],
+    guess: Guess,
+    mean: Float64[Tensor, " N"],
+    layout: Layout,
+    config: TransitConfig,
+) -> list[tuple[float, Float64[Tensor, " N"]]]:
+    """Depth and shared parameters of each start of one planet."""
+    axes = (1.0,) if guess.known else config.scan.axes
+    found = []
+    for axis in axes:
+        orbit = replace(guess, semi_major_axis_rs=axis * guess.semi_major_axis_rs)
         for impact in (guess.impact_parameter, *config.scan.impact_parameters):
             shared, amplitudes, gain = mean.clone(), [], 0.0
+            shared[1] += np.log(axis)
             shared[2] = impact**2
             for number, visit in enumerate(visits):
-                time, amplitude, own = _search(visit, guess, impact, config)
+                time, amplitude, own = _search(visit, orbit, impact, config)
                 shared[layout.times(number).start] = time
                 amplitudes.append(amplitude)
                 gain += own
             depth = _TEMPLATE**2 * float(np.mean(amplitudes))
             found.append((gain, max(depth, 1e-4), shared))
-        found.sort(key=lambda start: -start[0])
-        best = [*found[: config.scan.starts], (0.0, _TYPICAL_DEPTH, mean)]
-        depths.append([[depth, depth] for _, depth, _ in best])
-        starts.append(torch.stack([shared for _, _, shared in best]))
-    return torch.tensor(depths, dtype=torch.float64).to(prior.mean), torch.stack(starts)
+    found.sort(key=lambda start: -start[0])
+    best = found[: config.scan.starts + len(axes) - 1]
+    return [*[(depth, shared) for _, depth, shared in best], (_TYPICAL_DEPTH, mean)]
 
 
 def _search(

@@ -1,0 +1,297 @@
+"""Noise that is correlated in time: for each visit a process in each mode of colour, marginalised.
+
+A mode is a unit vector over the wavelengths, in units of their white noise: FGS1 alone, and smooth
+colours of AIRS-CH0, grey first, orthogonal to one another. In each of them the light curves,
+projected, are white noise of unit variance plus a process of unknown kernel. Many kernels are
+tried: Ornstein-Uhlenbeck and Matern-3/2 of several time scales, and single shapes of unknown
+amplitude (exponential ramp, step, flare, bump, wave). The parameters of the planet, depths and
+orbit and drift included, are marginalised under their priors, so that no part of the process is
+taken for a transit or hidden by it. The covariance that the fit uses is the mean over all kernels
+and amplitudes by their evidence: no threshold, no best one.
+
+Sources: Rasmussen and Williams 2006, chapters 2 and 5; Gibson et al. 2012 for transits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from spectramind.transit.drift import chebyshev
+
+COLOURS = 6  # modes of AIRS-CH0
+MODES = COLOURS + 1  # and FGS1
+_SCALES_H = (0.12, 0.4, 1.3)  # of the stationary kernels [h]
+_VARIANCES = np.geomspace(0.1, 40.0, 14) ** 2  # of a process [white noise of a bin]
+_SQUARES = np.geomspace(0.3, 3000.0, 17) ** 2  # of the size of a single shape
+_RAMPS_H = (0.1, 0.2, 0.4, 0.8, 1.6)
+_FLARES_H = (0.1, 0.3)
+_BUMPS_H = (0.1, 0.2, 0.35)  # half widths
+_PERIODS_H = tuple(np.geomspace(0.2, 2.5, 24))
+_THINNED = 60  # bins of a visit on which kernels are compared
+_ROUNDS = 2  # kernels on top of one another
+_KINDS = (  # kinds of kernels: how many of each there are, and the belief in all of them
+    (2 * len(_SCALES_H), 0.12), (len(_RAMPS_H), 0.06), (1, 0.03), (len(_FLARES_H), 0.03),
+    (len(_BUMPS_H), 0.03), (len(_PERIODS_H), 0.03),
+)  # fmt: skip
+_NULL = 0.7  # belief that there is nothing (more)
+_TYPICAL = 5.0  # visits' worth of this belief in what an archive teaches
+_STEPS = 30  # of expectation-maximisation
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseBelief:
+    """What is believed of noise in time beforehand: in each round and mode, of each hypothesis.
+
+    Hypothesis 0 is that there is nothing (more); the others are kernels, each with each amplitude.
+    """
+
+    belief: Float64[np.ndarray, "R K H"]  # sums to 1 over hypotheses
+    visits: int  # from which it was learned; 0: nothing
+
+    @classmethod
+    def first(cls) -> "NoiseBelief":
+        """Before an archive has been seen."""
+        sizes = [len(_VARIANCES), *[len(_SQUARES)] * (len(_KINDS) - 1)]
+        parts = [
+            np.full(count * size, all_of / (count * size))
+            for size, (count, all_of) in zip(sizes, _KINDS, strict=True)
+        ]
+        belief = np.concatenate([[_NULL], *parts])
+        return cls(np.broadcast_to(belief, (_ROUNDS, MODES, belief.size)).copy(), visits=0)
+
+    @classmethod
+    def white(cls) -> "NoiseBelief":
+        """Sure that all noise is white."""
+        belief = np.zeros_like(cls.first().belief)
+        belief[..., 0] = 1.0
+        return cls(belief, visits=0)
+
+
+def learn_belief(evidence: Float64[np.ndarray, "N R K H"]) -> NoiseBelief:
+    """The belief that makes the visits of an archive most likely, by expectation-maximisation.
+
+    Args:
+        evidence: Log evidence of each hypothesis in each visit.
+    """
+    first = NoiseBelief.first().belief
+    belief = first
+    for _ in range(_STEPS):
+        log = evidence + np.log(belief)
+        share = np.exp(log - log.max(-1, keepdims=True))
+        share = share / share.sum(-1, keepdims=True)
+        belief = (share.sum(0) + _TYPICAL * first) / (len(evidence) + _TYPICAL)
+    return NoiseBelief(belief, len(evidence))
+
+
+@dataclass(frozen=True, eq=False)
+class TimeNoise:
+    """Noise in time of a batch; `smoother` is C (1 + C)^-1 for a covariance C of the process."""
+
+    modes: Float64[Tensor, "B V W K"]
+    smoother: Float64[Tensor, "B V K T T"]
+    evidence: Float64[Tensor, "B V R K H"]  # log evidence of each hypothesis of `NoiseBelief`
+
+
+def colour_modes(
+    weight: Float64[Tensor, "B V W T"], place: Float64[Tensor, " W"]
+) -> Float64[Tensor, "B V W K"]:
+    """FGS1 alone, then smooth colours of AIRS-CH0, orthonormal in units of the white noise."""
+    amplitude = weight.amax(-1).sqrt()  # (B, V, W)
+    terms = chebyshev(place[1:], min(COLOURS, len(place) - 1) - 1)
+    basis, _ = torch.linalg.qr(amplitude[..., 1:, None] * terms)
+    modes = torch.zeros(*amplitude.shape, basis.shape[-1] + 1).to(amplitude)
+    modes[..., 0, 0] = (amplitude[..., 0] > 0.0).to(amplitude)
+    modes[..., 1:, 1:] = basis
+    return modes
+
+
+@dataclass(frozen=True, eq=False)
+class Projected:
+    """One visit's light curves and their slopes in one mode each, star eliminated."""
+
+    design: Float64[Tensor, "K T P"]  # by depths, then shared parameters
+    residual: Float64[Tensor, "K T"]  # about the prior mean of all parameters
+    used: Float64[Tensor, "K T"]  # root of the share of the mode that was measured
+    time_h: Float64[Tensor, "K T"]
+
+
+def process_covariance(
+    seen: Projected, parameters: Float64[Tensor, "P P"], belief: NoiseBelief
+) -> tuple[Float64[Tensor, "K T T"], Float64[Tensor, "R K H"]]:
+    """Mean covariance of the process in each mode, and the log evidence of each hypothesis.
+
+    Args:
+        seen: Light curves of one visit.
+        parameters: Prior covariance of depths and shared parameters.
+        belief: In the hypotheses, beforehand.
+
+    Returns:
+        The covariance in units of the white noise, and the evidence in each round.
+    """
+    centre = _centring(seen.used)
+    thin = _thinning(seen.used) @ centre  # (K, S, T)
+    tried = _Tried.of(seen.time_h)
+    slopes = _thinning(seen.used) @ seen.design
+    noise = slopes @ parameters @ slopes.mT + torch.eye(thin.shape[1]).to(slopes)
+    residual = (_thinning(seen.used) @ seen.residual[..., None])[..., 0]
+    kernels = torch.stack([thin @ own @ thin.mT for own in tried.kernels.unbind(1)], dim=1)
+    shapes = thin @ tried.shapes
+    total, found = torch.zeros_like(tried.kernels[:, 0]), []
+    for number in range(len(belief.belief)):
+        lower = torch.linalg.cholesky(noise + thin @ total @ thin.mT)
+        process = _process_evidence(lower, residual, kernels)
+        one, second = _shape_evidence(lower, residual, shapes)
+        single = one.split(tried.counts, 1)
+        own = belief.belief[number, : len(centre)]
+        log_prior = torch.tensor(own).to(noise).log()
+        evidence = _joined(process, single)
+        more = tried.covariance((evidence + log_prior).softmax(-1), single, second)
+        total = total + more
+        found.append(evidence)
+    return centre @ total @ centre.mT, torch.stack(found)
+
+
+def _joined(
+    process: Float64[Tensor, "K N A"], single: Sequence[Float64[Tensor, "K _ Q"]]
+) -> Float64[Tensor, "K H"]:
+    """Log evidence of all hypotheses in the order of `NoiseBelief`, places averaged."""
+    nothing = torch.zeros_like(process[:, 0, :1])
+    groups = [own.logsumexp(1) - np.log(own.shape[1]) for own in single]
+    return torch.cat([nothing, process.flatten(1), *groups], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """Kernels and shapes of all hypotheses, each of unit size."""
+
+    kernels: Float64[Tensor, "K N T T"]
+    shapes: Float64[Tensor, "K T R"]
+    counts: list[int]  # shapes in each group
+
+    @classmethod
+    def of(cls, time_h: Float64[Tensor, "K T"]) -> "_Tried":
+        """For the times of each mode; those of AIRS-CH0 have the same."""
+        pair = time_h[:2]
+        groups = _shapes(pair)
+        modes = [0, *[1] * (len(time_h) - 1)]
+        return cls(
+            torch.stack(_stationary(pair), dim=1)[modes],
+            torch.cat(groups, dim=2)[modes],
+            [own.shape[2] for own in groups],
+        )
+
+    def covariance(
+        self,
+        share: Float64[Tensor, "K H"],
+        single: Sequence[Float64[Tensor, "K _ Q"]],
+        second: Float64[Tensor, "K R Q"],
+    ) -> Float64[Tensor, "K T T"]:
+        """Mean over the hypotheses, each with its share.
+
+        Args:
+            share: Of each hypothesis.
+            single: Log evidence of each shape and size, by group.
+            second: Mean square of each shape's size once the light curves are seen.
+        """
+        kinds = self.kernels.shape[1]
+        process, rest = share[:, 1:].split(
+            [kinds * len(_VARIANCES), len(self.counts) * len(_SQUARES)], dim=1
+        )
+        variance = process.unflatten(1, (kinds, -1)) @ torch.tensor(_VARIANCES).to(share)
+        belief = rest.unflatten(1, (len(self.counts), -1))
+        within = [
+            (own.softmax(1) * belief[:, None, group] * size).sum(-1)
+            for group, (own, size) in enumerate(
+                zip(single, second.split(self.counts, 1), strict=True)
+            )
+        ]
+        scaled = self.shapes * torch.cat(within, dim=1)[:, None]
+        return torch.einsum("kn,knts->kts", variance, self.kernels) + scaled @ self.shapes.mT
+
+
+def smoother_of(covariance: Float64[Tensor, "*K T T"]) -> Float64[Tensor, "*K T T"]:
+    """C (1 + C)^-1."""
+    unit = torch.eye(covariance.shape[-1]).to(covariance)
+    return unit - torch.linalg.inv(unit + covariance)
+
+
+def _thinning(used: Float64[Tensor, "K T"]) -> Float64[Tensor, "K S T"]:
+    """Means of neighbouring bins, scaled so that white noise keeps unit variance."""
+    bins = used.shape[1]
+    groups = min(_THINNED, bins)
+    group = torch.arange(bins) * groups // bins
+    rows = (group == torch.arange(groups)[:, None]).to(used) * (used > 0.0).to(used)[:, None]
+    return rows / rows.sum(-1, keepdim=True).clamp_min(1.0).sqrt()
+
+
+def _centring(used: Float64[Tensor, "K T"]) -> Float64[Tensor, "K T T"]:
+    """From a series to what is left of it in units of the noise, the star's level eliminated."""
+    scale = used.square().sum(-1)[:, None, None].clamp_min(1e-300)
+    unit = torch.eye(used.shape[1]).to(used)
+    return (unit - used[:, :, None] * used[:, None, :] / scale) * used[:, None, :]
+
+
+def _stationary(time_h: Float64[Tensor, "K T"]) -> list[Float64[Tensor, "K T T"]]:
+    lag = (time_h[:, :, None] - time_h[:, None, :]).abs()
+    kernels = []
+    for scale in _SCALES_H:
+        smooth = np.sqrt(3.0) * lag / scale
+        kernels += [torch.exp(-lag / scale), (1.0 + smooth) * torch.exp(-smooth)]
+    return kernels
+
+
+def _shapes(time_h: Float64[Tensor, "K T"]) -> list[Float64[Tensor, "K T _"]]:
+    """Single shapes of unit size at all places, in groups of one kind and scale."""
+    time = time_h[:, :, None]
+    first, last = time_h.min(), time_h.max()
+    places = torch.linspace(float(first), float(last), _THINNED + 2)[1:-1].to(time_h)
+    since = time - places
+    after = (since > 0.0).to(time)
+    between = 0.5 * (time_h[:, None, 1:] + time_h[:, None, :-1])  # a step ends with its bin
+    halves = torch.tensor([0.0, 0.25, 0.5, 0.75]).to(time_h) * np.pi
+    return [
+        *[torch.exp(-(time - first) / scale) for scale in _RAMPS_H],
+        (time > between).to(time),
+        *[after * torch.exp(-since.clamp_min(0.0) / scale) for scale in _FLARES_H],
+        *[torch.exp(-0.5 * (since / scale) ** 2) for scale in _BUMPS_H],
+        *[torch.cos(2.0 * np.pi * time / period + halves) for period in _PERIODS_H],
+    ]
+
+
+def _process_evidence(
+    lower: Float64[Tensor, "K S S"],
+    residual: Float64[Tensor, "K S"],
+    kernels: Float64[Tensor, "K N S S"],
+) -> Float64[Tensor, "K N A"]:
+    """Log evidence of each kernel and amplitude, against none."""
+    white = torch.linalg.solve_triangular(lower, residual[..., None], upper=False)
+    inner = torch.linalg.solve_triangular(lower[:, None], kernels, upper=False)
+    inner = torch.linalg.solve_triangular(lower[:, None], inner.mT, upper=False)
+    values, vectors = torch.linalg.eigh(0.5 * (inner + inner.mT))
+    turned = (vectors.mT @ white[:, None])[..., 0].square()  # (K, N, S)
+    variance = torch.tensor(_VARIANCES).to(lower)
+    grown = variance[:, None] * values.clamp_min(0.0)[:, :, None]  # (K, N, A, S)
+    return 0.5 * (turned[:, :, None] * grown / (1.0 + grown) - torch.log1p(grown)).sum(-1)
+
+
+def _shape_evidence(
+    lower: Float64[Tensor, "K S S"],
+    residual: Float64[Tensor, "K S"],
+    shapes: Float64[Tensor, "K S R"],
+) -> tuple[Float64[Tensor, "K R Q"], Float64[Tensor, "K R Q"]]:
+    """Log evidence of each shape and size, against none, and the size's mean square afterwards.
+
+    Sizes that the light curves exclude would else outweigh all others by their square.
+    """
+    white = torch.linalg.solve_triangular(lower, residual[..., None], upper=False)
+    seen = torch.linalg.solve_triangular(lower, shapes, upper=False)
+    size, pull = seen.square().sum(1), (seen * white).sum(1)  # (K, R)
+    squares = torch.tensor(_SQUARES).to(lower)
+    grown = squares * size[..., None]
+    variance = squares / (1.0 + grown)
+    second = (variance * pull[..., None]).square() + variance
+    return 0.5 * (pull.square()[..., None] * variance - torch.log1p(grown)), second
