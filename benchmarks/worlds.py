@@ -62,12 +62,12 @@ def main() -> None:
     parser.add_argument("--stored", action="store_true", help="print the last full runs")
     arguments = parser.parse_args()
     stored = json.loads(RESULT.read_text()) if RESULT.exists() else {"families": {}}
+    state = Machine.now().stored()
     if arguments.stored:
         result = stored
     elif arguments.family is not None:
         result = {"families": {arguments.family: measure(arguments.family, 8, _SEEDS[:1])}}
     else:
-        state = Machine.now().stored()
         names = DEVELOPED if arguments.developed else JUDGED
         found = {name: measure(name, _TEST, _SEEDS) | state for name in names}
         families = stored["families"] | found
