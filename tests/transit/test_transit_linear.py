@@ -75,7 +75,7 @@ def test_curves_equal_the_model_written_out(batch, guess, rng):
 
 def test_offset_of_a_visit_shifts_its_depths_by_channel(batch, guess):
     depth, shared = guess
-    shared[:, LAYOUT.offsets(1)] = torch.tensor([3e-5, -2e-5], dtype=torch.float64)
+    shared[:, LAYOUT.offsets(1)] = torch.tensor([3e-5, -2e-5, 1e-5], dtype=torch.float64)
     curves = Linear(batch, LAYOUT).curves(depth, shared)
     moved = curves.log_transit - reference_curves(batch, LAYOUT, depth, shared)
     assert moved.abs().max() < 1e-6  # second order in the offset, and the table

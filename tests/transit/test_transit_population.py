@@ -11,7 +11,9 @@ from spectramind.transit.shared_prior import (
     Guess,
     OrbitEvidence,
     Population,
-    _log_evidence,
+    _offset_evidence,
+    _prior,
+    _seen_offsets,
     first_population,
     guess_orbit,
     learn_population,
@@ -42,7 +44,7 @@ def _population(rng) -> Population:
         mean=np.array([0.003, -0.03, 0.4, 0.05, -0.02, 0.04, 0.0, 0.01, -0.005]),
         covariance=_covariance(rng, [0.004, 0.05, 0.6, 0.05, 0.04, 0.03, 0.06, 0.008, 0.006]),
         clock_h=0.002,
-        visit_offset=8e-5,
+        visit_offset=(8e-3, 2e-3, 1e-3),
         drift_fgs1=_covariance(rng, [0.002, 0.001]),
         drift_time=_covariance(rng, [0.003, 0.0015]),
         drift_wavelength=_covariance(rng, [1.0, 0.5, 0.25]),
@@ -57,13 +59,13 @@ def _draw(rng, population, visits, noise):
     parts = [rng.multivariate_normal(population.mean, population.covariance)]
     for _ in range(visits):
         parts.append(rng.normal(0.0, population.clock_h, 1))
-        parts.append(rng.normal(0.0, population.visit_offset, 2))
+        parts.append(rng.normal(0.0, population.visit_offset))
         parts.append(rng.multivariate_normal(np.zeros(2), population.drift_fgs1))
         parts.append(rng.multivariate_normal(np.zeros(6), airs))
     x = np.concatenate(parts)
     scale = [np.sqrt(np.diag(population.covariance))]
     for _ in range(visits):
-        scale += [[population.clock_h], [population.visit_offset] * 2]
+        scale += [[population.clock_h], population.visit_offset]
         scale += [np.sqrt(np.diag(population.drift_fgs1)), np.sqrt(np.diag(airs))]
     error = noise * np.concatenate(scale)
     root = rng.normal(size=(x.size, 2 * x.size)) / np.sqrt(2 * x.size)
@@ -95,7 +97,7 @@ def test_means_and_scatters_of_a_known_population_come_back(learned):
     assert np.abs(_in_units(found.drift_fgs1, true.drift_fgs1)).max() < 0.4
     airs, expected = (np.kron(p.drift_time, p.drift_wavelength) for p in (found, true))
     assert np.abs(_in_units(airs, expected)).max() < 0.4
-    assert found.visit_offset == pytest.approx(true.visit_offset)  # one of those tried
+    assert found.visit_offset == pytest.approx(true.visit_offset, rel=0.35)
 
 
 def test_correlations_of_orbit_and_limb_darkening_are_learned(learned):
@@ -111,19 +113,18 @@ def test_correlations_of_orbit_and_limb_darkening_are_learned(learned):
     assert correlation == pytest.approx(expected, abs=0.2)
 
 
-@pytest.mark.parametrize("offset", [1e-5, 8e-5, 3.2e-4])
-def test_evidence_prefers_the_true_disagreement_of_visits(rng, offset):
-    true = replace(_population(rng), visit_offset=offset)
+@pytest.mark.parametrize("offset", [2e-4, 2e-3, 3e-2])
+@pytest.mark.parametrize("part", range(3))
+def test_each_disagreement_of_visits_is_learned_apart(rng, offset, part):
+    offsets = [1e-3, 1e-3, 1e-3]
+    offsets[part] = offset
+    true = replace(_population(rng), visit_offset=tuple(offsets))
     planets = [_draw(rng, true, 2, 0.5) for _ in range(60)]
-
-    def total(tried):
-        return _log_evidence(replace(true, visit_offset=tried), planets)
-
-    assert total(offset) > total(0.4 * offset) + 2.0
-    assert total(offset) > total(2.5 * offset) + 2.0
+    found = learn_population(first_population(CONFIG, known=True), planets, CONFIG.prior)
+    assert found.visit_offset == pytest.approx(offsets, rel=0.5)
 
 
-def test_evidence_is_the_marginal_likelihood_of_the_data(rng):
+def test_evidence_of_offsets_is_the_marginal_likelihood_of_the_data(rng):
     """Ratio of two populations' evidence: Gaussian density of the estimate x = A^-1 b."""
     true = _population(rng)
     planet = _draw(rng, true, 2, 0.7)
@@ -134,7 +135,7 @@ def test_evidence_is_the_marginal_likelihood_of_the_data(rng):
         airs = np.kron(population.drift_time, population.drift_wavelength)
         blocks = [population.covariance]
         for _ in range(2):
-            blocks += [[[population.clock_h**2]], np.eye(2) * population.visit_offset**2]
+            blocks += [[[population.clock_h**2]], np.diag(np.square(population.visit_offset))]
             blocks += [population.drift_fgs1, airs]
         total = error.copy()
         start = 0
@@ -146,8 +147,10 @@ def test_evidence_is_the_marginal_likelihood_of_the_data(rng):
         left[:FIXED] -= population.mean
         return -0.5 * (left @ np.linalg.solve(total, left) + np.linalg.slogdet(total)[1])
 
-    other = replace(true, visit_offset=3e-4, clock_h=0.005, drift_fgs1=4.0 * true.drift_fgs1)
-    found = _log_evidence(other, [planet]) - _log_evidence(true, [planet])
+    other = replace(true, visit_offset=(3e-3, 5e-3, 1e-3))
+    seen = _seen_offsets(_prior(true, planet.layout), planet)
+    found = _offset_evidence(*seen, np.array(other.visit_offset))
+    found -= _offset_evidence(*seen, np.array(true.visit_offset))
     assert found == pytest.approx(density(other) - density(true), rel=1e-6)
 
 
@@ -162,7 +165,7 @@ def test_planets_that_say_nothing_leave_the_start():
         np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-3, atol=tolerance)
     np.testing.assert_array_equal(found.mean, 0.0)
     assert found.clock_h == pytest.approx(start.clock_h)
-    assert found.visit_offset == start.visit_offset
+    assert found.visit_offset == pytest.approx(start.visit_offset)
 
 
 def test_an_order_of_the_drift_that_is_not_there_loses_its_scatter(rng):

@@ -59,18 +59,20 @@ def reference_curves(batch: Columns, layout: Layout, depth, shared):
         period, axis, impact2 = shared[b, 0].exp(), shared[b, 1].exp(), shared[b, 2]
         for v in range(visits):
             own = shared[b, layout.first(v) :]
-            mid, clock, offsets = own[0], own[1], own[2:4]
-            drift = own[4 : 4 + layout.drift_terms]
+            mid, clock, offsets = own[0], own[1], own[2:5]
+            drift = own[5 : 5 + layout.drift_terms]
             orders, terms = layout.time_order, layout.wavelength_terms
             for w in range(columns):
                 channel, limb = (0, shared[b, 3:5]) if w == 0 else (1, shared[b, 5:7])
+                offset = offsets[channel]
                 if w > 0:
+                    offset = offset + batch.place[w] * offsets[2]
                     limb = limb + batch.place[w] * shared[b, 7:9]
                 u1, u2 = batch.limb[b, w] + limb
                 t = batch.time_h[b, v, channel] - mid - (clock if w == 0 else 0.0)
                 phase = 2.0 * np.pi * t / (24.0 * period)
                 z = (axis**2 * phase.sin() ** 2 + impact2 * phase.cos() ** 2).sqrt()
-                k = (depth[b, w] + offsets[channel]).sqrt()
+                k = (depth[b, w] + offset).sqrt()
                 flux = transit_flux(z, k, u1, u2).mean(-1)
                 in_time = torch.tensor(chebvander(batch.tau[b, v, channel].numpy(), orders)).T[1:]
                 gain = torch.ones(bins, dtype=torch.float64)

@@ -71,7 +71,7 @@ class Linear:
                 batch.time_h[:, :, channel], own.orbit, own.mid_time_h[..., channel],
                 depth[:, columns], limb[:, columns], nodes,
             )  # fmt: skip
-            offset = own.offset[..., channel, None, None]
+            offset = own.offset[:, :, columns, None]
             parts.append((log_transit + slopes[..., 0] * offset, slopes))
         log_transit, slopes = (torch.cat(part, dim=2) for part in zip(*parts, strict=True))
         gain = log_gain(own.drift_fgs1, own.drift_airs, self.time, self.wavelength)

@@ -12,7 +12,7 @@ ORBIT = 3  # ln P [d], ln a [stellar radii], b^2: smooth where the planet crosse
 LIMB = 6  # shifts of u1, u2 for FGS1, for AIRS-CH0, and of AIRS-CH0 along the spectrum
 FIXED = ORBIT + LIMB
 TIMES = 2  # mid-transit time of AIRS-CH0 and FGS1 clock minus AIRS-CH0 clock [h]
-OFFSETS = 2  # depth of this visit minus the planet's, FGS1 and AIRS-CH0
+OFFSETS = 3  # depth of this visit minus the planet's: FGS1, AIRS-CH0, along its spectrum
 LOCAL = 7  # of one wavelength: depth, ln P, ln a, b^2, mid-transit time, u1, u2
 
 
@@ -43,7 +43,7 @@ class Layout:
         return slice(self.first(visit), self.first(visit) + TIMES)
 
     def offsets(self, visit: int) -> slice:
-        """Depth offsets of FGS1 and AIRS-CH0."""
+        """Depth offsets of FGS1, of AIRS-CH0 and of AIRS-CH0 along the spectrum."""
         return slice(self.times(visit).stop, self.times(visit).stop + OFFSETS)
 
     def drift(self, visit: int) -> slice:
@@ -54,15 +54,15 @@ class Layout:
         """The vector by meaning."""
         count = len(shared)
         own = shared[:, FIXED:].reshape(count, self.visits, -1)
-        mid, clock, fgs1, airs = own[..., : TIMES + OFFSETS].unbind(-1)
+        mid, clock, fgs1, airs, colour = own[..., : TIMES + OFFSETS, None].unbind(-2)
         limb = shared[:, ORBIT:FIXED].reshape(count, 3, 2)
         along = limb[:, None, 1] + place[1:, None] * limb[:, None, 2]
         drift = own[..., TIMES + OFFSETS :]
         return Shared(
             orbit=shared[:, :ORBIT],
             limb=torch.cat([limb[:, :1], along], dim=1),
-            mid_time_h=torch.stack([mid + clock, mid], dim=-1),
-            offset=torch.stack([fgs1, airs], dim=-1),
+            mid_time_h=torch.cat([mid + clock, mid], dim=-1),
+            offset=torch.cat([fgs1, airs + place[1:] * colour], dim=-1),
             drift_fgs1=drift[..., : self.time_order],
             drift_airs=drift[..., self.time_order :].unflatten(-1, (self.time_order, -1)),
         )
@@ -88,6 +88,7 @@ class Layout:
                 rows[1:, 5 + i, ORBIT + 4 + i] = place[1:]
             rows[0, 0, self.offsets(visit).start] = 1.0
             rows[1:, 0, self.offsets(visit).start + 1] = 1.0
+            rows[1:, 0, self.offsets(visit).start + 2] = place[1:]
             first = self.drift(visit).start
             for i in range(self.time_order):
                 rows[0, LOCAL + i, first + i] = 1.0
@@ -103,6 +104,6 @@ class Shared:
     orbit: Float64[Tensor, "B 3"]  # ln P [d], ln a [stellar radii], b^2
     limb: Float64[Tensor, "B W 2"]  # u1, u2 minus their expectation
     mid_time_h: Float64[Tensor, "B V 2"]  # on the clocks of FGS1 and of AIRS-CH0 [h]
-    offset: Float64[Tensor, "B V 2"]  # of the depth, FGS1 and AIRS-CH0
+    offset: Float64[Tensor, "B V W"]  # of the depth
     drift_fgs1: Float64[Tensor, "B V I"]
     drift_airs: Float64[Tensor, "B V I J"]

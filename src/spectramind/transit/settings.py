@@ -25,7 +25,7 @@ class PriorConfig(Settings):
     limb_darkening: float = Field(gt=0.0)  # of u1 and of u2
     limb_darkening_colour: float = Field(ge=0.0)  # of u1, u2 at one wavelength beside the others
     clock_s: float = Field(gt=0.0)  # FGS1 clock minus AIRS-CH0 clock [s]
-    visit_offset: float = Field(ge=0.0)  # depth of a visit beside the planet's [(Rp/Rs)^2]
+    visit_offset: float = Field(ge=0.0)  # depth of a visit beside the planet's [relative]
     typical: float = Field(ge=0.0)  # planets' worth of these scatters in those that are learned
     fewest: int = Field(ge=2)  # planets of an archive that teach what they share without labels
     most: int = Field(ge=2)  # and as many of a large archive
@@ -59,6 +59,7 @@ class SpectrumConfig(Settings):
     seed: Seed  # of the folds
     components: tuple[int, ...] = Field(min_length=1)  # numbers tried
     lengths_um: tuple[float, ...] = Field(min_length=1)  # correlation lengths tried [um]
+    rest: float = Field(gt=0.0)  # standard deviation of what no shape explains [(Rp/Rs)^2]
 
 
 class FailureConfig(Settings):

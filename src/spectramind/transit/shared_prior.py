@@ -15,25 +15,31 @@ import numpy as np
 from jaxtyping import Float64
 
 from spectramind.observation import Star
-from spectramind.transit.parameters import FIXED, ORBIT, Layout
+from spectramind.transit.parameters import FIXED, OFFSETS, ORBIT, Layout
 from spectramind.transit.settings import PriorConfig, TransitConfig
 
 _ROUNDS = 60  # of expectation-maximisation
+_LIMB_FGS1, _LIMB_AIRS = slice(ORBIT, ORBIT + 2), slice(ORBIT + 2, FIXED)
 _FREE_TIME_H = 24.0  # so wide that the prior only keeps a rank
 _FARTHEST = 6.0  # from the first guess that a planet may lie and still teach [scatters]
 _FLOOR = 1e-3  # smallest scatter after learning, of that before it
-_OFFSETS = (0.0, 3e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4)  # tried for visits [(Rp/Rs)^2]
+_OFFSET_STEPS = np.linspace(-4.5, 4.5, 19)  # of ln scatter of a visit's offsets, tried
+_OFFSET_BELIEF = 1.5  # scatter of ln of that scatter beforehand
+_LEAST_OFFSET = 1e-6
+_SWEEPS = 2  # over the three of them
+_TYPICAL_DEPTH = 0.01  # of a planet before its light is seen [(Rp/Rs)^2]
 
 
 @dataclass(frozen=True)
 class Guess:
-    """Orbit that the star table, or its absence, suggests."""
+    """What is known of a planet before its spectrum: orbit of the star table, or its absence."""
 
     temperature_k: float
     period_d: float
     semi_major_axis_rs: float
     impact_parameter: float
     known: bool  # the star is in the table
+    depth: float = _TYPICAL_DEPTH  # in white light [(Rp/Rs)^2]
 
     def centre(self) -> Float64[np.ndarray, " 3"]:
         """Logarithms of P and a, and b^2."""
@@ -64,7 +70,7 @@ class Population:
     mean: Float64[np.ndarray, " 9"]  # of orbit and limb darkening minus the guess; b^2 scaled
     covariance: Float64[np.ndarray, "9 9"]
     clock_h: float  # scatter of the clock difference [h]
-    visit_offset: float  # scatter of a visit's depth about the planet's [(Rp/Rs)^2]
+    visit_offset: tuple[float, float, float]  # scatter of a visit's depths, over the planet's
     drift_fgs1: Float64[np.ndarray, "I I"]  # covariance over orders in time
     drift_time: Float64[np.ndarray, "I I"]
     drift_wavelength: Float64[np.ndarray, "J J"]  # times `drift_time`: covariance of AIRS-CH0
@@ -73,7 +79,8 @@ class Population:
     @property
     def gave_up(self) -> bool:
         """Whether limb darkening could not be learned; what is learned has a mean of its own."""
-        return self.planets > 0 and not self.mean[ORBIT:].any()
+        parts = (self.mean[_LIMB_FGS1], self.mean[_LIMB_AIRS])
+        return self.planets > 0 and not all(part.any() for part in parts)
 
     def prior(
         self, guess: Guess, mid_time_h: Sequence[float], layout: Layout, config: TransitConfig
@@ -98,7 +105,7 @@ class Population:
             times, offsets = layout.times(visit), layout.offsets(visit)
             mean[times.start] = middle
             covariance[times, times] = np.diag([_FREE_TIME_H**2, self.clock_h**2])
-            covariance[offsets, offsets] = np.eye(2) * max(self.visit_offset, 1e-9) ** 2
+            covariance[offsets, offsets] = np.diag(_variances(self.visit_offset) * guess.depth**2)
             first = layout.drift(visit).start
             middle_drift, last = first + layout.time_order, layout.drift(visit).stop
             covariance[first:middle_drift, first:middle_drift] = self.drift_fgs1
@@ -115,11 +122,7 @@ def _impact_scale(guess: Guess, config: TransitConfig) -> float:
 def with_wide_orbit(population: Population, config: TransitConfig) -> Population:
     """The population where a row of the star table is not believed."""
     wide = first_population(config, known=False)
-    mean, covariance = population.mean.copy(), population.covariance.copy()
-    mean[:ORBIT] = 0.0
-    covariance[:ORBIT] = covariance[:, :ORBIT] = 0.0
-    covariance[:ORBIT, :ORBIT] = wide.covariance[:ORBIT, :ORBIT]
-    return replace(population, mean=mean, covariance=covariance)
+    return _with_part(population, wide, slice(ORBIT))
 
 
 def first_population(config: TransitConfig, *, known: bool) -> Population:
@@ -135,7 +138,7 @@ def first_population(config: TransitConfig, *, known: bool) -> Population:
         mean=np.zeros(FIXED),
         covariance=np.diag(scatter**2),
         clock_h=prior.clock_s / 3600.0,
-        visit_offset=prior.visit_offset,
+        visit_offset=(prior.visit_offset, prior.visit_offset, prior.visit_offset),
         drift_fgs1=time,
         drift_time=time,
         drift_wavelength=np.diag(decay**2),
@@ -148,7 +151,7 @@ class OrbitEvidence:
     """What one planet's light curves say of its shared parameters, the depths being known.
 
     The likelihood is exp(-x A x / 2 + b x) with x the parameters minus the guess, b^2 in units
-    of its set scatter, and mid-transit times marginalised.
+    of its set scatter, offsets of visits in units of the depth, mid-transit times marginalised.
     """
 
     layout: Layout
@@ -170,6 +173,8 @@ def make_evidence(
     vector = pull + information @ (shared - centre)
     scale = np.ones(layout.size)
     scale[2] = _impact_scale(guess, config)
+    for visit in range(layout.visits):
+        scale[layout.offsets(visit)] = guess.depth
     information, vector = scale[:, None] * information * scale, scale * vector
     mid = [layout.times(visit).start for visit in range(layout.visits)]
     rest = np.setdiff1d(np.arange(layout.size), mid)
@@ -188,7 +193,8 @@ def learn_population(
     """Population that makes the planets most likely, from `start` on.
 
     Where limb darkening would scatter more widely than `start` has it, something that the model
-    does not know has gone where freedom is: then orbit and limb darkening stay those of `start`.
+    does not know has gone where freedom is. Then that of FGS1 stays as `start` has it, or, where
+    it is that of AIRS-CH0, all limb darkening and the orbits.
 
     Args:
         start: First guess; scatters of which the planets say nothing stay as they are. Those of
@@ -205,14 +211,73 @@ def learn_population(
         population = _improve(population, start, planets, config.typical)
     pairs = [planet for planet in planets if planet.layout.visits > 1]
     if pairs:
-        offsets = (start.visit_offset, *_OFFSETS)  # the first of equally likely ones stays
-        tried = [replace(population, visit_offset=offset) for offset in offsets]
-        likelihood = [_log_evidence(one, pairs) for one in tried]
-        population = tried[int(np.argmax(np.round(likelihood, 6)))]
-    limb = slice(ORBIT, FIXED)
-    if (np.diag(population.covariance) > np.diag(start.covariance))[limb].any():
+        population = _with_offsets(population, start, pairs)
+    wider = np.diag(population.covariance) > np.diag(start.covariance)
+    if wider[_LIMB_AIRS].any():
         population = replace(population, mean=start.mean, covariance=start.covariance)
+    elif wider[_LIMB_FGS1].any():
+        population = _with_part(population, start, _LIMB_FGS1)
     return replace(population, planets=len(planets))
+
+
+def _with_part(population: Population, other: Population, part: slice) -> Population:
+    """A population with some of the orbit and limb darkening of another, correlated with no more."""
+    mean, covariance = population.mean.copy(), population.covariance.copy()
+    mean[part] = other.mean[part]
+    covariance[part] = covariance[:, part] = 0.0
+    covariance[part, part] = other.covariance[part, part]
+    return replace(population, mean=mean, covariance=covariance)
+
+
+def _with_offsets(
+    population: Population, start: Population, pairs: Sequence[OrbitEvidence]
+) -> Population:
+    """Offsets of visits as planets with several have them: mean of ln scatter by evidence."""
+    prior = _priors(population, pairs)
+    seen = [_seen_offsets(prior[one.layout], one) for one in pairs]
+    offsets = np.maximum(np.array(start.visit_offset), _LEAST_OFFSET)
+    tried = np.log(offsets)[:, None] + _OFFSET_STEPS
+    belief = -0.5 * (_OFFSET_STEPS / _OFFSET_BELIEF) ** 2
+    for part in list(range(OFFSETS)) * _SWEEPS:
+        likelihood = belief.copy()
+        for place, step in enumerate(tried[part]):
+            offsets[part] = np.exp(step)
+            likelihood[place] += sum(_offset_evidence(*one, offsets) for one in seen)
+        share = np.exp(likelihood - likelihood.max())
+        offsets[part] = np.exp(np.average(tried[part], weights=share))
+    return replace(population, visit_offset=tuple(offsets.tolist()))
+
+
+def _seen_offsets(
+    prior: "_Prior", planet: OrbitEvidence
+) -> tuple[Float64[np.ndarray, "M M"], Float64[np.ndarray, " M"]]:
+    """Information and vector of a planet's offsets, all else marginalised under its prior."""
+    own = np.concatenate([np.arange(len(prior.mean))[visit.offsets] for visit in prior.visits])
+    rest = np.setdiff1d(np.arange(len(prior.mean)), own)
+    information, vector = planet.information + prior.precision, planet.vector + prior.pull
+    cross = information[np.ix_(rest, own)]
+    solved = np.linalg.solve(information[np.ix_(rest, rest)], np.c_[cross, vector[rest]])
+    return (
+        planet.information[np.ix_(own, own)] - cross.T @ solved[:, :-1],
+        vector[own] - cross.T @ solved[:, -1],
+    )
+
+
+def _offset_evidence(
+    information: Float64[np.ndarray, "M M"],
+    vector: Float64[np.ndarray, " M"],
+    offsets: Float64[np.ndarray, " 3"],
+) -> float:
+    """Log evidence of scatters of the offsets, up to a constant."""
+    precision = np.tile(offsets**-2.0, len(vector) // OFFSETS)
+    total = information + np.diag(precision)
+    size = np.log(precision).sum() - np.linalg.slogdet(total)[1]
+    return float(0.5 * (vector @ np.linalg.solve(total, vector) + size))
+
+
+def _variances(visit_offset: Sequence[float]) -> Float64[np.ndarray, " 3"]:
+    """Of the depth offsets of a visit; never so small that they cannot be inverted."""
+    return np.maximum(np.array(visit_offset), _LEAST_OFFSET) ** 2
 
 
 def _plausible(start: Population, prior: "_Prior", planet: OrbitEvidence) -> bool:
@@ -297,7 +362,7 @@ def _blocks(layout: Layout) -> list[_Block]:
     blocks = []
     for visit in range(layout.visits):
         first = layout.first(visit) - visit
-        fgs1 = first + 3
+        fgs1 = first + 1 + OFFSETS
         airs = fgs1 + layout.time_order
         end = fgs1 + layout.drift_terms
         blocks.append(_Block(first, slice(first + 1, fgs1), slice(fgs1, airs), slice(airs, end)))
@@ -312,7 +377,6 @@ class _Prior:
     precision: Float64[np.ndarray, "M M"]
     mean: Float64[np.ndarray, " M"]
     pull: Float64[np.ndarray, " M"]  # precision @ mean
-    log_precision: float  # ln of its determinant
 
 
 def _priors(population: Population, planets: Sequence[OrbitEvidence]) -> dict[Layout, _Prior]:
@@ -329,15 +393,14 @@ def _prior(population: Population, layout: Layout) -> _Prior:
     airs = np.kron(
         np.linalg.inv(population.drift_time), np.linalg.inv(population.drift_wavelength)
     )
-    offset = max(population.visit_offset, 1e-9)
+    offsets = np.diag(1.0 / _variances(population.visit_offset))
     visits = _blocks(layout)
     for own in visits:
         precision[own.clock, own.clock] = population.clock_h**-2.0
-        precision[own.offsets, own.offsets] = np.eye(2) / offset**2
+        precision[own.offsets, own.offsets] = offsets
         precision[own.fgs1, own.fgs1] = fgs1
         precision[own.airs, own.airs] = airs
-    log_precision = float(np.linalg.slogdet(precision)[1])
-    return _Prior(visits, precision, mean, precision @ mean, log_precision)
+    return _Prior(visits, precision, mean, precision @ mean)
 
 
 def _posterior(
@@ -346,15 +409,3 @@ def _posterior(
     """Mean and covariance of a planet's parameters."""
     covariance = np.linalg.inv(planet.information + prior.precision)
     return covariance @ (planet.vector + prior.pull), covariance
-
-
-def _log_evidence(population: Population, planets: Sequence[OrbitEvidence]) -> float:
-    """Log likelihood of a population from planets, up to a constant of the offsets."""
-    priors, total = _priors(population, planets), 0.0
-    for planet in planets:
-        prior = priors[planet.layout]
-        _, covariance = _posterior(prior, planet)
-        shifted = planet.vector - planet.information @ prior.mean
-        size = np.linalg.slogdet(covariance)[1] + prior.log_precision
-        total += float(0.5 * (shifted @ covariance @ shifted + size))
-    return total

@@ -1,12 +1,13 @@
 """Prior over transmission spectra, learned from labels.
 
-    spectrum = level + amplitude x [mean shape + principal components + Gaussian process]
+    spectrum = level + amplitude x [mean shape + principal components + Gaussian process] + rest
 
 The level is free; shapes have no mean over AIRS-CH0, and FGS1 is one of their columns, so its
 offset and what it has to do with the bands are learned like the rest. Each planet has one
 amplitude, lognormal about a power of the scale height that the star table suggests, because
 spectra of all depths differ by a factor of a thousand. Number of components and length of the
-process are those that make left-out labels most likely.
+process are those that make left-out labels most likely. The rest is what spectra have beside
+shapes of their amplitude: far below the noise, but a covariance without it excludes the truth.
 
 Source: of the parts, Cottaar's winning entries of 2024 and 2025 (challenge write-ups).
 """
@@ -53,6 +54,7 @@ class SpectrumPrior:
     amplitude: tuple[float, float, float]  # ln amplitude: constant, exponent, scatter
     planets: int  # labels it was learned from
     typical: tuple[float, float]  # ln amplitude of a planet of an unknown star: mean, scatter
+    rest: float  # standard deviation of what is no shape [(Rp/Rs)^2]
     floor: float = 0.0  # of the process at every wavelength, of unit amplitude
 
     def covariance(self) -> Float64[np.ndarray, "283 283"]:
@@ -124,13 +126,13 @@ def learn_spectrum_prior(
         if components > len(labels) // 4:
             continue
         for length in config.lengths_um:
-            trial = _learn(labels[~judges], scale[~judges], components, length)
+            trial = _learn(labels[~judges], scale[~judges], components, length, config.rest)
             for floor in FLOORS:
                 own = replace(trial, floor=floor)
                 likelihood = float(_log_likelihood(own, labels[judges], scale[judges]).sum())
                 if likelihood > best:
                     best, chosen, lowest = likelihood, (components, length), floor
-    return replace(_learn(labels, scale, *chosen), floor=lowest)
+    return replace(_learn(labels, scale, *chosen, config.rest), floor=lowest)
 
 
 def learn_amplitudes(
@@ -183,6 +185,7 @@ def _learn(
     scale: Float64[np.ndarray, " N"],
     components: int,
     length_um: float,
+    rest: float,
 ) -> SpectrumPrior:
     level = labels[:, 1:].mean(axis=1)
     shapes = labels - level[:, None]
@@ -209,6 +212,7 @@ def _learn(
             amplitude=(float(coefficient[0]), float(coefficient[1]), scatter),
             planets=len(labels),
             typical=(float(amplitude.mean()), max(float(amplitude.std()), _LEAST_SCATTER)),
+            rest=rest,
         )
         amplitude = _best_amplitudes(prior, shapes, scale, usual)
         amplitude += (usual - amplitude).mean()  # shapes of unit amplitude keep the same size
@@ -318,6 +322,7 @@ class PriorOnDevice:
         self.prior = prior
         self.lower = torch.linalg.cholesky(torch.tensor(prior.covariance(), device=device))
         self.shape = torch.tensor(prior.shape, device=device)
+        self.rest = torch.tensor(prior.rest**2 * _correlation(_FLOOR_UM), device=device)
 
     def gaussian(
         self, amplitude: Float64[Tensor, ""]
@@ -325,7 +330,7 @@ class PriorOnDevice:
         """Mean and covariance of spectra of one amplitude."""
         level, scatter = self.prior.level
         shapes = self.lower @ self.lower.T
-        return level + amplitude * self.shape, amplitude**2 * shapes + scatter**2
+        return level + amplitude * self.shape, amplitude**2 * shapes + self.rest + scatter**2
 
     def posterior(
         self,
@@ -353,7 +358,7 @@ class PriorOnDevice:
         offset = seen.offset(vector, self.prior.level)
         return Posterior(
             mean=mean - (seen.gain * mean).sum(-1, keepdim=True) + offset,
-            covariance=covariance,
+            covariance=covariance + self.rest,
             log_amplitude=(mixture.weight * mixture.log_amplitude).sum(-1),
         )
 
@@ -375,7 +380,7 @@ class PriorOnDevice:
         follows = follows + torch.einsum("bgw,bg->bw", apart, apart @ gain)
         own = follows @ gain + 1.0 / total
         depth = mean - (mean @ gain)[:, None] + seen.offset(vector, self.prior.level)
-        return depth, diagonal - 2.0 * follows + own[:, None]
+        return depth, diagonal - 2.0 * follows + own[:, None] + self.prior.rest**2
 
     def log_evidence(
         self,

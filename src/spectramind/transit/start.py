@@ -107,6 +107,8 @@ def begin_fit(
         return fit_white(batch, narrow, prior(narrow), visits, guesses, config)
 
     white, used = fit_with_jumps(begin, visits, config.failure.chi2)
+    depths = white.depth[:, 1].tolist()
+    guesses = [replace(one, depth=own) for one, own in zip(guesses, depths, strict=True)]
     full = prior(layout)
     shared = _widened(white.shared, narrow, layout)
     solution = Solution(white.depth, shared, white.normal, white.cost)
