@@ -167,6 +167,17 @@ def test_the_documented_text_file_for_taurex(tmp_path, spectra, monkeypatch):
     assert np.loadtxt(tmp_path / "1103775.txt") == pytest.approx(wanted, rel=1e-15)
 
 
+def test_the_documented_likelihood_of_one_planet(tmp_path, spectra, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = as_spectra(*spectra, "likelihood")
+    write_spectra_netcdf(tmp_path / "likelihood.nc", own, PROVENANCE)
+    example, found = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[2], {}
+    exec(compile(example, "example", "exec"), found)
+    mu, _, covariance = (values[0] for values in spectra)
+    assert np.array_equal(found["depth"], mu[~DARK])
+    assert np.array_equal(found["covariance"], covariance[np.ix_(~DARK, ~DARK)])
+
+
 def test_widths_tile_the_band_and_follow_the_dispersion():
     width = bandwidth_um()
     assert width.shape == (283,)
