@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 from astropy.table import Table
 from biased_fits import make_fit
+from tiny_run import spectramind
 
 from spectramind.archive.submission import write_spectra
 from spectramind.cli.export import export_spectra
@@ -95,8 +96,11 @@ def test_a_likelihood_is_that_of_the_light_at_measured_wavelengths(tmp_path):
                 f"priors/all.safetensors, hash {learned}, configuration {'c' * 16}, data "
                 f"{'d' * 16}, 2026-01-01"
             )
-    (first, _) = export_spectra(config, tmp_path / "t", stage="fit", kind="likelihood", samples=0)
-    assert len(Table.read(first)) == 281
+    words = ("--kind", "likelihood", "--out", "tables", f"runtime.out={tmp_path}")
+    spectramind(tmp_path, "export", *words)
+    table = Table.read(tmp_path / "tables" / "7.ecsv")
+    assert len(table) == 281
+    assert table.meta["kind"] == "likelihood"
 
 
 @pytest.mark.parametrize(("stage", "samples"), [("predict", 0), ("fit", 3)])
