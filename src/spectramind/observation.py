@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, UInt16
+from jaxtyping import Bool, Float, Float32, Float64, Int, UInt16
 
 from spectramind.errors import DataError
 from spectramind.instrument import Channel
@@ -12,6 +13,7 @@ from spectramind.instrument import Channel
 NOT_MEASURED = (  # reason not to trust the spectrum of a planet without a fit
     "Not measured: there is no fit, so this is the mean and spread of the training labels."
 )
+SpectraKind = Literal["posterior", "likelihood"]  # with a prior over spectra, without one
 _NAMED = 5  # things that one sentence names
 
 
@@ -133,7 +135,10 @@ class TransitFit:
     depth: Float64[np.ndarray, " 283"]  # posterior mean of (Rp/Rs)^2
     sigma: Float64[np.ndarray, " 283"]  # square root of the covariance's diagonal
     covariance: Float32[np.ndarray, "283 283"]  # of the posterior
-    information: Float32[np.ndarray, "283 283"]  # of the light curves about the depths alone
+    information: Float64[np.ndarray, "283 283"]  # A: the light curves say exp(-d A d / 2 + b d)
+    vector: Float64[np.ndarray, " 283"]  # b, without any prior over spectra
+    widening: Float64[np.ndarray, "2"]  # factors on sigma of FGS1 and of AIRS-CH0
+    level_sigma: float  # error common to all depths, beyond the light curves [(Rp/Rs)^2]
     measured_sigma: Float64[np.ndarray, " 283"]  # error by the wavelength alone; NaN: dark
     parameter_names: tuple[str, ...]
     parameters: Float64[np.ndarray, " K"]
@@ -142,6 +147,11 @@ class TransitFit:
     reduced_chi2: float
     reasons: tuple[str, ...]
     visits: tuple[VisitFit, ...]
+
+    @property
+    def measured(self) -> Bool[np.ndarray, " 283"]:
+        """Wavelengths whose own light says something of their depth."""
+        return np.isfinite(self.measured_sigma)
 
     @property
     def usable(self) -> bool:
@@ -170,13 +180,19 @@ class TransitFit:
 
 @dataclass(frozen=True, eq=False)
 class Spectra:
-    """Spectra of planets, ready to be written."""
+    """Spectra of planets, ready to be written.
 
+    A likelihood is NaN where nothing is measured. A posterior has values there from its prior.
+    """
+
+    kind: SpectraKind
     planet_ids: Sequence[int]
     depth: Float64[np.ndarray, "B 283"]
     sigma: Float64[np.ndarray, "B 283"]
-    covariance: Float32[np.ndarray, "B 283 283"] | None
+    covariance: Float[np.ndarray, "B 283 283"] | None
     samples: Float64[np.ndarray, "B S 283"] | None
+    measured: Bool[np.ndarray, "B 283"]  # False: no light, or no fit
+    priors: Sequence[str]  # what else than light made each spectrum, as a sentence
     reasons: Sequence[Sequence[str]]  # not to trust a planet's spectrum; empty for a trusted one
 
 

@@ -27,12 +27,25 @@ def spectra(rng):
     return mu, sigma, (sigma[:, :, None] * correlation * sigma[:, None]).astype(np.float32)
 
 
+PRIORS = ["prior over spectra from 40 labels", "settings alone, no prior over spectra", "none"]
+DARK = np.arange(283) % 3 == 2  # of planet 7; nothing is measured of planet 12
+
+
+def as_spectra(mu, sigma, covariance, kind="posterior"):
+    """Planet 7 with dark wavelengths, planet 12 without light; NaN there in a likelihood."""
+    measured = np.array([~DARK, np.ones(283, bool), np.zeros(283, bool)])
+    if kind == "likelihood":
+        mu, sigma = (np.where(measured, part, np.nan) for part in (mu, sigma))
+        covariance = np.where(measured[:, :, None] & measured[:, None], covariance, np.nan)
+    return Spectra(kind, PLANETS, mu, sigma, covariance, None, measured, PRIORS, REASONS)
+
+
 def write_netcdf(path, mu, sigma, covariance):
-    write_spectra_netcdf(path, Spectra(PLANETS, mu, sigma, covariance, None, REASONS), PROVENANCE)
+    write_spectra_netcdf(path, as_spectra(mu, sigma, covariance), PROVENANCE)
 
 
-def write_ecsv(path, mu, sigma, covariance):
-    write_spectrum_ecsv(path, 7, mu, sigma, covariance, reasons=REASONS[1], provenance=PROVENANCE)
+def write_ecsv(path, mu, sigma, covariance, *, row=1, kind="posterior"):
+    write_spectrum_ecsv(path, as_spectra(mu, sigma, covariance, kind), row, PROVENANCE)
 
 
 def test_xarray_reads_what_was_written(tmp_path, spectra):
@@ -52,6 +65,54 @@ def test_xarray_reads_what_was_written(tmp_path, spectra):
         assert found["flag"].values.tolist() == [0, 1, 2]
         assert found["flag"].attrs["flag_meanings"] == "trusted suspicious not_measured"
         assert found["reasons"].values.tolist() == ["", "; ".join(REASONS[1]), NOT_MEASURED]
+        assert found["prior"].values.tolist() == PRIORS
+        assert found["measured"].dtype == bool
+        assert np.array_equal(found["measured"], as_spectra(*spectra).measured)
+        assert found.attrs["kind"] == "posterior"
+        assert found.attrs["comment"].startswith("Posterior: depths are weighed by the prior that")
+
+
+def test_xarray_reads_a_likelihood_that_is_nan_where_nothing_is_measured(tmp_path, spectra):
+    mu, sigma, covariance = spectra
+    own = as_spectra(mu, sigma, covariance.astype(np.float64), "likelihood")
+    write_spectra_netcdf(tmp_path / "s.nc", own, PROVENANCE)
+    with xr.open_dataset(tmp_path / "s.nc", engine="h5netcdf") as found:
+        assert found.attrs["kind"] == "likelihood"
+        assert found.attrs["comment"].startswith("Likelihood: the light curves alone, without a")
+        assert found["flag"].values.tolist() == [0, 1, 2]
+        assert found["depth_covariance"].dtype == np.float64
+        for name, wanted in (("depth", mu), ("depth_error", sigma)):
+            assert np.array_equal(np.isnan(found[name]), ~found["measured"])
+            assert np.array_equal(found[name].values[own.measured], wanted[own.measured])
+        seen = found.isel(planet=0, wavelength=~DARK, wavelength_2=~DARK)
+        assert np.array_equal(seen["depth_covariance"], covariance[0][np.ix_(~DARK, ~DARK)])
+        assert np.isnan(found["depth_covariance"][0][DARK]).all()
+
+
+def test_astropy_reads_a_likelihood_of_the_measured_wavelengths_alone(tmp_path, spectra):
+    write_ecsv(tmp_path / "7.ecsv", *spectra, row=0, kind="likelihood")
+    table = QTable.read(tmp_path / "7.ecsv")
+    assert np.array_equal(table["wavelength"].to_value(units.um), wavelength_um()[~DARK])
+    assert np.array_equal(table["depth"], spectra[0][0, ~DARK])
+    assert np.array_equal(table["depth_covariance"], spectra[2][0][np.ix_(~DARK, ~DARK)])
+    assert table["measured"].all()
+    assert table.meta["kind"] == "likelihood"
+    assert table.meta["comment"].startswith("Likelihood: the light curves alone")
+    write_ecsv(tmp_path / "12.ecsv", *spectra, row=2, kind="likelihood")
+    empty = Table.read(tmp_path / "12.ecsv")
+    assert len(empty) == 0
+    assert empty.meta["reasons"] == [NOT_MEASURED]
+
+
+@pytest.mark.parametrize("kind", ["posterior", "likelihood"])
+def test_a_measured_depth_that_is_no_number_is_not_written(tmp_path, spectra, kind):
+    mu, sigma, covariance = spectra
+    mu[0, 3] = np.nan
+    with pytest.raises(ArtefactError, match=r"not written, planet 7 has depths that are not fin"):
+        write_ecsv(tmp_path / "s.ecsv", mu, sigma, covariance, row=0, kind=kind)
+    mu[0, 3], covariance[0, 3, 3] = 0.01, 2.0 * covariance[0, 3, 3]
+    with pytest.raises(ArtefactError, match=r"planet 7: the covariance is not finite or contra"):
+        write_ecsv(tmp_path / "s.ecsv", mu, sigma, covariance, row=0, kind=kind)
 
 
 def test_netcdf_says_units_and_provenance(tmp_path, spectra):
@@ -69,17 +130,17 @@ def test_netcdf_says_units_and_provenance(tmp_path, spectra):
 def test_both_formats_go_without_covariance(tmp_path, spectra):
     mu, sigma, _ = spectra
     write_netcdf(tmp_path / "s.nc", mu, sigma, None)
-    write_ecsv(tmp_path / "s.ecsv", mu[0], sigma[0], None)
+    write_ecsv(tmp_path / "s.ecsv", mu, sigma, None)
     with xr.open_dataset(tmp_path / "s.nc", engine="h5netcdf") as found:
         assert set(found.dims) == {"planet", "wavelength"}
         assert set(found["depth"].attrs["ancillary_variables"].split()) < set(found.variables)
     table = Table.read(tmp_path / "s.ecsv")
-    assert table.colnames == ["wavelength", "depth", "depth_error", "bandwidth"]
+    assert table.colnames == ["wavelength", "depth", "depth_error", "bandwidth", "measured"]
 
 
 def test_astropy_reads_what_was_written(tmp_path, spectra):
-    mu, sigma, covariance = (values[1] for values in spectra)
-    write_ecsv(tmp_path / "s.ecsv", mu, sigma, covariance)
+    write_ecsv(tmp_path / "s.ecsv", *spectra, row=0)
+    mu, sigma, covariance = (values[0] for values in spectra)
     table = QTable.read(tmp_path / "s.ecsv")
     assert np.array_equal(table["wavelength"].to_value(units.um), wavelength_um())
     assert np.array_equal(table["bandwidth"].to_value(units.um), bandwidth_um())
@@ -87,19 +148,34 @@ def test_astropy_reads_what_was_written(tmp_path, spectra):
     assert np.array_equal(table["depth_error"], sigma)
     assert table["depth_covariance"].dtype == np.float32
     assert np.array_equal(table["depth_covariance"], covariance)
+    assert table["measured"].dtype == bool
+    assert np.array_equal(table["measured"], ~DARK)
     assert table.meta["planet_id"] == 7
-    assert table.meta["reasons"] == list(REASONS[1])
+    assert table.meta["kind"] == "posterior"
+    assert table.meta["prior"] == PRIORS[0]
+    assert table.meta["reasons"] == []
     assert table.meta["provenance"] == PROVENANCE
 
 
 def test_the_documented_text_file_for_taurex(tmp_path, spectra, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    mu, sigma, covariance = (values[0] for values in spectra)
-    write_ecsv(tmp_path / "1103775.ecsv", mu, sigma, covariance)
+    write_ecsv(tmp_path / "1103775.ecsv", *spectra, row=0)
+    mu, sigma, _ = (values[0] for values in spectra)
     example = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1]
     exec(compile(example, "example", "exec"), {})
-    wanted = np.column_stack([wavelength_um(), mu, sigma, bandwidth_um()])
+    wanted = np.column_stack([wavelength_um(), mu, sigma, bandwidth_um()])[~DARK]
     assert np.loadtxt(tmp_path / "1103775.txt") == pytest.approx(wanted, rel=1e-15)
+
+
+def test_the_documented_likelihood_of_one_planet(tmp_path, spectra, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = as_spectra(*spectra, "likelihood")
+    write_spectra_netcdf(tmp_path / "likelihood.nc", own, PROVENANCE)
+    example, found = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[2], {}
+    exec(compile(example, "example", "exec"), found)
+    mu, _, covariance = (values[0] for values in spectra)
+    assert np.array_equal(found["depth"], mu[~DARK])
+    assert np.array_equal(found["covariance"], covariance[np.ix_(~DARK, ~DARK)])
 
 
 def test_widths_tile_the_band_and_follow_the_dispersion():
@@ -120,8 +196,8 @@ def test_values_that_are_no_spectrum_are_not_written(tmp_path, spectra, what, va
     match = r"not written, planet 4290000001 has depths that are not finite or errors that are not"
     with pytest.raises(ArtefactError, match=match):
         write_netcdf(tmp_path / "s.nc", mu, sigma, covariance)
-    with pytest.raises(ArtefactError, match=r"not written, planet 7 has depths .* leave it out"):
-        write_ecsv(tmp_path / "s.ecsv", mu[1], sigma[1], covariance[1])
+    with pytest.raises(ArtefactError, match=match):
+        write_ecsv(tmp_path / "s.ecsv", mu, sigma, covariance)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,7 +212,7 @@ def test_a_covariance_that_contradicts_the_errors_is_not_written(tmp_path, spect
     covariance[2, 9, 9] = covariance[2, 8, 8]
     covariance[0, 3, 4] = np.nan
     with pytest.raises(ArtefactError, match=r"planet 7: the covariance is not finite or contra"):
-        write_ecsv(tmp_path / "s.ecsv", mu[0], sigma[0], covariance[0])
+        write_ecsv(tmp_path / "s.ecsv", mu, sigma, covariance, row=0)
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, spectra, monkeypatch):

@@ -246,7 +246,7 @@ def test_a_planet_held_at_the_centre_of_the_star_is_the_conditional_gaussian(rng
     prior = SharedPrior(
         torch.zeros(planets, size).double(), torch.eye(size).double().expand(2, -1, -1)
     )
-    new, shared = _most_likely(likelihood, posterior, depth, prior)
+    new, shared, vector = _most_likely(likelihood, posterior, depth, prior)
     for b in range(planets):
         r, s = response[b].numpy(), spread[b].numpy()
         joint = np.block([[s, -s @ r.T], [-r @ s, local[b].numpy() + r @ s @ r.T]])
@@ -255,6 +255,7 @@ def test_a_planet_held_at_the_centre_of_the_star_is_the_conditional_gaussian(rng
         best = best + joint[:, place] / joint[place, place] * max(0.0, -best[place])
         np.testing.assert_allclose(new[b], best[:columns], rtol=1e-9)
         np.testing.assert_allclose(shared[b], best[columns:], atol=1e-9)
+        np.testing.assert_allclose(mean[b] + spread[b] @ vector[b], new[b], rtol=1e-9)
     assert shared[0, 2] == 0.0
     assert shared[1, 2] > 0.0
 

@@ -14,7 +14,14 @@ from spectramind.config import load
 from spectramind.errors import ArtefactError, DataError
 from spectramind.instrument import wavelength_um
 from spectramind.stages.runner import run_stage
-from spectramind.transit.priors import first_priors, prior_path, read_priors, write_priors
+from spectramind.transit.priors import (
+    first_priors,
+    prior_path,
+    priors_hash,
+    read_priors,
+    write_priors,
+)
+from spectramind.transit.spectra import spectra_of_fits
 from spectramind.transit.spectrum_prior import learn_spectrum_prior
 from spectramind.transit.store import read_fit, read_fits
 
@@ -111,7 +118,25 @@ def test_the_exported_spectra_are_those_of_the_fits(fitted):
             np.testing.assert_array_equal(data["depth"][row], fits[planet].depth)
             np.testing.assert_array_equal(data["depth_error"][row], fits[planet].sigma)
             np.testing.assert_array_equal(data["depth_covariance"][row], fits[planet].covariance)
+            assert np.array_equal(data["measured"][row], fits[planet].measured)
         assert not data["flag"].any()
+        assert data["measured"].sum("wavelength").values.tolist() == [
+            95 if planet == 2 else 283 for planet in ids
+        ]
+        words = "settings alone, no prior over spectra: a scatter of 0.01 about the white light at"
+        assert all(prior.startswith(words) for prior in data["prior"].values)
+
+
+def test_a_likelihood_of_the_fits_scatters_about_the_truth_as_it_says(fitted):
+    _, folder = fitted
+    spectra = spectra_of_fits(folder, kind="likelihood", samples=0)
+    assert sorted(spectra.planet_ids) == [1, 2, 3]
+    for row, planet in enumerate(spectra.planet_ids):
+        seen = spectra.measured[row]
+        assert np.array_equal(np.isnan(spectra.depth[row]), ~seen)
+        error = (spectra.depth[row] - WORLDS[planet].depth)[seen]
+        own = spectra.covariance[row][np.ix_(seen, seen)]
+        assert 0.6 < error @ np.linalg.solve(own, error) / seen.sum() < 1.5
 
 
 def test_wavelengths_out_of_order_change_nothing(fitted, tmp_path):
@@ -169,9 +194,12 @@ def test_a_trained_prior_of_another_run_is_used_in_place_of_own_ones(
 ):
     (tmp_path / "fit/priors").mkdir(parents=True)
     (tmp_path / "fit/priors/without-fold3.safetensors").write_bytes(b"of an earlier run")
-    result = fit_stage(root, tmp_path, f"prior={trained}")
+    result, lender = fit_stage(root, tmp_path, f"prior={trained}"), priors_hash(trained)
     assert result.facts["labels"] == read_priors(trained).spectrum.planets == 40
     assert "prior over spectra from 40 labels" in result.summary
+    lent = f"prior over spectra from 40 labels, lent by all.safetensors of hash {lender} ("
+    exported = spectra_of_fits(tmp_path / "fit", kind="posterior", samples=0)
+    assert all(prior.startswith(lent) for prior in exported.priors)
     assert list((tmp_path / "fit/priors").iterdir()) == [tmp_path / "fit/priors/all.safetensors"]
     for planet, split in ((1, "test"), (3, "train")):
         fit = read_fit(tmp_path / f"fit/{split}/{planet}.safetensors")

@@ -34,12 +34,16 @@ def fit():
         )
         for number in (0, 1)
     )
+    information = rng.normal(0.0, 1e9, (283, 283))
     return TransitFit(
         planet_id=4294967290,
         depth=rng.uniform(0.01, 0.02, 283),
         sigma=rng.uniform(1e-5, 1e-4, 283),
         covariance=rng.normal(0.0, 1e-9, (283, 283)).astype(np.float32),
-        information=rng.normal(0.0, 1e9, (283, 283)).astype(np.float32),
+        information=information + information.T,
+        vector=rng.normal(0.0, 1e7, 283),
+        widening=np.array([1.5, 1.25]),
+        level_sigma=1e-3 / 3.0,
         measured_sigma=np.append(np.nan, rng.uniform(1e-5, 1e-4, 282)),
         parameter_names=("period_d", "t0_h_0"),
         parameters=np.array([4.0, 3.7]),

@@ -229,6 +229,7 @@ def score(
 @app.command(
     epilog=example_lines(
         "spectramind export --out spectra.nc --samples 100",
+        "spectramind export --out likelihood.nc --kind likelihood",
         "spectramind export --out spectra --stage predict",
     ),
 )
@@ -242,6 +243,12 @@ def export(
         Literal["fit", "predict"],
         typer.Option(help="fit: the transit fit's, with covariance; predict: the network's."),
     ] = "fit",
+    kind: Annotated[
+        Literal["posterior", "likelihood"],
+        typer.Option(
+            help="likelihood: what light alone says, for a retrieval with its own prior."
+        ),
+    ] = "posterior",
     samples: Annotated[
         int, typer.Option(min=0, help="Draws from each posterior, in netCDF files of the fits.")
     ] = 0,
@@ -252,7 +259,7 @@ def export(
         from spectramind.cli.export import export_spectra
 
         config = call.load_config(overrides or [])
-        call.outputs = export_spectra(config, out, stage=stage, samples=samples)
+        call.outputs = export_spectra(config, out, stage=stage, kind=kind, samples=samples)
         call.finish(
             f"{counted(len(call.outputs), 'file')} -> {out}", {"out": str(out)}, as_json=False
         )

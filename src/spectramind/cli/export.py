@@ -11,16 +11,16 @@ from spectramind.archive.export import NETCDF, write_export
 from spectramind.archive.submission import read_spectra
 from spectramind.config import Config
 from spectramind.errors import ArtefactError, DataError
-from spectramind.observation import Spectra
+from spectramind.observation import Spectra, SpectraKind
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import SIDECAR, SPECTRA, command_of, read_sidecar, stage_folder
-from spectramind.transit.store import spectra_of_fits
+from spectramind.transit.spectra import MeasuredPlanet, measured_planets, spectra_of_fits
 
 Exported = Literal["fit", "predict"]
 
 
 def export_spectra(
-    config: Config, out: Path, *, stage: Exported, samples: int
+    config: Config, out: Path, *, stage: Exported, kind: SpectraKind, samples: int
 ) -> tuple[Path, ...]:
     """Write the spectra of a stage as `out.nc`, or one ECSV per planet into the folder `out`.
 
@@ -28,17 +28,24 @@ def export_spectra(
         config: The whole configuration.
         out: File that ends in .nc, or a folder.
         stage: "fit", with covariance, or "predict", the network's, with errors alone.
+        kind: "posterior", or "likelihood", which the transit fits alone have.
         samples: Draws from the posterior of each planet, for a netCDF file of the fits.
 
     Raises:
         ArtefactError: If the stage has not run, or not to its end.
-        DataError: If the name of the file has another ending, or cannot hold samples.
+        DataError: If the name of the file has another ending, or what is asked for is not there.
         WriteError: If a file cannot be written.
     """
     if out.suffix not in ("", NETCDF):
         raise DataError(
             f"--out {out}: ends in {out.suffix}, expected a file that ends in .nc for all planets "
             "or a folder for one .ecsv per planet."
+        )
+    if kind == "likelihood" and (stage != "fit" or samples):
+        raise DataError(
+            "--kind likelihood: comes from the transit fits, without draws. A network's spectrum "
+            "is a posterior, and what its labels taught cannot be taken out. Leave --stage and "
+            "--samples out."
         )
     if samples and (stage != "fit" or out.suffix != NETCDF):
         raise DataError(
@@ -47,9 +54,10 @@ def export_spectra(
         )
     folder, made = stage_folder(config, stage), _record(config, stage)
     if stage == "fit":
-        spectra = spectra_of_fits(folder, samples)
+        spectra = spectra_of_fits(folder, kind=kind, samples=samples)
     else:
-        spectra = _predicted(folder, made["facts"]["reasons"])
+        fits = measured_planets(stage_folder(config, "fit"), "test")
+        spectra = _predicted(folder, made["facts"]["reasons"], fits)
     made_by = Provenance(**{field.name: made[field.name] for field in fields(Provenance)})
     return write_export(spectra, made_by, out)
 
@@ -65,8 +73,22 @@ def _record(config: Config, stage: Exported) -> dict[str, Any]:
     return made
 
 
-def _predicted(folder: Path, reasons: Mapping[str, Sequence[str]]) -> Spectra:
+def _predicted(
+    folder: Path, reasons: Mapping[str, Sequence[str]], fits: Mapping[int, MeasuredPlanet]
+) -> Spectra:
+    """The network's spectra; a planet without a fit has nothing measured."""
     planets, posterior = read_spectra(folder / SPECTRA)
     mu, sigma = (part.numpy().astype(np.float64) for part in (posterior.mu, posterior.sigma))
-    doubts = [reasons.get(str(planet), ()) for planet in planets]
-    return Spectra(planets.tolist(), mu, sigma, None, None, doubts)
+    nothing = MeasuredPlanet(np.zeros(mu.shape[1], bool), "none, for there is no fit")
+    seen = [fits.get(planet, nothing) for planet in planets.tolist()]
+    return Spectra(
+        "posterior",
+        planets.tolist(),
+        mu,
+        sigma,
+        None,
+        None,
+        np.stack([own.measured for own in seen]),
+        [f"labels that taught the network; in the transit fit: {own.prior}" for own in seen],
+        [reasons.get(str(planet), ()) for planet in planets],
+    )

@@ -13,8 +13,8 @@ from spectramind.stages.light_curves import Source, open_source
 from spectramind.stages.result import Result, require_some
 from spectramind.training.device import resolve_device
 from spectramind.transit.priors import Priors, prior_path, read_priors, remove_other_priors
+from spectramind.transit.spectra import spectra_of_fits
 from spectramind.transit.stage import fit_split
-from spectramind.transit.store import spectra_of_fits
 from spectramind.transit.teaching import learn_archive, learn_folds
 from spectramind.transit.work import Work
 
@@ -62,7 +62,8 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         from spectramind.archive.export import write_export  # xarray takes a second to import
 
         path = folder / "spectra.nc"
-        outputs += write_export(spectra_of_fits(folder, 0), provenance, path)
+        spectra = spectra_of_fits(folder, kind="posterior", samples=0)
+        outputs += write_export(spectra, provenance, path)
     return Result(
         summary=(
             f"fitted {counted(done, 'planet')} -> {folder}; {flagged} flagged; "

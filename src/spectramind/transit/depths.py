@@ -36,7 +36,7 @@ _WINDOWS = (10, 30)  # bins of the means that show correlation in time
 _NEIGHBOURS = 7  # wavelengths on either side that are averaged there
 _BY_CHANCE = 0.15  # growth of a variance that white noise shows as well
 _IMPACT = 2  # b^2 among the shared parameters
-_BARE = 1e-2  # scatter about white light without a prior over spectra [(Rp/Rs)^2]
+BARE = 1e-2  # scatter about white light without a prior over spectra [(Rp/Rs)^2]
 
 
 DepthPrior = tuple[Float64[Tensor, " W"], Float64[Tensor, "W W"]]  # mean and covariance
@@ -68,6 +68,7 @@ class SpectrumFit:
 
     posterior: Posterior
     likelihood: Likelihood
+    vector: Float64[Tensor, "B W"]  # b of the likelihood, b^2 held at 0 where it would fall below
     depth: Float64[Tensor, "B W"]
     shared: Float64[Tensor, "B N"]
     shared_covariance: Float64[Tensor, "B N N"]
@@ -155,7 +156,7 @@ def fit_spectrum(
             linear = Linear(linear.batch, layout, noise)
         likelihood = marginalise(linear.normal(depth, shared), prior, depth, shared)
         posterior = _posterior(likelihood, spectra, log_scale, white)
-        new, shared = _most_likely(likelihood, posterior, depth, prior)
+        new, shared, vector = _most_likely(likelihood, posterior, depth, prior)
         change = (new - depth).abs().amax(-1)
         depth = new
         if number < config.passes - _HELD:
@@ -165,6 +166,7 @@ def fit_spectrum(
     return SpectrumFit(
         posterior=posterior,
         likelihood=likelihood,
+        vector=vector,
         depth=depth,
         shared=shared,
         shared_covariance=_spread(likelihood, posterior),
@@ -181,8 +183,13 @@ def _most_likely(
     posterior: Posterior,
     depth: Float64[Tensor, "B W"],
     prior: SharedPrior,
-) -> tuple[Float64[Tensor, "B W"], Float64[Tensor, "B N"]]:
-    """Depths and shared parameters of the next guess; b^2 held at 0 where it would fall below."""
+) -> tuple[Float64[Tensor, "B W"], Float64[Tensor, "B N"], Float64[Tensor, "B W"]]:
+    """Depths and shared parameters of the next guess; b^2 held at 0 where it would fall below.
+
+    Returns:
+        Depths, shared parameters, and the vector b of the likelihood that has these depths as
+        posterior mean.
+    """
     moved = (likelihood.response @ (posterior.mean - depth)[..., None])[..., 0]
     shared = likelihood.centre - moved
     excess = (bounded(shared, prior) - shared)[:, _IMPACT, None]
@@ -190,7 +197,8 @@ def _most_likely(
     own = likelihood.covariance[:, :, _IMPACT] + (likelihood.response @ seen.mT)[..., 0]
     held = excess / own[:, _IMPACT, None]
     new = posterior.mean - held * seen[:, 0]
-    return new.clamp(*_DEPTH_RANGE), bounded(shared + held * own, prior)
+    vector = likelihood.vector - held * likelihood.response[:, _IMPACT]
+    return new.clamp(*_DEPTH_RANGE), bounded(shared + held * own, prior), vector
 
 
 def _spread(likelihood: Likelihood, posterior: Posterior) -> Float64[Tensor, "B N N"]:
@@ -234,7 +242,7 @@ def _posterior(
 ) -> Posterior:
     if spectra is not None:
         return spectra.posterior(likelihood.information, likelihood.vector, log_scale)
-    bare = torch.eye(likelihood.vector.shape[1]).to(likelihood.vector) * _BARE**-2.0
+    bare = torch.eye(likelihood.vector.shape[1]).to(likelihood.vector) * BARE**-2.0
     covariance = torch.linalg.inv(likelihood.information + bare)
     mean = (covariance @ (likelihood.vector + white @ bare)[..., None])[..., 0]
     return Posterior(mean, covariance, torch.zeros_like(log_scale))
@@ -338,7 +346,7 @@ def depth_priors(
 ) -> list[DepthPrior]:
     """Mean and covariance of each planet's depths beforehand, at the amplitude that was found."""
     if spectra is None or posterior is None:
-        bare = _BARE**2 * torch.eye(depth.shape[1]).to(depth)
+        bare = BARE**2 * torch.eye(depth.shape[1]).to(depth)
         return [(own.mean() * torch.ones_like(own), bare) for own in depth]
     return [spectra.gaussian(size) for size in posterior.log_amplitude.exp()]
 

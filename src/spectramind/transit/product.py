@@ -34,9 +34,8 @@ def make_product(
     known = start.guesses[row].known
     fgs1, airs = widening(found, known=known, config=config.failure)
     factor = np.append(fgs1, np.full(len(spread) - 1, airs))
-    spread = factor[:, None] * spread * factor + (1e-6 * found.change_ppm) ** 2
-    if lost(reasons):
-        spread = spread + config.failure.depth_scatter**2
+    level = float(np.hypot(1e-6 * found.change_ppm, config.failure.depth_scatter * lost(reasons)))
+    spread = factor[:, None] * spread * factor + level**2
     information = fit.likelihood.information[row].cpu().numpy()
     alone = information.diagonal()
     own = fit.linear.layout.split(fit.shared[row : row + 1], fit.linear.batch.place)
@@ -45,7 +44,10 @@ def make_product(
         depth=fit.depth[row].cpu().numpy(),
         sigma=np.sqrt(np.diag(spread)),
         covariance=spread.astype(np.float32),
-        information=information.astype(np.float32),
+        information=information,
+        vector=fit.vector[row].cpu().numpy(),
+        widening=np.array([fgs1, airs]),
+        level_sigma=level,
         measured_sigma=np.where(alone > 1e-12, alone, np.nan) ** -0.5,
         parameter_names=names,
         parameters=values,

@@ -1,6 +1,8 @@
 """Transit fits on disk: one safetensors file per planet, `FOLDER/SPLIT/PLANET.safetensors`.
 
-The arrays are tensors; names, reasons and provenance are one JSON text in the metadata.
+The arrays are tensors; names, reasons and provenance are one JSON text in the metadata. Of the
+information the lower triangle is stored: it must be exact, for float32 loses the depths of a
+bright star.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -9,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float64
 
-from spectramind.archive.layout import SPLITS
 from spectramind.artefacts import Kind, load_table, load_tensors, save_table, save_tensors
 from spectramind.errors import ArtefactError
 from spectramind.files import unwritable
-from spectramind.observation import Spectra, TransitFit, VisitFit
+from spectramind.observation import TransitFit, VisitFit
 
 _FIT = Kind("transit fit", "spectramind fit")
 _FITS = Kind("index of transit fits", "spectramind fit")
@@ -25,13 +27,14 @@ _INDEX = {
     "origin": pl.String,
 }  # fmt: skip
 _FIT_ARRAYS = (
-    "depth", "sigma", "covariance", "information", "measured_sigma", "parameters",
+    "depth", "sigma", "covariance", "vector", "widening", "measured_sigma", "parameters",
     "parameter_covariance", "limb_darkening",
 )  # fmt: skip
 _VISIT_ARRAYS = (
     "time_h", "flux", "model", "electrons", "fgs1_time_h", "fgs1_flux", "fgs1_model",
     "fgs1_centroid",
 )  # fmt: skip
+_TRIANGLE = "information_lower"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def write_fit(path: Path, fit: TransitFit, facts: Mapping[str, str]) -> None:
         ArtefactError: If the file cannot be written.
     """
     tensors = {name: getattr(fit, name) for name in _FIT_ARRAYS}
+    tensors[_TRIANGLE] = fit.information[np.tril_indices(len(fit.vector))]
     for visit in fit.visits:
         for name in _VISIT_ARRAYS:
             tensors[f"visit{visit.visit}.{name}"] = getattr(visit, name)
@@ -63,6 +67,7 @@ def write_fit(path: Path, fit: TransitFit, facts: Mapping[str, str]) -> None:
         "planet_id": fit.planet_id,
         "parameter_names": fit.parameter_names,
         "reduced_chi2": fit.reduced_chi2,
+        "level_sigma": fit.level_sigma,
         "reasons": fit.reasons,
         "visits": [visit.visit for visit in fit.visits],
         "facts": dict(facts),
@@ -104,11 +109,21 @@ def read_fit(path: Path) -> TransitFit:
             parameter_names=tuple(described["parameter_names"]),
             reduced_chi2=described["reduced_chi2"],
             reasons=tuple(described["reasons"]),
+            level_sigma=described["level_sigma"],
+            information=_symmetric(tensors[_TRIANGLE], len(tensors["vector"])),
             visits=visits,
             **{name: tensors[name] for name in _FIT_ARRAYS},
         )
     except KeyError as error:
         raise _FIT.damaged(path, f"it holds no {error}") from error
+
+
+def _symmetric(lower: Float64[np.ndarray, " N"], size: int) -> Float64[np.ndarray, "W W"]:
+    """The matrix of a lower triangle."""
+    rows, columns = np.tril_indices(size)
+    matrix = np.empty((size, size))
+    matrix[rows, columns] = matrix[columns, rows] = lower
+    return matrix
 
 
 def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -185,21 +200,3 @@ def _fits(folder: Path, split: str) -> list[Path]:
     """Files of a split, by planet number in increasing order."""
     paths = [path for path in (folder / split).glob(f"*{_SUFFIX}") if path.stem.isdigit()]
     return sorted(paths, key=lambda path: int(path.stem))
-
-
-def spectra_of_fits(folder: Path, samples: int) -> Spectra:
-    """Spectra of all fits below the folder of the stage `fit`, with so many draws from each.
-
-    Raises:
-        ArtefactError: If there is none.
-    """
-    here = [split for split in SPLITS if any((folder / split).glob("*.safetensors"))]
-    fits = [fit for split in here or SPLITS[:1] for fit in read_fits(folder, split).values()]
-    return Spectra(
-        [fit.planet_id for fit in fits],
-        np.stack([fit.depth for fit in fits]),
-        np.stack([fit.sigma for fit in fits]),
-        np.stack([fit.covariance for fit in fits]),
-        np.stack([fit.samples(samples) for fit in fits]) if samples else None,
-        [fit.reasons for fit in fits],
-    )

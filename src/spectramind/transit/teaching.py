@@ -130,7 +130,9 @@ def learn_archive(
         evidence += outcome.value or []  # a planet that cannot be read fails again in fit
     evidence.sort(key=lambda planet: planet.planet_id)
     priors = learn_unlabelled(evidence, base, config)
-    write_priors(path, priors, facts_of(made_by) | {"unread": "", "origin": origin})
+    lender = "" if lent is None else f"{lent.name} of hash {learned_from}"
+    facts = {"unread": "", "origin": origin, "lent": lender}
+    write_priors(path, priors, facts_of(made_by) | facts)
     return LearnedPriors(path)
 
 
