@@ -174,8 +174,8 @@ def test_an_order_of_the_drift_that_is_not_there_loses_its_scatter(rng):
     for _ in range(30):
         error = np.full(layout.size - 1, 1e-5)
         x = error * rng.normal(size=error.size)
-        x[12] += 0.002 * rng.normal()  # first order of FGS1 and of AIRS-CH0, and no second
-        x[14:17] += 0.003 * rng.normal(size=3)
+        x[13] += 0.002 * rng.normal()  # first order of FGS1 and of AIRS-CH0, and no second
+        x[15:18] += 0.003 * rng.normal(size=3)
         planets.append(OrbitEvidence(layout, np.diag(error**-2.0), x / error**2))
     start = first_population(CONFIG, known=True)
     found = learn_population(start, planets, CONFIG.prior)

@@ -39,6 +39,7 @@ def _prior(*, components=4, length=0.03) -> SpectrumPrior:
         amplitude=(-1.0, 1.1, 0.5),
         planets=100,
         typical=(-9.5, 1.2),
+        rest=1e-6,
     )
 
 

@@ -22,6 +22,7 @@ def plain_prior() -> SpectrumPrior:
         amplitude=(np.log(2e-4), 0.0, 0.1),
         planets=100,
         typical=(-9.0, 1.0),
+        rest=1e-6,
     )
 
 

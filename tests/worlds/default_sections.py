@@ -33,4 +33,5 @@ def default_spectrum_prior() -> tuple[TransitConfig, SpectrumPrior]:
         amplitude=(np.log(1e-4), 0.0, 1.0),
         planets=100,
         typical=(-9.0, 1.0),
+        rest=1e-6,
     )

@@ -221,7 +221,7 @@ def learn_population(
 
 
 def _with_part(population: Population, other: Population, part: slice) -> Population:
-    """A population with some of the orbit and limb darkening of another, correlated with no more."""
+    """A population with some of the orbit and limb darkening of another, and no correlation."""
     mean, covariance = population.mean.copy(), population.covariance.copy()
     mean[part] = other.mean[part]
     covariance[part] = covariance[:, part] = 0.0
