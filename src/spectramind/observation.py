@@ -125,15 +125,18 @@ class VisitFit:
 class TransitFit:
     """The first estimate of one planet: spectrum, parameters, residuals and a verdict.
 
-    `reasons` is empty for a trusted fit; otherwise it names in words what was found, and
-    `sigma` has been inflated.
+    `reasons` is empty for a trusted fit; otherwise it names in words what was found. `sigma` is
+    `own_sigma` times `widening`, with what the last pass changed added in quadrature, and the
+    scatter of plausible depths where no transit was found.
     """
 
     planet_id: int
     depth: Float64[np.ndarray, " 283"]  # posterior mean of (Rp/Rs)^2
     sigma: Float64[np.ndarray, " 283"]  # square root of the covariance's diagonal
-    covariance: Float32[np.ndarray, "283 283"]  # of the posterior
-    information: Float32[np.ndarray, "283 283"]  # of the light curves about the depths alone
+    own_sigma: Float64[np.ndarray, " 283"]  # of the posterior, before anything widened it
+    widening: Float64[np.ndarray, " 2"]  # factor on sigma of FGS1 and of AIRS-CH0; 1: no doubt
+    covariance: Float64[np.ndarray, "283 283"]  # symmetric and positive definite
+    information: Float64[np.ndarray, "283 283"]  # of the light curves about the depths alone
     measured_sigma: Float64[np.ndarray, " 283"]  # error by the wavelength alone; NaN: dark
     parameter_names: tuple[str, ...]
     parameters: Float64[np.ndarray, " K"]
@@ -145,14 +148,28 @@ class TransitFit:
 
     @property
     def usable(self) -> bool:
-        """Whether each depth is a number and each sigma a positive one."""
-        known = np.isfinite(self.depth) & np.isfinite(self.sigma)
-        return bool((known & (self.sigma > 0.0)).all())
+        """Whether all depths and sigmas are numbers and the covariance is positive definite."""
+        return bool(self.usable_at.all()) and self.definite
+
+    @property
+    def definite(self) -> bool:
+        """Whether the covariance is positive definite."""
+        try:
+            np.linalg.cholesky(self.covariance)
+        except np.linalg.LinAlgError:
+            return False
+        return True
+
+    @property
+    def usable_at(self) -> Bool[np.ndarray, " 283"]:
+        """Where the depth is a number and each sigma, own and widened, a positive one."""
+        known = np.isfinite(self.depth) & np.isfinite(self.sigma) & np.isfinite(self.own_sigma)
+        return known & (self.sigma > 0.0) & (self.own_sigma > 0.0)
 
     @property
     def white_depth(self) -> float:
         """Inverse-variance mean of the AIRS-CH0 depths."""
-        weight = 1.0 / self.sigma[1:] ** 2
+        weight = 1.0 / self.own_sigma[1:] ** 2
         return float(np.sum(weight * self.depth[1:]) / np.sum(weight))
 
     def samples(self, count: int) -> Float64[np.ndarray, "S 283"]:
@@ -161,11 +178,9 @@ class TransitFit:
         Args:
             count: Number of draws S.
         """
-        values, vectors = np.linalg.eigh(self.covariance.astype(np.float64))
-        scale = np.sqrt(np.maximum(values, 0.0))  # rounding may leave some below 0
-        root = (vectors * scale) @ vectors.T  # the symmetric root: it knows no signs of vectors
-        normal = np.random.default_rng(self.planet_id).standard_normal((count, len(values)))
-        return self.depth + normal @ root
+        lower = np.linalg.cholesky(self.covariance)
+        normal = np.random.default_rng(self.planet_id).standard_normal((count, len(lower)))
+        return self.depth + normal @ lower.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +190,7 @@ class Spectra:
     planet_ids: Sequence[int]
     depth: Float64[np.ndarray, "B 283"]
     sigma: Float64[np.ndarray, "B 283"]
-    covariance: Float32[np.ndarray, "B 283 283"] | None
+    covariance: Float64[np.ndarray, "B 283 283"] | None
     samples: Float64[np.ndarray, "B S 283"] | None
     reasons: Sequence[Sequence[str]]  # not to trust a planet's spectrum; empty for a trusted one
 

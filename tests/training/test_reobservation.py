@@ -56,6 +56,8 @@ def test_flagged_and_starless_planets_donate_nothing(archive, donors_among):
     assert found.donor.tolist() == sorted(usual * COUNT)
     z = (found.depth - found.truth) / found.sigma
     assert 0.5 < np.mean(z**2) < 2.0
+    table, _ = found.join(feature_table(fits, stars), np.ones((4, 283)))
+    np.testing.assert_array_equal(table.own_sigma, table.sigma)
     message = (
         r"training\.reobserved=3: none of 4 .* 1 have a flagged fit, 1 no row in the star table.*"
         r"Set training\.reobserved=0"

@@ -45,8 +45,7 @@ def reobserve(
             f"planet {fit.planet_id}: its fit is flagged ({fit.reasons[0]}), so its noise is not "
             "known. Observe a trusted planet again instead."
         )
-    information = fit.information.astype(np.float64)
-    values, vectors = np.linalg.eigh(0.5 * (information + information.T))
+    values, vectors = np.linalg.eigh(fit.information)
     values = np.maximum(values, 0.0)  # rounding may leave some below 0
     noise = (rng.standard_normal(spectra.shape) * np.sqrt(values)) @ vectors.T
     whole = (vectors * values) @ vectors.T
@@ -57,6 +56,11 @@ def reobserve(
     )
     covariance = posterior.covariance.numpy()
     return [
-        replace(fit, depth=depth, sigma=np.sqrt(own.diagonal()), covariance=own.astype(np.float32))
-        for depth, own in zip(posterior.mean.numpy(), covariance, strict=True)
+        replace(fit, depth=depth, sigma=sigma, own_sigma=sigma, covariance=own)
+        for depth, sigma, own in zip(
+            posterior.mean.numpy(),
+            np.sqrt(covariance.diagonal(axis1=1, axis2=2)),
+            covariance,
+            strict=True,
+        )
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from astropy.table import Table
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float64
 
 from spectramind import __version__
 from spectramind.errors import ArtefactError
@@ -25,7 +25,7 @@ NETCDF = ".nc"  # ending of a file for all planets
 _SOURCE = f"SpectraMind V50 {__version__}"
 _DEPTH = "transit depth (Rp/Rs)^2"
 _FLAGS = ("trusted", "suspicious", "not_measured")
-_DIAGONAL_RTOL = 1e-3  # of float32 covariances from float64 errors, with ample room
+_DIAGONAL_RTOL = 1e-9  # of rounding, with ample room
 
 
 def write_spectra_netcdf(path: Path, spectra: Spectra, provenance: Mapping[str, str]) -> None:
@@ -118,7 +118,7 @@ def write_spectrum_ecsv(
     planet_id: int,
     mu: Float64[np.ndarray, " 283"],
     sigma: Float64[np.ndarray, " 283"],
-    covariance: Float32[np.ndarray, "283 283"] | None,
+    covariance: Float64[np.ndarray, "283 283"] | None,
     *,
     reasons: Sequence[str],
     provenance: Mapping[str, str],
@@ -179,7 +179,7 @@ def _check(
     planet_id: int,
     mu: Float64[np.ndarray, " 283"],
     sigma: Float64[np.ndarray, " 283"],
-    covariance: Float[np.ndarray, "283 283"] | None,
+    covariance: Float64[np.ndarray, "283 283"] | None,
 ) -> None:
     where = f"{path}: not written, planet {planet_id}"
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all() and (sigma > 0.0).all()):
@@ -189,7 +189,7 @@ def _check(
         )
     if covariance is None:
         return
-    ratio = np.diagonal(covariance).astype(np.float64) / sigma**2
+    ratio = np.diagonal(covariance) / sigma**2
     agrees = np.allclose(ratio, 1.0, rtol=0.0, atol=_DIAGONAL_RTOL)
     if not (agrees and np.isfinite(covariance).all()):
         worst = ratio[np.argmax(np.abs(ratio - 1.0))]

@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from spectramind.archive.layout import Archive, open_archive, stars_of
-from spectramind.archive.submission import with_unmeasured, write_spectra, write_submission
+from spectramind.archive.submission import (
+    fit_posterior,
+    with_unmeasured,
+    write_spectra,
+    write_submission,
+)
 from spectramind.errors import ConfigError
 from spectramind.observation import NOT_MEASURED, TransitFit, named
 from spectramind.provenance import Provenance
@@ -31,7 +36,10 @@ if TYPE_CHECKING:
 
 
 def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
-    """Predict the test planets; a planet without a fit gets the spread of the training labels."""
+    """Predict the test planets; a planet without a fit gets the spread of the training labels.
+
+    With borrowed weights no sigma is smaller than the fit's.
+    """
     archive = open_archive(config.data.root)
     fits = read_fits(stage_folder(config, "fit"), "test")
     stars = stars_of(archive, "test", fits)
@@ -55,9 +63,11 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     calibration = read_calibration(run / "calibrate-temp" / CALIBRATION)
     if config.uq.corel:
         calibration.require_conformal()
-    everyone, complete = with_unmeasured(
-        planets, calibration.apply(posterior), missing, archive.labels()
-    )
+    spectra = calibration.apply(posterior)
+    if not own:  # no label of this archive calibrated anything
+        calibration = calibration.elsewhere()
+        spectra = spectra.at_least(fit_posterior(fits, planets).sigma)
+    everyone, complete = with_unmeasured(planets, spectra, missing, archive.labels())
     write_spectra(folder / SPECTRA, everyone, complete)
     kinds = get_args(IntervalKind)
     intervals = {kind: calibration.intervals(complete, kind) for kind in kinds}

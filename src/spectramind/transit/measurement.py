@@ -6,7 +6,7 @@ spectrum, which would cost far more than all the rest: one eigendecomposition se
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 from spectramind.transit.spectrum_prior import PriorOnDevice
 
@@ -14,9 +14,8 @@ from spectramind.transit.spectrum_prior import PriorOnDevice
 class Measurement:
     """A fit's information A on depths, together with the prior that the fit was made with."""
 
-    def __init__(self, information: Float32[np.ndarray, "W W"], prior: PriorOnDevice) -> None:
-        exact = information.astype(np.float64)
-        values, vectors = np.linalg.eigh(0.5 * (exact + exact.T))
+    def __init__(self, information: Float64[np.ndarray, "W W"], prior: PriorOnDevice) -> None:
+        values, vectors = np.linalg.eigh(information)
         root = np.sqrt(np.maximum(values, 0.0))  # rounding may leave some below 0
         self.noise = torch.from_numpy((vectors * root).T)
         self.information = self.noise.T @ self.noise
