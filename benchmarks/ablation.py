@@ -246,7 +246,7 @@ def _random_batch(size: int, bins: int) -> tuple[Batch, Tensor]:
         series=torch.randn(size, 1, SIZES.series, bins),
         mask=torch.ones(size, 1, bins, dtype=torch.bool),
         planet=torch.randn(size, SIZES.planet),
-        depth=depth, sigma=torch.full_like(depth, 1e-4),
+        depth=depth, sigma=torch.full_like(depth, 1e-4), own_sigma=torch.full_like(depth, 1e-4),
         asymmetry=torch.randn(size, WAVELENGTHS),
     )  # fmt: skip
     return batch, depth + 1e-4

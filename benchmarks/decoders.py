@@ -176,7 +176,7 @@ def judge(decoder: Decoder, seed: int) -> dict[str, Float64[np.ndarray, " B"]]:
         drawn = {
             "gaussian": heads.sample(own, shared),
             "gaussian_limit": limit.sample(own, shared),
-            "diffusion": decoder.denoiser.sample(heads, toy.state, own),
+            "diffusion": decoder.denoiser.sample(heads, toy.state, torch.ones_like(sigma), own),
             "exact": shared.sign() * toy.bump + WHITE * own,
         }
     truth, unit = toy.truth.numpy(), np.ones(toy.truth.shape)

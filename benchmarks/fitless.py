@@ -37,6 +37,7 @@ def fitless_table(
         table.planet[:, _STAR],
         np.broadcast_to(known.mean(0), shape).copy(),
         np.broadcast_to(known.std(0), shape).copy(),
+        np.broadcast_to(known.std(0), shape).copy(),
     )
 
 

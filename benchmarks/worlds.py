@@ -146,7 +146,7 @@ def grade(worlds: list[Judged], naive: Any) -> dict[str, float]:  # noqa: ANN401
 def _distance(fit: TransitFit, truth: Float64[np.ndarray, " 283"]) -> float:
     """Squared Mahalanobis distance over 283; infinite where the covariance is not positive."""
     try:
-        lower = np.linalg.cholesky(fit.covariance.astype(np.float64))
+        lower = np.linalg.cholesky(fit.covariance)
     except np.linalg.LinAlgError:
         return float("inf")
     return float(np.mean(np.linalg.solve(lower, fit.depth - truth) ** 2))

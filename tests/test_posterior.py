@@ -46,3 +46,14 @@ def test_interval_grows_with_its_half_width(posterior):
     assert torch.all(wide_lower < lower)
     assert torch.all(upper < wide_upper)
     torch.testing.assert_close((lower + upper) / 2, posterior.mu)
+
+
+def test_sigma_is_raised_where_it_is_smaller_and_correlations_stay():
+    mu, sigma = torch.zeros(2, 5).double(), torch.linspace(1.0, 2.0, 10).double().view(2, 5)
+    loadings = torch.full((2, 5, 2), 0.5).double()
+    posterior = SpectrumPosterior(mu, sigma, loadings * sigma[..., None])
+    raised = posterior.at_least(torch.full_like(sigma, 1.5))
+    assert torch.equal(raised.sigma, sigma.clamp(min=1.5))
+    torch.testing.assert_close(raised.factor, loadings * raised.sigma[..., None])
+    assert torch.equal(raised.mu, mu)
+    assert SpectrumPosterior(mu, sigma).at_least(sigma).factor is None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int, UInt16
+from jaxtyping import Bool, Float32, Float64, Int, UInt16
 
 from spectramind.errors import DataError
 from spectramind.instrument import Channel
@@ -127,18 +127,20 @@ class VisitFit:
 class TransitFit:
     """The first estimate of one planet: spectrum, parameters, residuals and a verdict.
 
-    `reasons` is empty for a trusted fit; otherwise it names in words what was found, and
-    `sigma` has been inflated.
+    `reasons` is empty for a trusted fit; otherwise it names in words what was found. `sigma` is
+    `own_sigma` times `widening`, with what the last pass changed added in quadrature, and the
+    scatter of plausible depths where no transit was found.
     """
 
     planet_id: int
     depth: Float64[np.ndarray, " 283"]  # posterior mean of (Rp/Rs)^2
     sigma: Float64[np.ndarray, " 283"]  # square root of the covariance's diagonal
-    covariance: Float32[np.ndarray, "283 283"]  # of the posterior
+    own_sigma: Float64[np.ndarray, " 283"]  # of the posterior, before anything widened it
+    widening: Float64[np.ndarray, " 2"]  # factor on sigma of FGS1 and of AIRS-CH0; 1: no doubt
+    level_sigma: float  # error common to all depths, beyond the light curves [(Rp/Rs)^2]
+    covariance: Float64[np.ndarray, "283 283"]  # symmetric and positive definite
     information: Float64[np.ndarray, "283 283"]  # A: the light curves say exp(-d A d / 2 + b d)
     vector: Float64[np.ndarray, " 283"]  # b, without any prior over spectra
-    widening: Float64[np.ndarray, "2"]  # factors on sigma of FGS1 and of AIRS-CH0
-    level_sigma: float  # error common to all depths, beyond the light curves [(Rp/Rs)^2]
     measured_sigma: Float64[np.ndarray, " 283"]  # error by the wavelength alone; NaN: dark
     parameter_names: tuple[str, ...]
     parameters: Float64[np.ndarray, " K"]
@@ -155,14 +157,28 @@ class TransitFit:
 
     @property
     def usable(self) -> bool:
-        """Whether each depth is a number and each sigma a positive one."""
-        known = np.isfinite(self.depth) & np.isfinite(self.sigma)
-        return bool((known & (self.sigma > 0.0)).all())
+        """Whether all depths and sigmas are numbers and the covariance is positive definite."""
+        return bool(self.usable_at.all()) and self.definite
+
+    @property
+    def definite(self) -> bool:
+        """Whether the covariance is positive definite."""
+        try:
+            np.linalg.cholesky(self.covariance)
+        except np.linalg.LinAlgError:
+            return False
+        return True
+
+    @property
+    def usable_at(self) -> Bool[np.ndarray, " 283"]:
+        """Where the depth is a number and each sigma, own and widened, a positive one."""
+        known = np.isfinite(self.depth) & np.isfinite(self.sigma) & np.isfinite(self.own_sigma)
+        return known & (self.sigma > 0.0) & (self.own_sigma > 0.0)
 
     @property
     def white_depth(self) -> float:
         """Inverse-variance mean of the AIRS-CH0 depths."""
-        weight = 1.0 / self.sigma[1:] ** 2
+        weight = 1.0 / self.own_sigma[1:] ** 2
         return float(np.sum(weight * self.depth[1:]) / np.sum(weight))
 
     def samples(self, count: int) -> Float64[np.ndarray, "S 283"]:
@@ -171,11 +187,9 @@ class TransitFit:
         Args:
             count: Number of draws S.
         """
-        values, vectors = np.linalg.eigh(self.covariance.astype(np.float64))
-        scale = np.sqrt(np.maximum(values, 0.0))  # rounding may leave some below 0
-        root = (vectors * scale) @ vectors.T  # the symmetric root: it knows no signs of vectors
-        normal = np.random.default_rng(self.planet_id).standard_normal((count, len(values)))
-        return self.depth + normal @ root
+        lower = np.linalg.cholesky(self.covariance)
+        normal = np.random.default_rng(self.planet_id).standard_normal((count, len(lower)))
+        return self.depth + normal @ lower.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +203,7 @@ class Spectra:
     planet_ids: Sequence[int]
     depth: Float64[np.ndarray, "B 283"]
     sigma: Float64[np.ndarray, "B 283"]
-    covariance: Float[np.ndarray, "B 283 283"] | None
+    covariance: Float64[np.ndarray, "B 283 283"] | None
     samples: Float64[np.ndarray, "B S 283"] | None
     measured: Bool[np.ndarray, "B 283"]  # False: no light, or no fit
     priors: Sequence[str]  # what else than light made each spectrum, as a sentence

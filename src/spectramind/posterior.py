@@ -33,12 +33,15 @@ class SpectrumPosterior:
         """Normalised residual (y - mu) / sigma."""
         return (depth - self.mu) / self.sigma
 
-    def scaled(self, temperature: Float[Tensor, " W"] | float) -> "SpectrumPosterior":
-        """Same mean and correlations, sigma times `temperature` (one for all or a wavelength)."""
-        sigma = self.sigma * temperature
-        if self.factor is None:
-            return type(self)(self.mu, sigma)
-        return type(self)(self.mu, sigma, self._loadings() * sigma[..., None])
+    def scaled(
+        self, temperature: Float[Tensor, "B W"] | Float[Tensor, " W"] | float
+    ) -> "SpectrumPosterior":
+        """Same mean and correlations, sigma times `temperature`."""
+        return self._with(self.sigma * temperature)
+
+    def at_least(self, sigma: Float[Tensor, "B W"]) -> "SpectrumPosterior":
+        """Same mean and correlations, the larger of both sigmas at each wavelength."""
+        return self._with(torch.maximum(self.sigma, sigma))
 
     def mahalanobis(self, depth: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
         """(y - mu)^T S^-1 (y - mu); the sum of z^2 where there is no factor.
@@ -123,6 +126,12 @@ class SpectrumPosterior:
             torch.cat([part.sigma for part in parts]),
             torch.cat(factors) if factors else None,
         )
+
+    def _with(self, sigma: Float[Tensor, "B W"]) -> "SpectrumPosterior":
+        """Same mean and correlations with another sigma."""
+        if self.factor is None:
+            return type(self)(self.mu, sigma)
+        return type(self)(self.mu, sigma, self._loadings() * sigma[..., None])
 
     def _loadings(self) -> Float[Tensor, "B W K"]:
         """Factors in units of sigma."""

@@ -24,7 +24,7 @@ def spectra(rng):
     mu, sigma = rng.uniform(0.001, 0.02, (3, 283)), rng.uniform(1e-5, 1e-4, (3, 283))
     lag = np.abs(np.subtract.outer(np.arange(283), np.arange(283)))
     correlation = np.exp(-lag / 20.0)
-    return mu, sigma, (sigma[:, :, None] * correlation * sigma[:, None]).astype(np.float32)
+    return mu, sigma, sigma[:, :, None] * correlation * sigma[:, None]
 
 
 PRIORS = ["prior over spectra from 40 labels", "settings alone, no prior over spectra", "none"]
@@ -59,7 +59,7 @@ def test_xarray_reads_what_was_written(tmp_path, spectra):
         assert np.array_equal(found["bandwidth"], bandwidth_um())
         assert np.array_equal(found["depth"], mu)
         assert np.array_equal(found["depth_error"], sigma)
-        assert found["depth_covariance"].dtype == np.float32
+        assert found["depth_covariance"].dtype == np.float64
         assert np.array_equal(found["depth_covariance"], covariance)
         assert found["depth_covariance"].dims == ("planet", "wavelength", "wavelength_2")
         assert found["flag"].values.tolist() == [0, 1, 2]
@@ -146,7 +146,7 @@ def test_astropy_reads_what_was_written(tmp_path, spectra):
     assert np.array_equal(table["bandwidth"].to_value(units.um), bandwidth_um())
     assert np.array_equal(table["depth"], mu)
     assert np.array_equal(table["depth_error"], sigma)
-    assert table["depth_covariance"].dtype == np.float32
+    assert table["depth_covariance"].dtype == np.float64
     assert np.array_equal(table["depth_covariance"], covariance)
     assert table["measured"].dtype == bool
     assert np.array_equal(table["measured"], ~DARK)

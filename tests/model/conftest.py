@@ -56,6 +56,7 @@ def batch() -> Batch:
         mask,
         torch.randn(3, SIZES.planet),
         depth,
+        1e-4 * torch.tensor([[1.0], [1.25], [5.0]]).double().expand(-1, 283),
         torch.full_like(depth, 1e-4),
         torch.randn(3, 283),
     )

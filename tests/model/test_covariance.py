@@ -171,7 +171,9 @@ def test_rank_zero_is_the_network_without_the_head(config, correlated, batch):
     assert all(torch.equal(bare.state_dict()[name], more.state_dict()[name]) for name in names)
     assert {name.split(".")[0] for name in more.state_dict().keys() - names} == {"covariance"}
     depth = batch.depth + 1e-4
-    wanted = loss_terms(bare(batch), batch.fit, batch.asymmetry, depth, config.loss).total
+    wanted = loss_terms(
+        bare(batch), batch.fit, batch.own_sigma, batch.asymmetry, depth, config.loss
+    ).total
     assert torch.equal(bare.loss(batch, depth, config.loss), wanted)
     joint = joint_nll(more(batch), depth, unit=batch.sigma, z_clip=5.0).mean()
     weight = correlated.decoders.covariance.weight

@@ -105,9 +105,21 @@ def test_prediction_is_the_moments_of_its_draws(drawn, batch):
     posterior = drawn(batch)
     state = drawn.fuse(batch)
     noise = matched_noise(8, 283, 0)[:, None]
-    samples = drawn.denoiser.sample(drawn.decode(batch, state), state, noise)
+    samples = drawn.denoiser.sample(drawn.decode(batch, state), state, batch.widening, noise)
     torch.testing.assert_close(posterior.mu, samples.mean(0))
     torch.testing.assert_close(posterior.sigma, samples.std(0, correction=0))
+
+
+def test_what_widens_the_fit_widens_the_draws_about_their_mean(drawn, batch):
+    with torch.no_grad():
+        drawn.denoiser.last.weight.mul_(0.1)  # so that rounding does not grow along the path
+    clean, doubted = drawn(batch.unwidened()), drawn(batch)
+    assert (clean.mu - drawn.decode(batch, drawn.fuse(batch)).mu).abs().max() > 1e-6
+    torch.testing.assert_close(doubted.mu, clean.mu, rtol=1e-12, atol=0)
+    torch.testing.assert_close(doubted.sigma, batch.widening * clean.sigma, rtol=1e-14, atol=0)
+    narrow, wide = (drawn.samples(own, count=4, seed=1) for own in (batch.unwidened(), batch))
+    wanted = clean.mu + batch.widening * (narrow - clean.mu)
+    torch.testing.assert_close(wide, wanted, rtol=0, atol=1e-9)
 
 
 def test_wavelengths_meet(denoiser):

@@ -136,11 +136,12 @@ def test_asymmetric_share_is_the_projection_on_the_asymmetry():
     assert float(asymmetric_share(along, torch.zeros_like(along))) == 0.0
 
 
-def white_terms(config):
+def white_terms(config, widening=1.0):
     torch.manual_seed(0)
     mu, asymmetry = torch.randn(2, 2, 283, dtype=torch.float64)
-    fit = SpectrumPosterior(torch.zeros_like(mu), torch.ones_like(mu))
-    return loss_terms(SpectrumPosterior(mu, fit.sigma), fit, asymmetry, fit.mu, config)
+    own = torch.ones_like(mu)
+    fit = SpectrumPosterior(torch.zeros_like(mu), widening * own)
+    return loss_terms(SpectrumPosterior(mu, fit.sigma), fit, own, asymmetry, fit.mu, config)
 
 
 def test_terms_add_up_with_their_weights(config):
@@ -153,10 +154,17 @@ def test_terms_add_up_with_their_weights(config):
     assert min(bare) > 0
 
 
+def test_priors_do_not_know_what_widens_the_fit(config):
+    """A correction counts in the fit's own errors, its likelihood in the widened ones."""
+    clean, doubted = white_terms(config.loss), white_terms(config.loss, widening=5.0)
+    assert doubted._replace(total=clean.total, nll=clean.nll) == clean
+    assert float(doubted.nll) == pytest.approx(float(clean.nll) / 25.0)
+
+
 def test_total_without_priors_has_finite_gradients_where_mu_is_the_fit(config):
     mu = torch.zeros(1, 283, dtype=torch.float64, requires_grad=True)
     fit = SpectrumPosterior(torch.zeros_like(ONES), ONES)
     own = config.loss.model_copy(update=dict.fromkeys(WEIGHTS, 1.0))
-    terms = loss_terms(SpectrumPosterior(mu, ONES), fit, 0.0 * ONES, ONES, own)
+    terms = loss_terms(SpectrumPosterior(mu, ONES), fit, ONES, 0.0 * ONES, ONES, own)
     terms.total.backward()
     assert torch.isfinite(mu.grad).all()

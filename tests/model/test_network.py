@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from spectramind.model.graph import relations
-from spectramind.model.likelihood import loss_terms
 from spectramind.model.network import V50, FeatureSizes
 from spectramind.model.settings import ModelConfig
 
@@ -27,8 +26,7 @@ def test_every_parameter_gets_a_gradient(model_values, batch, gnn_type):
     network = V50(config, SIZES).eval()
     for head in (network.mu, network.log_scale):
         torch.nn.init.normal_(head.last.weight)
-    terms = loss_terms(network(batch), batch.fit, batch.asymmetry, batch.depth + 1e-4, config.loss)
-    terms.total.backward()
+    network.loss(batch, batch.depth + 1e-4, config.loss).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -81,6 +79,14 @@ def test_the_gate_reaches_the_graph(model_values, batch, gnn_type):
     ((whole.mu - batch.depth) / batch.sigma).square().sum().backward()
     assert opened.grad is not None
     assert opened.grad.abs().max() > 0
+
+
+def test_what_widens_the_fit_widens_sigma_and_moves_nothing(network, batch):
+    assert batch.widening[:, 0].tolist() == pytest.approx([1.0, 1.25, 5.0])
+    doubted, clean = network(batch), network(batch.unwidened())
+    assert ((clean.mu - batch.depth).abs() > 1e-6).any(-1).all()
+    assert torch.equal(doubted.mu, clean.mu)
+    torch.testing.assert_close(doubted.sigma, batch.widening * clean.sigma, rtol=1e-14, atol=0)
 
 
 def test_sigma_stays_within_its_bound(network, batch, config):

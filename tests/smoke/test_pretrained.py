@@ -3,9 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from tiny_run import TINY, spectramind
 
@@ -15,6 +17,8 @@ from spectramind.stages.folders import PRETRAINED, run_folder
 from spectramind.training.folds import read_folds
 from spectramind.transit.priors import read_priors
 from spectramind.transit.store import read_fits
+from spectramind.uq.calibration import IntervalKind, gaussian_half_width
+from spectramind.uq.intervals import read_intervals
 
 MEGABYTES = 5.0
 
@@ -69,6 +73,20 @@ def test_spectra_from_a_new_archive_at_once(borrowed):
     sigma = np.stack([fits[planet].sigma for planet in planets])
     moved = np.abs(spectra.mu.numpy() - fitted) / sigma
     assert 0.01 < moved.mean() < 3.0  # the network has its say, and no more than that
+
+
+def test_error_bars_are_never_smaller_than_the_fits(borrowed):
+    """No label of this archive calibrated them."""
+    folder = borrowed / "artefacts/predict"
+    planets, spectra = read_spectra(folder / "spectra.parquet")
+    fits = read_fits(borrowed / "artefacts/fit", "test")
+    sigma = torch.from_numpy(np.stack([fits[planet].sigma for planet in planets.tolist()]))
+    assert (spectra.sigma >= sigma).all()
+    assert (spectra.sigma == sigma).any()  # the network would have them smaller somewhere
+    for kind in get_args(IntervalKind):
+        for level, (lower, upper) in read_intervals(folder / "intervals.parquet", kind).items():
+            least = 2.0 * gaussian_half_width(level) * sigma
+            assert (upper - lower >= (1.0 - 1e-9) * least).all(), (kind, level)
 
 
 def test_of_an_archive_that_teaches_nothing_only_test_planets_are_worked_on(borrowed):

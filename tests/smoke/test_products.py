@@ -59,6 +59,7 @@ def test_inspect_prints_the_fit_and_draws_it(finished, fits, tmp_path):
     done = spectramind(finished, "inspect", str(planet), *TINY, "--out", str(figure), "--json")
     facts = json.loads(done.stdout)
     assert facts["fgs1_depth_ppm"] == pytest.approx(1e6 * fit.depth[0])
+    assert [facts["fgs1_widening"], facts["airs_widening"]] == fit.widening.tolist()
     assert facts["verdict"] == (list(fit.reasons) or ["trusted"])
     axis = facts["parameters"]["semi_major_axis_rs"]
     assert axis["value"] == pytest.approx(fit.parameters[1])

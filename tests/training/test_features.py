@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from biased_fits import STAR, make_fit
+from biased_fits import STAR, make_fit, widen
 
 from spectramind.errors import DataError
 from spectramind.instrument import wavelength_um
@@ -64,7 +64,7 @@ def test_parameters_that_the_fit_lacks_are_unknown():
 def test_pull_is_the_way_to_the_smoothed_depth_in_sigma():
     depth = FIT.white_depth + np.zeros(283)
     depth[100] += 3e-4
-    flat = replace(FIT, depth=depth, sigma=np.full(283, 1e-4))
+    flat = replace(FIT, depth=depth, own_sigma=np.full(283, 1e-4))
     pull = node(flat, "pull_2")
     weight = np.exp(-0.5 * (np.arange(-60, 61) / 2.0) ** 2)
     assert pull[100] == pytest.approx(-3.0 * (1.0 - 1.0 / weight.sum()), rel=1e-5)
@@ -153,6 +153,14 @@ def test_nodes_by_hand():
     np.testing.assert_array_equal(node(FIT, "is_fgs1"), np.arange(283) == 0)
 
 
+def test_what_widens_a_fit_is_no_feature():
+    """A flagged planet stays in the range of the planets that taught the network."""
+    lost = replace(widen(FIT, 5.0), sigma=np.hypot(5.0 * FIT.sigma, 0.01))
+    made, widened = planet_features(FIT, STAR), planet_features(lost, STAR)
+    np.testing.assert_array_equal(widened.nodes, made.nodes)
+    np.testing.assert_array_equal(widened.planet, made.planet)
+
+
 def test_asymmetry_is_ingress_less_egress():
     table = feature_table({5: FIT}, {5: STAR})
     ingress, egress = node(FIT, "ingress"), node(FIT, "egress")
@@ -239,12 +247,13 @@ def test_batches_hold_every_planet_once_and_shuffle_by_seed(archive):
         assert torch.equal(depth, truth[row])
 
 
-def test_refuses_an_unusable_fit():
+@pytest.mark.parametrize("name", ["sigma", "own_sigma"])
+def test_refuses_an_unusable_fit(name):
     sigma = FIT.sigma.copy()
     sigma[7] = 0.0
     message = r"planet 5: depth or sigma of the fit is not usable at 1 of 283 .*index 7\)"
     with pytest.raises(DataError, match=message):
-        planet_features(replace(FIT, sigma=sigma), STAR)
+        planet_features(replace(FIT, **{name: sigma}), STAR)
 
 
 def test_refuses_a_fit_without_fgs1():

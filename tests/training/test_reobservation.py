@@ -13,7 +13,7 @@ from spectramind.stages.train import donors_of
 from spectramind.training import augmentation, members
 from spectramind.training.augmentation import Atmospheres, RenewedBatches, find_donors
 from spectramind.training.data import Scaling, feature_table
-from spectramind.training.features import PLANET_FEATURES
+from spectramind.training.features import NODE_FEATURES, PLANET_FEATURES
 from spectramind.training.members import Recipe, Runtime, TrainingPlanets
 from spectramind.training.predict import Epistemic
 from spectramind.transit.priors import Priors, first_priors, write_priors
@@ -56,6 +56,10 @@ def test_flagged_and_starless_planets_donate_nothing(archive, donors_among):
     assert found.donor.tolist() == sorted(usual * COUNT)
     z = (found.depth - found.truth) / found.sigma
     assert 0.5 < np.mean(z**2) < 2.0
+    table, _ = found.join(feature_table(fits, stars), np.ones((4, 283)))
+    np.testing.assert_array_equal(table.own_sigma, table.sigma)
+    told = found.nodes[..., NODE_FEATURES.index("log_sigma")]
+    np.testing.assert_allclose(told, np.log10(found.sigma), rtol=1e-6)
     message = (
         r"training\.reobserved=3: none of 4 .* 1 have a flagged fit, 1 no row in the star table.*"
         r"Set training\.reobserved=0"

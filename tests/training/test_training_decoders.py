@@ -1,10 +1,11 @@
-"""Members with a covariance head or a diffusion decoder: trained, stored, read, predicted."""
+"""Members of each kind of heads and decoder: trained, stored, read, predicted."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from biased_fits import widen
 
 from spectramind.errors import ArtefactError
 from spectramind.model.settings import ModelConfig
@@ -18,6 +19,7 @@ DIFFUSION = {
     "samples": 8, "seed": 0,
 }  # fmt: skip
 KINDS = {
+    "gaussian": {},
     "covariance": {"covariance": {"rank": 2, "hidden": [8], "weight": 1.0}},
     "diffusion": {"diffusion": DIFFUSION},
 }
@@ -61,6 +63,22 @@ def test_prediction_repeats_and_does_not_depend_on_the_batch(trained, monkeypatc
     torch.testing.assert_close(parted.sigma, first.sigma, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("method", ["ensemble", "mc_dropout"])
+def test_what_widens_a_fit_widens_sigma_and_moves_nothing(trained, method):
+    """The spread of members and passes is widened too."""
+    model, (fits, stars, _), out, _ = trained
+    settings = {"model": model, "epistemic": Epistemic(method, 2), "device": "cpu", "seed": 1}
+    clean = predict_members(out, fits, stars, **settings)[1]
+    wide = {planet: widen(fit, 5.0) for planet, fit in fits.items()}
+    doubted = predict_members(out, wide, stars, **settings)[1]
+    table = feature_table(fits, stars)
+    assert np.abs((clean.mu.numpy() - table.depth) / table.sigma).mean() > 0.01
+    assert torch.equal(doubted.mu, clean.mu)
+    torch.testing.assert_close(doubted.sigma, 5.0 * clean.sigma, rtol=1e-12, atol=0)
+    if clean.factor is not None:
+        torch.testing.assert_close(doubted.factor, 5.0 * clean.factor, rtol=1e-12, atol=0)
+
+
 def test_members_come_back_with_their_decoder(trained):
     model, (fits, stars, _), out, report = trained
     member = read_member(out / "members", report.members[0], model)
@@ -76,6 +94,8 @@ def test_members_come_back_with_their_decoder(trained):
 
 
 def test_another_decoder_is_named(trained, model_config):
-    _, _, out, report = trained
+    model, _, out, report = trained
+    values = model_config.model_dump()
+    values["decoders"] |= KINDS["covariance" if model == model_config else "gaussian"]
     with pytest.raises(ArtefactError, match=r"model\.decoders\.\w+\S* is .* in it and .* in the"):
-        read_member(out / "members", report.members[0], model_config)
+        read_member(out / "members", report.members[0], ModelConfig.model_validate(values))

@@ -51,7 +51,7 @@ def taught(config):
 
 
 def _log_likelihood(fit, depth):
-    covariance = fit.covariance.astype(np.float64)
+    covariance = fit.covariance
     error = depth - fit.depth
     _, size = np.linalg.slogdet(covariance)
     return -0.5 * (error @ np.linalg.solve(covariance, error) + size)

@@ -24,7 +24,7 @@ def test_errors_are_as_large_as_the_fits_say():
     z = (depth - spectra) / sigma
     assert 0.85 < np.mean(z**2) < 1.15
     level = (depth - spectra).mean(1)
-    known = np.array([fit.covariance.astype(float).mean() ** 0.5 for fit in fits])
+    known = np.array([fit.covariance.mean() ** 0.5 for fit in fits])
     assert 0.8 < np.mean((level / known) ** 2) < 1.2  # of the mean, where errors add up
 
 

@@ -2,6 +2,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from spectramind.artefacts import save_tensors
 from spectramind.errors import ArtefactError
@@ -34,16 +35,17 @@ def fit():
         )
         for number in (0, 1)
     )
-    information = rng.normal(0.0, 1e9, (283, 283))
+    root, own_sigma = rng.normal(0.0, 1e-5, (283, 300)), rng.uniform(1e-5, 1e-4, 283)
     return TransitFit(
         planet_id=4294967290,
         depth=rng.uniform(0.01, 0.02, 283),
-        sigma=rng.uniform(1e-5, 1e-4, 283),
-        covariance=rng.normal(0.0, 1e-9, (283, 283)).astype(np.float32),
-        information=information + information.T,
-        vector=rng.normal(0.0, 1e7, 283),
-        widening=np.array([1.5, 1.25]),
+        sigma=2.0 * own_sigma,
+        own_sigma=own_sigma,
+        widening=np.array([2.0, 3.0]),
+        covariance=root @ root.T,
         level_sigma=1e-3 / 3.0,
+        vector=rng.normal(0.0, 1e7, 283),
+        information=1e20 * (root @ root.T),
         measured_sigma=np.append(np.nan, rng.uniform(1e-5, 1e-4, 282)),
         parameter_names=("period_d", "t0_h_0"),
         parameters=np.array([4.0, 3.7]),
@@ -73,6 +75,26 @@ def test_reading_returns_what_was_written(fit, tmp_path):
     write_fit(path, fit, {"config_hash": "abc"})
     _same(read_fit(path), fit)
     assert read_header(path) == (fit.reasons, {"config_hash": "abc"})
+
+
+def test_a_symmetric_matrix_takes_the_room_of_its_lower_triangle(fit, tmp_path):
+    write_fit(tmp_path / "1.safetensors", fit, {})
+    tensors = load_file(tmp_path / "1.safetensors")
+    for name in ("covariance", "information"):
+        assert tensors[name].shape == (283 * 284 // 2,)
+        assert tensors[name].dtype == np.float64
+
+
+def test_a_covariance_that_is_not_positive_is_a_damaged_fit(fit, tmp_path):
+    path = fit_path(tmp_path, "test", fit.planet_id)
+    flat = np.full((283, 283), 1e-8)
+    write_fit(path, replace(fit, covariance=flat - 1e-9 * np.eye(283)), {})
+    with pytest.raises(
+        ArtefactError, match=r"its covariance is not positive definite\. Run `spec"
+    ):
+        read_fit(path)
+    assert fit.usable
+    assert not replace(fit, covariance=flat).usable
 
 
 def test_the_same_fit_gives_the_same_bytes(fit, tmp_path):
@@ -131,7 +153,7 @@ def test_the_fit_of_another_planet_is_refused_by_name(fit, tmp_path, name):
 
 def test_samples_have_the_mean_and_covariance_of_the_posterior(fit):
     root = np.random.default_rng(2).normal(0.0, 1e-5, (283, 3))
-    covariance = (root @ root.T + 1e-12 * np.eye(283)).astype(np.float32)
+    covariance = root @ root.T + 1e-12 * np.eye(283)
     own = replace(fit, covariance=covariance)
     draws = own.samples(20_000)
     error = np.sqrt(np.diag(covariance) / len(draws))

@@ -73,6 +73,17 @@ def test_a_flagged_planet_does_not_widen_the_others():
     assert unflagged.temperature > 5.0
 
 
+def test_elsewhere_no_conformal_interval_is_narrower_than_the_gaussian_one():
+    calibration = fitted(planets=12, levels=(0.68, 0.9, 0.99))
+    borrowed, least = calibration.elsewhere(), gaussian_half_width(0.9)
+    before, after = (own.half_widths[0.9] for own in (calibration, borrowed))
+    assert (before < least).any()
+    assert (before > least).any()
+    assert torch.equal(after, before.clamp(min=least))
+    assert borrowed.half_widths[0.99] is None
+    assert borrowed.temperature == calibration.temperature
+
+
 def test_calibration_planets_do_not_touch_the_temperature():
     first = fitted()
     other = fit_calibration(

@@ -1,5 +1,7 @@
 """Synthetic fits with a known bias: what a network must be able to take out."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from spectramind.observation import Star, TransitFit, VisitFit
@@ -44,11 +46,12 @@ def make_fit(
         planet_id=planet_id,
         depth=depth,
         sigma=sigma,
-        covariance=np.diag(sigma**2).astype(np.float32),
+        own_sigma=sigma,
+        widening=np.ones(2),
+        covariance=np.diag(sigma**2),
+        level_sigma=0.0,
         information=np.diag(sigma**-2.0),
         vector=sigma**-2.0 * depth,
-        widening=np.ones(2),
-        level_sigma=0.0,
         measured_sigma=1.5 * sigma,
         parameter_names=PARAMETERS,
         parameters=np.array([10.0, 0.3, 0.4, 0.2, 3.7, 0.0]) + rng.normal(0.0, 0.01, 6),
@@ -59,6 +62,14 @@ def make_fit(
         visits=tuple(make_visit(rng, visit, depth, bins) for visit in range(visits)),
     )
     return fit, truth
+
+
+def widen(fit: TransitFit, times: float) -> TransitFit:
+    """The same fit, had something spoken against it that leaves residuals as they are."""
+    return replace(
+        fit, sigma=times * fit.sigma, covariance=times**2 * fit.covariance,
+        widening=times * fit.widening,
+    )  # fmt: skip
 
 
 STAR = Star(1.2, 1.1, 5900.0, 0.9, 0.0, 5.2, 10.5, 88.5)

@@ -56,6 +56,11 @@ def reobserve(
     )
     covariance = posterior.covariance.numpy()
     return [
-        replace(fit, depth=depth, sigma=np.sqrt(own.diagonal()), covariance=own.astype(np.float32))
-        for depth, own in zip(posterior.mean.numpy(), covariance, strict=True)
+        replace(fit, depth=depth, sigma=sigma, own_sigma=sigma, covariance=own)
+        for depth, sigma, own in zip(
+            posterior.mean.numpy(),
+            np.sqrt(covariance.diagonal(axis1=1, axis2=2)),
+            covariance,
+            strict=True,
+        )
     ]

@@ -40,7 +40,7 @@ def fit_alone(curves, star, config, priors=None) -> TransitFit:
 
 def level_error(fit: TransitFit, depth: np.ndarray) -> float:
     """Error of the AIRS-CH0 mean depth in units of its own sigma."""
-    sigma = np.sqrt(fit.covariance[1:, 1:].astype(np.float64).mean())
+    sigma = np.sqrt(fit.covariance[1:, 1:].mean())
     return float((fit.depth - depth)[1:].mean() / sigma)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from astropy.table import Table
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 
 from spectramind import __version__
 from spectramind.errors import ArtefactError
@@ -26,7 +26,7 @@ NETCDF = ".nc"  # ending of a file for all planets
 _SOURCE = f"SpectraMind V50 {__version__}"
 _DEPTH = "transit depth (Rp/Rs)^2"
 _FLAGS = ("trusted", "suspicious", "not_measured")
-_DIAGONAL_RTOL = 1e-3  # of float32 covariances from float64 errors, with ample room
+_DIAGONAL_RTOL = 1e-9  # of rounding, with ample room
 _COMMENTS: dict[SpectraKind, str] = {
     "posterior": (
         "Posterior: depths are weighed by the prior that `prior` names. A retrieval that brings a "
@@ -213,9 +213,9 @@ def _check(path: Path, spectra: Spectra, row: int) -> None:
 
 
 def _check_covariance(
-    where: str, sigma: Float64[np.ndarray, " W"], covariance: Float[np.ndarray, "W W"]
+    where: str, sigma: Float64[np.ndarray, " W"], covariance: Float64[np.ndarray, "W W"]
 ) -> None:
-    ratio = np.diagonal(covariance).astype(np.float64) / sigma**2
+    ratio = np.diagonal(covariance) / sigma**2
     agrees = np.allclose(ratio, 1.0, rtol=0.0, atol=_DIAGONAL_RTOL)
     if not (agrees and np.isfinite(covariance).all()):
         worst = ratio[np.argmax(np.abs(ratio - 1.0))]

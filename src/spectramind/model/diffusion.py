@@ -100,16 +100,18 @@ class Denoiser(nn.Module):
         return weighted_mean(robust_square(error.square(), z_clip), fgs1_weight).mean()
 
     def moments(
-        self, posterior: SpectrumPosterior, state: Float[Tensor, "B W D"]
+        self,
+        posterior: SpectrumPosterior,
+        state: Float[Tensor, "B W D"],
+        widening: Float64[Tensor, "B W"],
     ) -> SpectrumPosterior:
         """Mean and standard deviation of spectra from noise whose own are exactly 0 and 1.
 
-        The noise is the same for every planet and follows from `seed` alone.
+        The mean moves by sigma over `widening`: what speaks against a fit widens errors alone.
         """
-        noise = matched_noise(self.config.samples, self.wavelengths, self.config.seed)
-        x = self.solve(noise.to(posterior.mu.device)[:, None], state)
+        x = self._matched(state)
         return SpectrumPosterior(
-            posterior.mu + posterior.sigma * x.mean(0),
+            posterior.mu + posterior.sigma / widening * x.mean(0),
             posterior.sigma * x.std(0, correction=0),
         )
 
@@ -117,10 +119,17 @@ class Denoiser(nn.Module):
         self,
         posterior: SpectrumPosterior,
         state: Float[Tensor, "B W D"],
+        widening: Float64[Tensor, "B W"],
         noise: Float64[Tensor, "S A W"],
     ) -> Float64[Tensor, "S B W"]:
-        """Spectra from standard normal draws."""
-        return posterior.mu + posterior.sigma * self.solve(noise, state)
+        """Spectra from standard normal draws, about the mean of `moments`."""
+        widened = (1.0 - 1.0 / widening) * self._matched(state).mean(0)
+        return posterior.mu + posterior.sigma * (self.solve(noise, state) - widened)
+
+    def _matched(self, state: Float[Tensor, "B W D"]) -> Float64[Tensor, "S B W"]:
+        """X from noise of mean 0 and deviation 1, the same for every planet, of `seed` alone."""
+        noise = matched_noise(self.config.samples, self.wavelengths, self.config.seed)
+        return self.solve(noise.to(state.device)[:, None], state)
 
     def solve(
         self, noise: Float64[Tensor, "S A W"], state: Float[Tensor, "B W D"]

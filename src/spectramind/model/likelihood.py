@@ -32,6 +32,7 @@ class LossTerms(NamedTuple):
 def loss_terms(
     posterior: SpectrumPosterior,
     fit: SpectrumPosterior,
+    own_sigma: Float[Tensor, "B W"],
     asymmetry: Float[Tensor, "B W"],
     depth: Float[Tensor, "B W"],
     config: LossConfig,
@@ -41,6 +42,7 @@ def loss_terms(
     Args:
         posterior: Predicted spectra.
         fit: Spectra of the fit.
+        own_sigma: The fit's errors before anything widened them, the unit of the priors.
         asymmetry: Residual at ingress minus residual at egress [standard errors].
         depth: True spectra.
         config: Weights; a prior of weight 0 is measured but has no part in the total.
@@ -50,16 +52,16 @@ def loss_terms(
     nll = robust_nll(
         posterior, depth, unit=fit.sigma, z_clip=config.z_clip, fgs1_weight=config.fgs1_weight
     )
-    correction = (posterior.mu - fit.mu) / fit.sigma
+    correction = (posterior.mu - fit.mu) / own_sigma
     weighed = (
         (config.gll_weight, nll),
-        (config.smooth_l2_weight, roughness(posterior.mu, fit.sigma)),
+        (config.smooth_l2_weight, roughness(posterior.mu, own_sigma)),
         (
             config.fft_suppress_weight,
-            high_frequency_power(posterior.mu, fit.sigma, cutoff=config.fft_cutoff),
+            high_frequency_power(posterior.mu, own_sigma, cutoff=config.fft_cutoff),
         ),
         (config.asymmetry_weight, asymmetric_share(correction, asymmetry)),
-        (config.negativity_weight, negativity(posterior.mu, fit.sigma)),
+        (config.negativity_weight, negativity(posterior.mu, own_sigma)),
         (config.coherence_weight, incoherence(correction)),
     )
     terms = [term.mean() for _, term in weighed]

@@ -1,13 +1,14 @@
 """V50: reads light curves, fit and residuals, and corrects the fit's spectrum.
 
-    mu = mu_fit + sigma_fit * delta        sigma = sigma_fit * exp(s)
+    mu = mu_fit + own_sigma * delta        sigma = sigma_fit * exp(s)
 
-Both heads are zero at initialisation: an untrained V50 is the fit. A covariance head or a
-diffusion decoder may stand on them. Shapes: B planets, V visits,
+own_sigma is the fit's error before anything widened it: what speaks against a fit makes its error
+bars larger, and never the correction. Both heads are zero at initialisation: an untrained V50 is
+the fit. A covariance head or a diffusion decoder may stand on them. Shapes: B planets, V visits,
 C series channels, L time bins, W = 283 wavelengths, F node features, P planet features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -37,6 +38,7 @@ class Batch:
     planet: Float[Tensor, "B P"]
     depth: Float64[Tensor, "B W"]  # the fit's spectrum
     sigma: Float64[Tensor, "B W"]  # the fit's error bars
+    own_sigma: Float64[Tensor, "B W"]  # before anything widened them: the correction's unit
     asymmetry: Float[Tensor, "B W"]  # residual at ingress minus at egress [standard errors]
 
     def __len__(self) -> int:
@@ -54,6 +56,15 @@ class Batch:
     def fit(self) -> SpectrumPosterior:
         """The spectrum that the network corrects."""
         return SpectrumPosterior(self.depth, self.sigma)
+
+    @property
+    def widening(self) -> Float64[Tensor, "B W"]:
+        """How many times larger than its own the fit's sigma is."""
+        return self.sigma / self.own_sigma
+
+    def unwidened(self) -> "Batch":
+        """The same planets, as if nothing spoke against their fits."""
+        return replace(self, sigma=self.own_sigma)
 
     def _tensors(self) -> tuple[Tensor, ...]:
         return tuple(vars(self).values())
@@ -103,13 +114,15 @@ class V50(nn.Module):
         """The corrected spectrum, in float64 like the fit; `gate` closes edges of the graph."""
         state = self.fuse(batch, gate)
         posterior = self.decode(batch, state)
-        return posterior if self.denoiser is None else self.denoiser.moments(posterior, state)
+        if self.denoiser is None:
+            return posterior
+        return self.denoiser.moments(posterior, state, batch.widening)
 
     def decode(self, batch: Batch, state: Float[Tensor, "B W D"]) -> SpectrumPosterior:
         """Spectrum of the Gaussian heads from a fused state."""
         delta = self.mu(state)[..., 0].double()
         log_scale = soft_bound(self.log_scale(state)[..., 0].double(), self.max_log_scale)
-        mu, sigma = batch.depth + batch.sigma * delta, batch.sigma * torch.exp(log_scale)
+        mu, sigma = batch.depth + batch.own_sigma * delta, batch.sigma * torch.exp(log_scale)
         factor = None if self.covariance is None else self.covariance(state, sigma)
         return SpectrumPosterior(mu, sigma, factor)
 
@@ -130,7 +143,7 @@ class V50(nn.Module):
         own, shared = noise[:, None].split([wavelengths, factors], dim=-1)
         if self.denoiser is None:
             return posterior.sample(own, shared)
-        return self.denoiser.sample(posterior, state, own)
+        return self.denoiser.sample(posterior, state, batch.widening, own)
 
     def loss(
         self, batch: Batch, depth: Float64[Tensor, "B W"], config: LossConfig
@@ -144,7 +157,9 @@ class V50(nn.Module):
         """
         state = self.fuse(batch)
         posterior = self.decode(batch, state)
-        total = loss_terms(posterior, batch.fit, batch.asymmetry, depth, config).total
+        total = loss_terms(
+            posterior, batch.fit, batch.own_sigma, batch.asymmetry, depth, config
+        ).total
         if self.covariance is not None:
             joint = joint_nll(posterior, depth, unit=batch.sigma, z_clip=config.z_clip)
             total = total + self.chosen.covariance.weight * joint.mean()

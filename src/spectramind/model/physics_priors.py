@@ -1,8 +1,8 @@
 """Physics priors: penalties on spectra and on corrections that no planet would have.
 
-Each is a mean over wavelengths in units of the fit's sigma. Roughness and high frequencies are 1
-for the white noise of the fit itself, incoherence for a white correction of one sigma. FGS1, far
-away in wavelength, has no part in the first two. The correction is (mu - mu_fit) / sigma_fit.
+Each is a mean over wavelengths in units of the fit's own sigma. Roughness and high frequencies are
+1 for the white noise of the fit itself, incoherence for a white correction of one sigma. FGS1, far
+away in wavelength, has no part in the first two. The correction is (mu - mu_fit) / own_sigma.
 """
 
 from functools import cache
@@ -18,20 +18,20 @@ from spectramind.spectroscopy import GASES, bands_of
 _WHITE_NOISE_SECOND_DIFFERENCE = 6.0  # variance of x_{i-1} - 2 x_i + x_{i+1} for unit variance
 
 
-def roughness(mu: Float[Tensor, "B W"], sigma_fit: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
-    """Smooth L2: mean_i ((mu_{i-1} - 2 mu_i + mu_{i+1}) / sigma_fit_i)^2 / 6 over AIRS.
+def roughness(mu: Float[Tensor, "B W"], own_sigma: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
+    """Smooth L2: mean_i ((mu_{i-1} - 2 mu_i + mu_{i+1}) / own_sigma_i)^2 / 6 over AIRS.
 
     Source: second-difference (Whittaker) smoothing; own unit.
     """
     second = mu[:, 1:-2] - 2.0 * mu[:, 2:-1] + mu[:, 3:]
-    unit = sigma_fit[:, 2:-1]
+    unit = own_sigma[:, 2:-1]
     return ((second / unit) ** 2).mean(-1) / _WHITE_NOISE_SECOND_DIFFERENCE
 
 
 def high_frequency_power(
-    mu: Float[Tensor, "B W"], sigma_fit: Float[Tensor, "B W"], *, cutoff: float
+    mu: Float[Tensor, "B W"], own_sigma: Float[Tensor, "B W"], *, cutoff: float
 ) -> Float[Tensor, " B"]:
-    """Mean power of mu / sigma_fit over AIRS at frequencies of at least `cutoff`.
+    """Mean power of mu / own_sigma over AIRS at frequencies of at least `cutoff`.
 
     The spectrum of n bins, less its mean, is continued by its mirror image, so that its ends
     meet: r = [q_0..q_{n-1}, q_{n-1}..q_0], power_k = |FFT(r)_k|^2 / (2 n) at k / (2 n) cycles
@@ -39,12 +39,12 @@ def high_frequency_power(
 
     Args:
         mu: Predicted spectra.
-        sigma_fit: Error bars of the fit.
+        own_sigma: Errors of the fit before anything widened them.
         cutoff: Lowest frequency that counts [cycles/bin].
 
     Source: own definition; the mirrored FFT is the type II cosine transform.
     """
-    unit = sigma_fit[:, 1:].square().mean(-1, keepdim=True).sqrt()
+    unit = own_sigma[:, 1:].square().mean(-1, keepdim=True).sqrt()
     ratio = (mu[:, 1:] - mu[:, 1:].mean(-1, keepdim=True)) / unit
     bins = ratio.shape[-1]
     spectrum = torch.fft.rfft(torch.cat([ratio, ratio.flip(-1)], dim=-1))[:, :bins]
@@ -53,12 +53,12 @@ def high_frequency_power(
     return power[:, frequency >= cutoff].mean(-1)
 
 
-def negativity(mu: Float[Tensor, "B W"], sigma_fit: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
-    """Mean of max(0, -mu / sigma_fit)^2: no depth is negative.
+def negativity(mu: Float[Tensor, "B W"], own_sigma: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:
+    """Mean of max(0, -mu / own_sigma)^2: no depth is negative.
 
     Source: own choice; a one-sided quadratic penalty.
     """
-    return (-mu / sigma_fit).clamp(min=0.0).square().mean(-1)
+    return (-mu / own_sigma).clamp(min=0.0).square().mean(-1)
 
 
 def incoherence(correction: Float[Tensor, "B W"]) -> Float[Tensor, " B"]:

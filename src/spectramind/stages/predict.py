@@ -4,10 +4,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import numpy as np
+from jaxtyping import Int64
+
 from spectramind.archive.layout import Archive, open_archive, stars_of
-from spectramind.archive.submission import with_unmeasured, write_spectra, write_submission
+from spectramind.archive.submission import (
+    fit_posterior,
+    with_unmeasured,
+    write_spectra,
+    write_submission,
+)
 from spectramind.errors import ConfigError
-from spectramind.observation import NOT_MEASURED, TransitFit, named
+from spectramind.observation import NOT_MEASURED, Star, TransitFit, named
+from spectramind.posterior import SpectrumPosterior
 from spectramind.provenance import Provenance
 from spectramind.sentences import counted
 from spectramind.stages.folders import (
@@ -23,7 +32,7 @@ from spectramind.stages.result import Result, require_some
 from spectramind.training.predict import Epistemic, predict_members
 from spectramind.training.store import read_run
 from spectramind.transit.store import read_fits
-from spectramind.uq.calibration import IntervalKind, read_calibration
+from spectramind.uq.calibration import Calibration, IntervalKind, read_calibration
 from spectramind.uq.intervals import write_intervals
 
 if TYPE_CHECKING:
@@ -34,30 +43,16 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     """Predict the test planets; a planet without a fit gets the spread of the training labels."""
     archive = open_archive(config.data.root)
     fits = read_fits(stage_folder(config, "fit"), "test")
-    stars = stars_of(archive, "test", fits)
-    own = config.weights is None
     run = config.runtime.out if config.weights is None else run_folder(config.weights)
-    if not own:
+    if config.weights is not None:
         require_prior(config)
         require_epistemic(config, run)
     missing = sorted(_expected(archive) - set(fits))
     failures = (*archive.problems("test"), *_unmeasured(missing))
     require_some(len(fits), len(missing), "predicted", failures)
-    planets, posterior = predict_members(
-        run / "train",
-        fits,
-        stars,
-        model=config.model if own else None,
-        epistemic=Epistemic(config.uq.epistemic, config.uq.mc_samples),
-        seed=config.training.seed,
-        device=config.runtime.device,
-    )
-    calibration = read_calibration(run / "calibrate-temp" / CALIBRATION)
-    if config.uq.corel:
-        calibration.require_conformal()
-    everyone, complete = with_unmeasured(
-        planets, calibration.apply(posterior), missing, archive.labels()
-    )
+    calibration = _calibration(config, run)
+    planets, spectra = _spectra(config, run, calibration, fits, stars_of(archive, "test", fits))
+    everyone, complete = with_unmeasured(planets, spectra, missing, archive.labels())
     write_spectra(folder / SPECTRA, everyone, complete)
     kinds = get_args(IntervalKind)
     intervals = {kind: calibration.intervals(complete, kind) for kind in kinds}
@@ -73,6 +68,45 @@ def predict(config: "Config", folder: Path, _provenance: Provenance) -> Result:
         facts={"planets": len(planets), "unmeasured": missing, "reasons": doubts},
         failures=failures,
     )
+
+
+def _spectra(
+    config: "Config",
+    run: Path,
+    calibration: Calibration,
+    fits: Mapping[int, TransitFit],
+    stars: Mapping[int, Star | None],
+) -> tuple[Int64[np.ndarray, " B"], SpectrumPosterior]:
+    """Planets with a fit, and their spectra at the calibration's temperature.
+
+    With borrowed weights no sigma is smaller than the fit's: no label of the archive says that it
+    may be.
+    """
+    planets, posterior = predict_members(
+        run / "train",
+        fits,
+        stars,
+        model=config.model if config.weights is None else None,
+        epistemic=Epistemic(config.uq.epistemic, config.uq.mc_samples),
+        seed=config.training.seed,
+        device=config.runtime.device,
+    )
+    spectra = calibration.apply(posterior)
+    if config.weights is not None:
+        spectra = spectra.at_least(fit_posterior(fits, planets).sigma)
+    return planets, spectra
+
+
+def _calibration(config: "Config", run: Path) -> Calibration:
+    """What corrects the error bars of a run's network on this archive.
+
+    Raises:
+        ConfigError: If conformal intervals are asked for, and planets were too few for them.
+    """
+    calibration = read_calibration(run / "calibrate-temp" / CALIBRATION)
+    if config.uq.corel:
+        calibration.require_conformal()
+    return calibration if config.weights is None else calibration.elsewhere()
 
 
 def _doubts(fits: Mapping[int, TransitFit], unmeasured: Sequence[int]) -> dict[str, list[str]]:

@@ -67,6 +67,7 @@ class Reobservations:
             both(table.planet, self.planet),
             both(table.depth, self.depth),
             both(table.sigma, self.sigma),
+            both(table.own_sigma, self.sigma),  # nothing speaks against an observation
         )
         return whole, both(truth, self.truth)
 
@@ -244,7 +245,7 @@ def _observe_family(
     )  # fmt: skip
     depth, sigma = measurement.observe(truth, log_signal(star, level), rng)
     features = [
-        planet_features(replace(fit, depth=own, sigma=error), star, visits)
+        planet_features(replace(fit, depth=own, sigma=error, own_sigma=error), star, visits)
         for own, error in zip(depth, sigma, strict=True)
     ]
     return Reobservations(

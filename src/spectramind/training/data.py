@@ -33,6 +33,7 @@ class FeatureTable:
     planet: Float32[np.ndarray, "B P"]
     depth: Float64[np.ndarray, "B W"]
     sigma: Float64[np.ndarray, "B W"]
+    own_sigma: Float64[np.ndarray, "B W"]  # before anything widened it
 
     @property
     def asymmetry(self) -> Float32[np.ndarray, "B W"]:
@@ -46,7 +47,7 @@ class FeatureTable:
         kept, curves = np.unique(self.curves[rows], return_inverse=True)
         return FeatureTable(
             self.planet_ids[rows], self.nodes[rows], self.series[kept], self.mask[kept], curves,
-            self.planet[rows], self.depth[rows], self.sigma[rows],
+            self.planet[rows], self.depth[rows], self.sigma[rows], self.own_sigma[rows],
         )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def feature_table(
         np.stack([one.planet for one in made]),
         np.stack([fits[planet].depth for planet in planets]),
         np.stack([fits[planet].sigma for planet in planets]),
+        np.stack([fits[planet].own_sigma for planet in planets]),
     )
 
 
@@ -153,7 +155,8 @@ class Scaling:
         """Scaled features of all planets of the table."""
         series = self.series.scale(table.series.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
         arrays = (self.nodes.scale(table.nodes), series, table.mask, table.curves)
-        others = (self.planet.scale(table.planet), table.depth, table.sigma, table.asymmetry)
+        fits = (table.depth, table.sigma, table.own_sigma, table.asymmetry)
+        others = (self.planet.scale(table.planet), *fits)
         return Scaled(*(torch.from_numpy(np.ascontiguousarray(a)) for a in (*arrays, *others)))
 
     def batch(self, table: FeatureTable) -> Batch:
@@ -189,6 +192,7 @@ class Scaled:
     planet: Float[Tensor, "B P"]
     depth: Float64[Tensor, "B W"]
     sigma: Float64[Tensor, "B W"]
+    own_sigma: Float64[Tensor, "B W"]
     asymmetry: Float[Tensor, "B W"]
 
     def __len__(self) -> int:
@@ -199,7 +203,7 @@ class Scaled:
         curves = self.curves[rows]
         return Batch(
             self.nodes[rows], self.series[curves], self.mask[curves], self.planet[rows],
-            self.depth[rows], self.sigma[rows], self.asymmetry[rows],
+            self.depth[rows], self.sigma[rows], self.own_sigma[rows], self.asymmetry[rows],
         )  # fmt: skip
 
 

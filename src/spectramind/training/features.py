@@ -1,7 +1,8 @@
 """Features of a planet for the network, from its fit, the residuals and its star.
 
 Shapes: W = 283 wavelengths, T time bins of the fit, C series channels, L bins of the FGS1
-series. A feature that is not known is NaN here and becomes 0 (typical) after scaling.
+series. A feature that is not known is NaN here and becomes 0 (typical) after scaling. Sigma is the
+fit's own everywhere: what widens it says nothing of how well light curves measure a depth.
 """
 
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def planet_features(
 
 
 def _require_usable(fit: TransitFit) -> None:
-    good = np.isfinite(fit.depth) & np.isfinite(fit.sigma) & (fit.sigma > 0)
+    good = fit.usable_at
     if not good.all():
         raise DataError(
             f"planet {fit.planet_id}: depth or sigma of the fit is not usable at "
@@ -105,17 +106,17 @@ def _require_usable(fit: TransitFit) -> None:
 
 
 def _pulls(fit: TransitFit) -> Float64[np.ndarray, "W 4"]:
-    """(smoothed depth - depth) / sigma for each kernel and for the white depth.
+    """(smoothed depth - depth) / own sigma for each kernel and for the white depth.
 
     Smoothed depths are inverse-variance weighted Gaussian means over AIRS; FGS1, far away in
     wavelength, has none and gets 0.
     """
-    weight = 1.0 / fit.sigma[1:] ** 2
+    weight = 1.0 / fit.own_sigma[1:] ** 2
     pulls = np.zeros((len(fit.depth), len(_SMOOTHING_BINS) + 1))
     smooth = _kernels(len(weight)) @ np.stack([weight * fit.depth[1:], weight], axis=1)
     pulls[1:, :-1] = (smooth[..., 0] / smooth[..., 1]).T - fit.depth[1:, None]
     pulls[:, -1] = fit.white_depth - fit.depth
-    return pulls / fit.sigma[:, None]
+    return pulls / fit.own_sigma[:, None]
 
 
 @cache
@@ -128,16 +129,18 @@ def _kernels(bins: int) -> Float64[np.ndarray, "S N N"]:
 def _shape(fit: TransitFit) -> Float64[np.ndarray, "W 2"]:
     """(depth - white) / spread of the spectrum, and log sigma / spread."""
     spread = _spread(fit)
-    return np.column_stack([(fit.depth - fit.white_depth) / spread, np.log10(fit.sigma / spread)])
+    return np.column_stack(
+        [(fit.depth - fit.white_depth) / spread, np.log10(fit.own_sigma / spread)]
+    )
 
 
 def _spread(fit: TransitFit) -> float:
     """Standard deviation of the depths over AIRS-CH0, plus the error of their mean."""
-    return float(np.std(fit.depth[1:]) + np.sum(fit.sigma[1:] ** -2.0) ** -0.5)
+    return float(np.std(fit.depth[1:]) + np.sum(fit.own_sigma[1:] ** -2.0) ** -0.5)
 
 
 def _noise(fit: TransitFit) -> Float64[np.ndarray, "W 2"]:
-    log_sigma = np.log10(fit.sigma)
+    log_sigma = np.log10(fit.own_sigma)
     return np.column_stack([log_sigma, log_sigma - np.median(log_sigma)])
 
 
@@ -218,14 +221,14 @@ def _clock(
 
 
 def _spectrum_facts(fit: TransitFit) -> tuple[float, ...]:
-    white_sigma = float(np.sum(fit.sigma[1:] ** -2.0) ** -0.5)
+    white_sigma = float(np.sum(fit.own_sigma[1:] ** -2.0) ** -0.5)
     white = max(float(fit.white_depth), white_sigma)  # a lost transit may have depth <= 0
-    contrast = (fit.depth[0] - fit.white_depth) / np.hypot(fit.sigma[0], white_sigma)
+    contrast = (fit.depth[0] - fit.white_depth) / np.hypot(fit.own_sigma[0], white_sigma)
     return (
         np.log10(white),
         np.log10(white_sigma),
         float(contrast),
-        np.log10(fit.sigma[0]),
+        np.log10(fit.own_sigma[0]),
         np.log10(_spread(fit)),
         np.log10(fit.reduced_chi2) if fit.reduced_chi2 > 0 else np.nan,
         float(bool(fit.reasons)),

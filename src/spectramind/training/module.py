@@ -187,7 +187,9 @@ class SpectrumModule(StageModule):
         """
         features, truth, planets = batch
         posterior = self.network(features)
-        nll = loss_terms(posterior, features.fit, features.asymmetry, truth, self.loss).nll
+        nll = loss_terms(
+            posterior, features.fit, features.own_sigma, features.asymmetry, truth, self.loss
+        ).nll
         if not torch.isfinite(nll):
             require_finite_weights(self, epoch)
             raise _not_finite(self, epoch, f"the validation likelihood is {float(nll):g}", planets)

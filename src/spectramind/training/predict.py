@@ -96,7 +96,11 @@ def predict(
     device: torch.device,
     seed: int,
 ) -> SpectrumPosterior:
-    """Equal mixture over members and passes; depths below 0 become 0, and stderr counts them."""
+    """Equal mixture over members and passes; depths below 0 become 0, and stderr counts them.
+
+    Members and passes answer in the fit's own errors. What widens the fit's sigma multiplies that
+    of their mixture, spread of the means included, once and last.
+    """
     mixed = SpectrumPosterior.mixture(
         [
             _predict_member(member, table, passes=passes, device=device, seed=seed)
@@ -109,7 +113,8 @@ def predict(
             f"predict: {below} of {mixed.mu.numel()} depths were below 0 and are set to 0",
             file=sys.stderr,
         )
-    return SpectrumPosterior(mixed.mu.clamp(min=0.0), mixed.sigma, mixed.factor)
+    positive = SpectrumPosterior(mixed.mu.clamp(min=0.0), mixed.sigma, mixed.factor)
+    return positive.scaled(torch.from_numpy(table.sigma / table.own_sigma))
 
 
 def _predict_member(
@@ -134,7 +139,7 @@ def _predict_parts(
 ) -> Iterator[SpectrumPosterior]:
     """Posterior of all planets, batch by batch."""
     network = member.network.to(device).train(passes > 0)
-    batch = member.scaling.batch(table)
+    batch = member.scaling.batch(table).unwidened()
     with seeded(seed, device), torch.inference_mode():
         for rows in torch.arange(len(batch)).split(_BATCH):
             part = batch[rows].to(device)

@@ -16,6 +16,7 @@ from spectramind.transit.verdict import Findings, judge, lost, widening
 _ORBIT_NAMES = ("period_d", "semi_major_axis_rs", "impact_parameter")
 _LIMB_NAMES = ("u1_fgs1", "u2_fgs1", "u1_airs", "u2_airs")
 _TIME_NAMES = ("t0_h", "clock_h")
+_ROUNDING = 1e-10  # share added to each variance: more than rounding can have taken from it
 
 
 def make_product(
@@ -28,14 +29,12 @@ def make_product(
         settled_ppm=config.settled_ppm,
     )  # fmt: skip
     names, values, covariance = _parameters(planet, row, fit, start)
-    spread = fit.posterior.covariance[row].cpu().numpy()
     used = np.isfinite(found.white)
     reduced_chi2 = float(np.mean(found.white[used] ** 2)) if used.any() else 0.0
-    known = start.guesses[row].known
-    fgs1, airs = widening(found, known=known, config=config.failure)
-    factor = np.append(fgs1, np.full(len(spread) - 1, airs))
+    posterior = fit.posterior.covariance[row].cpu().numpy()
+    factors = widening(found, known=start.guesses[row].known, config=config.failure)
     level = float(np.hypot(1e-6 * found.change_ppm, config.failure.depth_scatter * lost(reasons)))
-    spread = factor[:, None] * spread * factor + level**2
+    spread = widened(posterior, factors, level**2)
     information = fit.likelihood.information[row].cpu().numpy()
     alone = information.diagonal()
     own = fit.linear.layout.split(fit.shared[row : row + 1], fit.linear.batch.place)
@@ -43,11 +42,12 @@ def make_product(
         planet_id=planet.planet_id,
         depth=fit.depth[row].cpu().numpy(),
         sigma=np.sqrt(np.diag(spread)),
-        covariance=spread.astype(np.float32),
+        own_sigma=np.sqrt(np.diag(posterior)),
+        widening=np.array(factors),
+        level_sigma=level,
+        covariance=spread,
         information=information,
         vector=fit.vector[row].cpu().numpy(),
-        widening=np.array([fgs1, airs]),
-        level_sigma=level,
         measured_sigma=np.where(alone > 1e-12, alone, np.nan) ** -0.5,
         parameter_names=names,
         parameters=values,
@@ -59,6 +59,29 @@ def make_product(
             _visit_product(visit, number, row, fit) for number, visit in enumerate(planet.visits)
         ),
     )
+
+
+def widened(
+    posterior: Float64[np.ndarray, "W W"], factors: tuple[float, float], common: float
+) -> Float64[np.ndarray, "W W"]:
+    """Symmetric positive definite covariance of a fit that something may speak against.
+
+    Args:
+        posterior: Covariance of the depths, FGS1 first.
+        factors: On sigma of FGS1 and of AIRS-CH0.
+        common: Variance that all depths have in common [(Rp/Rs)^4].
+
+    A congruence, and a variance of 0 or more added to all entries, leave no eigenvalue below 0 but
+    for rounding, which is relative to the variances. Cholesky's method works where the correlation
+    matrix has no eigenvalue below about W^2 times the precision of a number.
+
+    Source: Higham 2002, Accuracy and Stability of Numerical Algorithms, theorem 10.7.
+    """
+    factor = np.append(factors[0], np.full(len(posterior) - 1, factors[1]))
+    spread = factor[:, None] * posterior * factor + common
+    spread = 0.5 * (spread + spread.T)
+    spread[np.diag_indices_from(spread)] *= 1.0 + _ROUNDING
+    return spread
 
 
 def _parameters(

@@ -154,7 +154,7 @@ def _fitted(
     else:
         lost = [fit.planet_id for fit in fits if not fit.usable]
         good = [fit for fit in fits if fit.usable]
-        return good, [_unsolved(planet, "its depths are no numbers") for planet in lost]
+        return good, [_unsolved(planet, "its depths or errors are no numbers") for planet in lost]
     parts = [_fitted(work, [planet], priors) for planet in planets]
     return [fit for fits, _ in parts for fit in fits], [own for _, lost in parts for own in lost]
 

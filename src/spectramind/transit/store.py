@@ -27,14 +27,14 @@ _INDEX = {
     "origin": pl.String,
 }  # fmt: skip
 _FIT_ARRAYS = (
-    "depth", "sigma", "covariance", "vector", "widening", "measured_sigma", "parameters",
+    "depth", "sigma", "own_sigma", "vector", "widening", "measured_sigma", "parameters",
     "parameter_covariance", "limb_darkening",
 )  # fmt: skip
+_SYMMETRIC = ("covariance", "information")  # stored as their lower triangles, row by row
 _VISIT_ARRAYS = (
     "time_h", "flux", "model", "electrons", "fgs1_time_h", "fgs1_flux", "fgs1_model",
     "fgs1_centroid",
 )  # fmt: skip
-_TRIANGLE = "information_lower"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def write_fit(path: Path, fit: TransitFit, facts: Mapping[str, str]) -> None:
         ArtefactError: If the file cannot be written.
     """
     tensors = {name: getattr(fit, name) for name in _FIT_ARRAYS}
-    tensors[_TRIANGLE] = fit.information[np.tril_indices(len(fit.vector))]
+    lower = np.tril_indices(len(fit.depth))
+    tensors |= {name: getattr(fit, name)[lower] for name in _SYMMETRIC}
     for visit in fit.visits:
         for name in _VISIT_ARRAYS:
             tensors[f"visit{visit.visit}.{name}"] = getattr(visit, name)
@@ -104,26 +105,29 @@ def read_fit(path: Path) -> TransitFit:
             )
             for number in described["visits"]
         )
-        return TransitFit(
+        whole = {name: _whole(tensors[name], len(tensors["depth"])) for name in _SYMMETRIC}
+        fit = TransitFit(
             planet_id=described["planet_id"],
             parameter_names=tuple(described["parameter_names"]),
             reduced_chi2=described["reduced_chi2"],
             reasons=tuple(described["reasons"]),
             level_sigma=described["level_sigma"],
-            information=_symmetric(tensors[_TRIANGLE], len(tensors["vector"])),
             visits=visits,
             **{name: tensors[name] for name in _FIT_ARRAYS},
+            **whole,
         )
     except KeyError as error:
         raise _FIT.damaged(path, f"it holds no {error}") from error
+    if not fit.definite:
+        raise _FIT.damaged(path, "its covariance is not positive definite")
+    return fit
 
 
-def _symmetric(lower: Float64[np.ndarray, " N"], size: int) -> Float64[np.ndarray, "W W"]:
-    """The matrix of a lower triangle."""
-    rows, columns = np.tril_indices(size)
-    matrix = np.empty((size, size))
-    matrix[rows, columns] = matrix[columns, rows] = lower
-    return matrix
+def _whole(lower: Float64[np.ndarray, " N"], size: int) -> Float64[np.ndarray, "W W"]:
+    """The symmetric matrix of this lower triangle."""
+    matrix = np.zeros((size, size))
+    matrix[np.tril_indices(size)] = lower
+    return matrix + np.tril(matrix, -1).T
 
 
 def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:

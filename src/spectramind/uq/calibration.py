@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,18 @@ class Calibration:
     def apply(self, posterior: SpectrumPosterior) -> SpectrumPosterior:
         """Posterior of the network with sigma multiplied by the temperature."""
         return posterior.scaled(self.temperature)
+
+    def elsewhere(self) -> "Calibration":
+        """The same for an archive that it does not rest on: no half-width below the Gaussian one.
+
+        Its planets are not exchangeable with the calibration planets, so that nothing guarantees
+        what a narrower interval would hold.
+        """
+        half_widths = {
+            level: None if own is None else own.clamp(min=gaussian_half_width(level))
+            for level, own in self.half_widths.items()
+        }
+        return replace(self, half_widths=half_widths)
 
     def intervals(self, posterior: SpectrumPosterior, kind: IntervalKind) -> dict[float, Interval]:
         """Lower and upper end at each level; conformal ones where the planets suffice.
