@@ -23,7 +23,8 @@ from spectramind.transit.parameters import ORBIT, Layout
 from spectramind.transit.priors import LabelledEvidence, Priors, first_priors, learn_priors
 from spectramind.transit.settings import FailureConfig, TransitConfig
 from spectramind.transit.shared_prior import Population, guess_orbit
-from spectramind.transit.spectrum_prior import SpectrumPrior, learn_spectrum_prior
+from spectramind.transit.spectrum_learning import learn_spectrum_prior
+from spectramind.transit.spectrum_prior import SpectrumPrior
 from spectramind.transit.start import BinnedPlanet
 from spectramind.transit.time_noise import NoiseBelief
 from spectramind.transit.verdict import lost

@@ -14,7 +14,8 @@ from spectramind.diagnose.metrics import gains, naive_statistics, score_2025
 from spectramind.simulate import star
 from spectramind.simulate.systems import draw_systems
 from spectramind.transit.shared_prior import first_population
-from spectramind.transit.spectrum_prior import learn_spectrum_prior, log_signal
+from spectramind.transit.spectrum_learning import learn_spectrum_prior
+from spectramind.transit.spectrum_prior import log_signal
 
 NAMES = ("sets", "bounds", "estimators", "grading", "fit_chain", "fit", "accuracy")
 

@@ -22,7 +22,7 @@ from spectramind.transit.priors import (
     write_priors,
 )
 from spectramind.transit.spectra import spectra_of_fits
-from spectramind.transit.spectrum_prior import learn_spectrum_prior
+from spectramind.transit.spectrum_learning import learn_spectrum_prior
 from spectramind.transit.store import read_fit, read_fits
 
 WORLDS = {planet: draw_world(planet) for planet in (1, 2, 3)}

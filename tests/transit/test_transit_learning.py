@@ -21,7 +21,7 @@ from spectramind.transit.priors import (
     read_priors,
     write_priors,
 )
-from spectramind.transit.spectrum_prior import learn_spectrum_prior
+from spectramind.transit.spectrum_learning import learn_spectrum_prior
 from spectramind.transit.start import prepare
 
 

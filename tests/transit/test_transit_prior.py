@@ -8,15 +8,17 @@ from transit_world import default_config
 from spectramind.errors import DataError
 from spectramind.instrument import wavelength_um
 from spectramind.observation import Star
-from spectramind.transit.spectrum_prior import (
-    _AMPLITUDES,
-    FLOORS,
-    PriorOnDevice,
-    SpectrumPrior,
+from spectramind.transit.spectrum_learning import (
     _best_amplitudes,
     _log_likelihood,
     learn_amplitudes,
     learn_spectrum_prior,
+)
+from spectramind.transit.spectrum_prior import (
+    AMPLITUDES,
+    FLOORS,
+    PriorOnDevice,
+    SpectrumPrior,
     log_signal,
 )
 
@@ -272,7 +274,7 @@ def test_signal_is_the_annulus_of_one_scale_height():
 
 def test_an_archive_teaches_amplitudes_without_labels(rng):
     """Planets a scatter brighter, twice as different from one another, with a floor."""
-    prior, steps = _prior(), _AMPLITUDES.numpy()
+    prior, steps = _prior(), AMPLITUDES.numpy()
     true = 1.0 + 2.0 * rng.normal(size=60)
     sharp = -0.5 * ((steps - true[:, None]) / 0.3) ** 2
     likely = 3

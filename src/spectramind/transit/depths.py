@@ -18,6 +18,7 @@ from spectramind.transit.linear import Curves, Linear, Normal
 from spectramind.transit.parameters import Layout
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.spectrum_prior import Posterior, PriorOnDevice
+from spectramind.transit.spots import Apparent, Spots
 from spectramind.transit.time_noise import (
     NoiseBelief,
     Projected,
@@ -49,6 +50,7 @@ class Beliefs:
     shared: SharedPrior
     spectra: PriorOnDevice | None  # None leaves every depth to its own wavelength
     noise: NoiseBelief
+    spots: Spots
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +69,11 @@ class SpectrumFit:
     """Posterior of a batch."""
 
     posterior: Posterior
-    likelihood: Likelihood
-    vector: Float64[Tensor, "B W"]  # b of the likelihood, b^2 held at 0 where it would fall below
+    likelihood: Likelihood  # of the depths that the light curves show, spots and all
+    information: Float64[Tensor, "B W W"]  # A of the likelihood of the depths, spots marginalised
+    vector: Float64[Tensor, "B W"]  # its b, b^2 held at 0 where it would fall below
     depth: Float64[Tensor, "B W"]
+    apparent: Float64[Tensor, "B W"]  # what the depth seems to be
     shared: Float64[Tensor, "B N"]
     shared_covariance: Float64[Tensor, "B N N"]
     linear: Linear  # without outliers, with the noise that was found
@@ -155,21 +159,27 @@ def fit_spectrum(
             noise = find_noise(linear, known, prior, (depth, shared), beliefs.noise)
             linear = Linear(linear.batch, layout, noise)
         likelihood = marginalise(linear.normal(depth, shared), prior, depth, shared)
-        posterior = _posterior(likelihood, spectra, log_scale, white)
-        new, shared, vector = _most_likely(likelihood, posterior, depth, prior)
+        seen = likelihood.information, likelihood.vector
+        information, hidden, _ = beliefs.spots.marginalised(*seen)
+        posterior = _posterior(information, hidden, spectra, log_scale, white)
+        apparent = beliefs.spots.apparent(*seen, posterior.mean, posterior.covariance)
+        held, shared = _most_likely(likelihood, apparent, depth, prior)
+        new = (apparent.mean - _times(held, apparent.covariance)).clamp(*_DEPTH_RANGE)
         change = (new - depth).abs().amax(-1)
         depth = new
         if number < config.passes - _HELD:
-            prior = _own_drift(general, layout, shared, _spread(likelihood, posterior), config)
+            prior = _own_drift(general, layout, shared, _spread(likelihood, apparent), config)
     assert posterior is not None  # there are two passes
     assert noise is not None
     return SpectrumFit(
         posterior=posterior,
         likelihood=likelihood,
-        vector=vector,
-        depth=depth,
+        information=information,
+        vector=beliefs.spots.marginalised(likelihood.information, likelihood.vector - held)[1],
+        depth=(posterior.mean - _times(held, apparent.cross)).clamp(*_DEPTH_RANGE),
+        apparent=depth,
         shared=shared,
-        shared_covariance=_spread(likelihood, posterior),
+        shared_covariance=_spread(likelihood, apparent),
         linear=linear,
         curves=linear.curves(depth, shared),
         change=change,
@@ -180,31 +190,34 @@ def fit_spectrum(
 
 def _most_likely(
     likelihood: Likelihood,
-    posterior: Posterior,
+    apparent: Apparent,
     depth: Float64[Tensor, "B W"],
     prior: SharedPrior,
-) -> tuple[Float64[Tensor, "B W"], Float64[Tensor, "B N"], Float64[Tensor, "B W"]]:
-    """Depths and shared parameters of the next guess; b^2 held at 0 where it would fall below.
+) -> tuple[Float64[Tensor, "B W"], Float64[Tensor, "B N"]]:
+    """Shared parameters of the next guess; b^2 held at 0 where it would fall below.
 
     Returns:
-        Depths, shared parameters, and the vector b of the likelihood that has these depths as
-        posterior mean.
+        By how much that changes the vector b of the likelihood, and the parameters.
     """
-    moved = (likelihood.response @ (posterior.mean - depth)[..., None])[..., 0]
+    moved = (likelihood.response @ (apparent.mean - depth)[..., None])[..., 0]
     shared = likelihood.centre - moved
     excess = (bounded(shared, prior) - shared)[:, _IMPACT, None]
-    seen = likelihood.response[:, _IMPACT, None] @ posterior.covariance  # of b^2 and depths
+    seen = likelihood.response[:, _IMPACT, None] @ apparent.covariance  # of b^2 and depths
     own = likelihood.covariance[:, :, _IMPACT] + (likelihood.response @ seen.mT)[..., 0]
     held = excess / own[:, _IMPACT, None]
-    new = posterior.mean - held * seen[:, 0]
-    vector = likelihood.vector - held * likelihood.response[:, _IMPACT]
-    return new.clamp(*_DEPTH_RANGE), bounded(shared + held * own, prior), vector
+    return held * likelihood.response[:, _IMPACT], bounded(shared + held * own, prior)
 
 
-def _spread(likelihood: Likelihood, posterior: Posterior) -> Float64[Tensor, "B N N"]:
+def _times(
+    vector: Float64[Tensor, "B W"], matrix: Float64[Tensor, "B W W"]
+) -> Float64[Tensor, "B W"]:
+    return (vector[:, None] @ matrix)[:, 0]
+
+
+def _spread(likelihood: Likelihood, apparent: Apparent) -> Float64[Tensor, "B N N"]:
     """Covariance of the shared parameters, the depths unknown."""
     response = likelihood.response
-    return likelihood.covariance + response @ posterior.covariance @ response.transpose(-1, -2)
+    return likelihood.covariance + response @ apparent.covariance @ response.transpose(-1, -2)
 
 
 def _own_drift(
@@ -235,16 +248,17 @@ def _own_drift(
 
 
 def _posterior(
-    likelihood: Likelihood,
+    information: Float64[Tensor, "B W W"],
+    vector: Float64[Tensor, "B W"],
     spectra: PriorOnDevice | None,
     log_scale: Float64[Tensor, " B"],
     white: Float64[Tensor, "B W"],
 ) -> Posterior:
     if spectra is not None:
-        return spectra.posterior(likelihood.information, likelihood.vector, log_scale)
-    bare = torch.eye(likelihood.vector.shape[1]).to(likelihood.vector) * BARE**-2.0
-    covariance = torch.linalg.inv(likelihood.information + bare)
-    mean = (covariance @ (likelihood.vector + white @ bare)[..., None])[..., 0]
+        return spectra.posterior(information, vector, log_scale)
+    bare = torch.eye(vector.shape[1]).to(vector) * BARE**-2.0
+    covariance = torch.linalg.inv(information + bare)
+    mean = (covariance @ (vector + white @ bare)[..., None])[..., 0]
     return Posterior(mean, covariance, torch.zeros_like(log_scale))
 
 

@@ -14,6 +14,7 @@ from spectramind.transit.depths import (
     SpectrumFit,
     fit_known,
     fit_spectrum,
+    marginalise,
     without_depths,
 )
 from spectramind.transit.parameters import FIXED
@@ -22,6 +23,7 @@ from spectramind.transit.product import make_product
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import make_evidence, with_wide_orbit
 from spectramind.transit.spectrum_prior import FLOORS, PriorOnDevice, log_signal
+from spectramind.transit.spots import SPOTS, Spots, make_spots
 from spectramind.transit.start import BinnedPlanet, Start, all_columns, begin_fit
 from spectramind.transit.verdict import (
     Findings,
@@ -52,6 +54,15 @@ def learn_from(
         batch, start.layout, start.prior, depth.to(device), start.solution.shared, config
     )
     normal, shared = solution.normal, solution.shared
+    like = marginalise(normal, start.prior, depth.to(device), shared)
+    unit = _unit_spots(start, config)
+    spots = torch.stack(
+        [
+            unit.scaled(scatter).known_evidence(like.information, like.vector, depth.to(device))
+            for scatter in SPOTS
+        ],
+        dim=1,
+    )
     evidence = []
     for row, (planet, guess) in enumerate(zip(planets, start.guesses, strict=True)):
         label = labels[planet.planet_id]
@@ -61,7 +72,11 @@ def learn_from(
         own = make_evidence(guess, around, information, pull, start.layout, config)
         scale = log_signal(planet.star, float(label[1:].mean()))
         heard = noise.evidence[row].cpu().numpy()
-        evidence.append(LabelledEvidence(planet.planet_id, guess.known, own, heard, label, scale))
+        evidence.append(
+            LabelledEvidence(
+                planet.planet_id, guess.known, own, heard, spots[row].cpu().numpy(), label, scale
+            )
+        )
     return evidence
 
 
@@ -73,14 +88,20 @@ def learn_without_labels(
 ) -> list[UnlabelledEvidence]:
     """What planets with equally many visits teach, their depths marginalised under a prior."""
     fit, start, scale = _fitted(planets, priors, config, device)
-    normal, floors = fit.linear.normal(fit.depth, fit.shared), [torch.zeros_like(scale)[:, None]]
+    normal, floors = (
+        fit.linear.normal(fit.apparent, fit.shared),
+        [torch.zeros_like(scale)[:, None]],
+    )
+    spots = torch.zeros(len(planets), len(SPOTS)).to(scale)
     if priors.spectrum is not None:
-        given = (fit.likelihood.information, fit.likelihood.vector, scale)
+        given = (fit.information, fit.vector, scale)
         trials = [replace(priors.spectrum, floor=floor) for floor in FLOORS]
         floors = [PriorOnDevice(trial, device).log_evidence(*given) for trial in trials]
+        unit = _unit_spots(start, config)
+        spots = _spots_evidence(fit, unit, PriorOnDevice(priors.spectrum, device), scale)
     evidence = []
     for row, (planet, guess) in enumerate(zip(planets, start.guesses, strict=True)):
-        information, pull = without_depths(normal, row, fit.known[row], fit.depth[row])
+        information, pull = without_depths(normal, row, fit.known[row], fit.apparent[row])
         own = make_evidence(
             guess, fit.shared[row].cpu().numpy(), information.cpu().numpy(), pull.cpu().numpy(),
             start.layout, config,
@@ -88,11 +109,31 @@ def learn_without_labels(
         heard = fit.noise.evidence[row].cpu().numpy()
         evidence.append(
             UnlabelledEvidence(
-                planet.planet_id, guess.known, own, heard,
+                planet.planet_id, guess.known, own, heard, spots[row].cpu().numpy(),
                 np.stack([floor[row].cpu().numpy() for floor in floors]),
             )
         )  # fmt: skip
     return evidence
+
+
+def _unit_spots(start: Start, config: TransitConfig) -> Spots:
+    """Spots of each planet's star whose shares have a scatter of 1."""
+    temperature = np.array([guess.temperature_k for guess in start.guesses])
+    ones = np.ones(len(temperature))
+    return make_spots(temperature, start.solution.depth[:, 1], ones, config.spots)
+
+
+def _spots_evidence(
+    fit: SpectrumFit, unit: Spots, prior: PriorOnDevice, scale: Float64[Tensor, " B"]
+) -> Float64[Tensor, "B S"]:
+    """Log evidence of each of `SPOTS`, depths and amplitude marginalised."""
+    evidence = []
+    for scatter in SPOTS:
+        information, vector, gain = unit.scaled(scatter).marginalised(
+            fit.likelihood.information, fit.likelihood.vector
+        )
+        evidence.append(prior.total_evidence(information, vector, scale) + gain)
+    return torch.stack(evidence, dim=1)
 
 
 def fit_planets(
@@ -167,7 +208,12 @@ def _fitted(
     signal = [log_signal(planet.star, depth) for planet, depth in zip(planets, white, strict=True)]
     scale = torch.tensor(signal, dtype=torch.float64, device=device)
     spectra = None if priors.spectrum is None else PriorOnDevice(priors.spectrum, device)
-    beliefs = Beliefs(start.prior, spectra, priors.noise)
+    populations = [priors.known if guess.known else priors.unknown for guess in start.guesses]
+    spots = make_spots(
+        np.array([guess.temperature_k for guess in start.guesses]), start.solution.depth[:, 1],
+        np.array([population.spots for population in populations]), config.spots,
+    )  # fmt: skip
+    beliefs = Beliefs(start.prior, spectra, priors.noise, spots)
     fit = fit_spectrum(batch, start.layout, beliefs, scale, start.solution, config)
     return fit, start, scale
 
@@ -225,7 +271,7 @@ def _disagreement(fit: SpectrumFit, start: Start) -> Float64[Tensor, "B V 2"]:
     layout = start.layout
     if layout.visits == 1:
         return torch.zeros(len(fit.depth), 1, 2).to(fit.depth)
-    normal = fit.linear.normal(fit.depth, fit.shared)
+    normal = fit.linear.normal(fit.apparent, fit.shared)
     first = [layout.offsets(visit).start for visit in range(layout.visits)]
     rows = [row + channel for row in first for channel in range(2)]
     precision = start.prior.precision.clone()

@@ -21,11 +21,9 @@ from spectramind.transit.shared_prior import (
     first_population,
     learn_population,
 )
-from spectramind.transit.spectrum_prior import (
-    SpectrumPrior,
-    learn_amplitudes,
-    learn_spectrum_prior,
-)
+from spectramind.transit.spectrum_learning import learn_amplitudes, learn_spectrum_prior
+from spectramind.transit.spectrum_prior import SpectrumPrior
+from spectramind.transit.spots import learn_spots
 from spectramind.transit.time_noise import NoiseBelief, learn_belief
 
 _PRIORS = Kind("file of priors of a transit fit", "spectramind fit")
@@ -63,6 +61,7 @@ class Evidence:
     known: bool  # its star is in the table
     orbit: OrbitEvidence
     noise: Float64[np.ndarray, "V R K H"]  # log evidence of each hypothesis of `NoiseBelief`
+    spots: Float64[np.ndarray, " S"]  # log evidence of each of `SPOTS`
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +91,9 @@ def learn_priors(planets: Sequence[LabelledEvidence], config: TransitConfig) -> 
     fewest = config.spectrum.fewest_labels
     learned = {}
     for known in (True, False):
-        own = [planet.orbit for planet in planets if planet.known == known]
+        own = [planet for planet in planets if planet.known == known]
         first = start.known if known else start.unknown
-        learned[known] = (
-            learn_population(first, own, config.prior) if len(own) >= fewest else first
-        )
+        learned[known] = _learned(first, own, config) if len(own) >= fewest else first
     if learned[True].planets and not learned[False].planets:
         learned[False] = _with(_INSTRUMENT, start.unknown, learned[True])
     spectrum = None
@@ -110,6 +107,12 @@ def learn_priors(planets: Sequence[LabelledEvidence], config: TransitConfig) -> 
     if teachers:
         noise = learn_belief(np.concatenate([planet.noise for planet in teachers]))
     return Priors(learned[True], learned[False], spectrum, noise, taught_by)
+
+
+def _learned(first: Population, planets: Sequence[Evidence], config: TransitConfig) -> Population:
+    """What planets of one kind of star have in common."""
+    population = learn_population(first, [planet.orbit for planet in planets], config.prior)
+    return replace(population, spots=learn_spots(np.stack([one.spots for one in planets])))
 
 
 def wide_priors(lent: Priors, config: TransitConfig) -> Priors:
@@ -136,9 +139,9 @@ def learn_unlabelled(
     """
     learned, first, fewest = wide_priors(lent, config), first_priors(config), config.prior.fewest
     for name, known in (("known", True), ("unknown", False)):
-        own = [planet.orbit for planet in planets if planet.known == known]
+        own = [planet for planet in planets if planet.known == known]
         if len(own) >= fewest:
-            population = learn_population(getattr(first, name), own, config.prior)
+            population = _learned(getattr(first, name), own, config)
             learned = replace(learned, **{name: population})
         elif not known and learned.known.planets:
             population = _with(_INSTRUMENT, first.unknown, learned.known)

@@ -35,7 +35,7 @@ def make_product(
     factors = widening(found, known=start.guesses[row].known, config=config.failure)
     level = float(np.hypot(1e-6 * found.change_ppm, config.failure.depth_scatter * lost(reasons)))
     spread = widened(posterior, factors, level**2)
-    information = fit.likelihood.information[row].cpu().numpy()
+    information = fit.information[row].cpu().numpy()
     alone = information.diagonal()
     own = fit.linear.layout.split(fit.shared[row : row + 1], fit.linear.batch.place)
     return TransitFit(
@@ -138,8 +138,8 @@ def _fine(
     limb = linear.batch.limb[row : row + 1, :1] + own.limb[:, :1]
     time = torch.tensor(visit.fine_time_h, device=device)[None, None, :, None]
     log_transit, _ = transit_columns(
-        time, own.orbit, own.mid_time_h[:, number : number + 1, 0], fit.depth[row : row + 1, :1],
-        limb, 3,
+        time, own.orbit, own.mid_time_h[:, number : number + 1, 0],
+        fit.apparent[row : row + 1, :1], limb, 3,
     )  # fmt: skip
     tau = torch.tensor(visit.scaled(visit.fine_time_h), device=device)
     terms = chebyshev(tau, linear.layout.time_order)[:, 1:]

@@ -41,6 +41,15 @@ class UnknownStarConfig(Settings):
     widening: float = Field(ge=1.0)  # factor on the scatters of `PriorConfig` but the clock's
 
 
+class SpotsConfig(Settings):
+    """Spots and faculae outside the planet's path."""
+
+    cooling_k: float = Field(gt=0.0)  # of spots below the photosphere [K]
+    scatter: float = Field(
+        ge=0.0
+    )  # of the disc's share, for a star of 5000 K, until it is learned
+
+
 class ScanConfig(Settings):
     """Search for the first guess of the mid-transit time."""
 
@@ -92,6 +101,7 @@ class TransitConfig(Settings):
     baseline: BaselineConfig
     prior: PriorConfig
     unknown_star: UnknownStarConfig
+    spots: SpotsConfig
     scan: ScanConfig
     spectrum: SpectrumConfig
     failure: FailureConfig

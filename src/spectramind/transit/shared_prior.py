@@ -74,6 +74,7 @@ class Population:
     drift_fgs1: Float64[np.ndarray, "I I"]  # covariance over orders in time
     drift_time: Float64[np.ndarray, "I I"]
     drift_wavelength: Float64[np.ndarray, "J J"]  # times `drift_time`: covariance of AIRS-CH0
+    spots: float  # scatter of the share of the disc that spots take, for a star of 5000 K
     planets: int  # from which it was learned; 0: the settings alone
 
     @property
@@ -142,6 +143,7 @@ def first_population(config: TransitConfig, *, known: bool) -> Population:
         drift_fgs1=time,
         drift_time=time,
         drift_wavelength=np.diag(decay**2),
+        spots=config.spots.scatter,
         planets=0,
     )
 

@@ -12,31 +12,20 @@ shapes of their amplitude: far below the noise, but a covariance without it excl
 Source: of the parts, Cottaar's winning entries of 2024 and 2025 (challenge write-ups).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
-from spectramind.errors import DataError
 from spectramind.instrument import wavelength_um
 from spectramind.observation import Star
-from spectramind.transit.settings import SpectrumConfig
 
-_AMPLITUDES = torch.linspace(-8.0, 8.0, 33, dtype=torch.float64)  # [scatters of ln amplitude]
-_SHIFTS = np.linspace(-4.0, 4.0, 33)  # of the mean ln amplitude, tried on an archive [scatters]
-_WIDTHS = np.geomspace(0.25, 4.0, 17)  # of the scatter, tried on an archive [scatters]
+AMPLITUDES = torch.linspace(-8.0, 8.0, 33, dtype=torch.float64)  # [scatters of ln amplitude]
 _POSSIBLE = (-25.0, -4.0)  # ln amplitude
-_BELIEF = 1.0  # scatter of ln of that width beforehand
-_SEARCH = np.linspace(-2.0, 2.0, 81)  # [ln]
-_PASSES = 12  # amplitudes and shapes in turn
-_HELD_OUT = 5  # every fifth planet judges
-_SMALLEST = 1e-8  # amplitude of a flat spectrum [(Rp/Rs)^2]
 _RSUN_M, _GM_JUPITER = 6.957e8, 1.26687e17  # IAU 2015 nominal values [m], [m^3 s^-2]
 _GAS_CONSTANT, _MEAN_MASS = 8314.46, 2.3  # [J K^-1 kg^-1 at 1 amu], [amu] of H2 and He
-_LEAST_SCATTER = 0.1  # of ln amplitude
 _JITTER = 1e-7  # of the covariance's mean diagonal
 _FLOOR_UM = 0.1  # correlation length of the floor [um]
 FLOORS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the process, tried on an archive
@@ -96,171 +85,6 @@ def log_signal(star: Star | None, depth: float) -> float:
     gravity = _GM_JUPITER * star.planet_mass_mjup / (max(depth, 1e-6) * radius**2)
     height = _GAS_CONSTANT * temperature / (_MEAN_MASS * gravity)
     return float(np.log(2.0 * np.sqrt(max(depth, 1e-6)) * height / radius))
-
-
-def learn_spectrum_prior(
-    labels: Float64[np.ndarray, "N 283"],
-    log_scale: Sequence[float],
-    config: SpectrumConfig,
-) -> SpectrumPrior:
-    """Prior from known spectra.
-
-    Args:
-        labels: Depths (Rp/Rs)^2 of the training planets.
-        log_scale: `log_signal` of each.
-        config: Section `transit.spectrum`.
-
-    Raises:
-        DataError: If there are fewer labels than `config.fewest_labels`.
-    """
-    if len(labels) < config.fewest_labels:
-        raise DataError(
-            f"{len(labels)} labelled planets, transit.spectrum.fewest_labels asks for "
-            f"{config.fewest_labels} to learn a prior over spectra from. Label more planets, "
-            "lower the key, or name a trained prior with prior=FILE."
-        )
-    scale = np.asarray(log_scale)
-    judges = np.arange(len(labels)) % _HELD_OUT == 0
-    best, chosen, lowest = -np.inf, (config.components[0], config.lengths_um[0]), FLOORS[0]
-    for components in config.components:
-        if components > len(labels) // 4:
-            continue
-        for length in config.lengths_um:
-            trial = _learn(labels[~judges], scale[~judges], components, length, config.rest)
-            for floor in FLOORS:
-                own = replace(trial, floor=floor)
-                likelihood = float(_log_likelihood(own, labels[judges], scale[judges]).sum())
-                if likelihood > best:
-                    best, chosen, lowest = likelihood, (components, length), floor
-    return replace(_learn(labels, scale, *chosen, config.rest), floor=lowest)
-
-
-def learn_amplitudes(
-    prior: SpectrumPrior, evidence: Float64[np.ndarray, "N F G"], known: Bool[np.ndarray, " N"]
-) -> SpectrumPrior:
-    """A prior's floor and amplitudes as an archive's own light curves have them, without labels.
-
-    The mean of ln amplitude and its scatter are those that make the planets most likely, for stars
-    of the table and others apart; the floor is the root of the mean square by their evidence.
-
-    Args:
-        prior: Whose shapes are kept.
-        evidence: Of each of `FLOORS` and each amplitude of the grid, by planet.
-        known: Whether a planet's star is in the table.
-    """
-    total, moved = np.zeros(len(FLOORS)), []
-    for own in (evidence[known], evidence[~known]):
-        fit = _population_evidence(own)  # (F, S, D)
-        total += fit.max((1, 2))
-        moved.append(fit)
-    share = np.exp(total - total.max())
-    floor = float(np.sqrt(np.average(np.square(FLOORS), weights=share)))
-    best = int(total.argmax())
-    places = [np.unravel_index(fit[best].argmax(), fit[best].shape) for fit in moved]
-    (shift, width), (other, broad) = [(_SHIFTS[s], _WIDTHS[d]) for s, d in places]
-    constant, exponent, scatter = prior.amplitude
-    mean, spread = prior.typical
-    return replace(
-        prior,
-        floor=floor,
-        amplitude=(float(constant + shift * scatter), exponent, float(width * scatter)),
-        typical=(float(mean + other * spread), float(broad * spread)),
-    )
-
-
-def _population_evidence(evidence: Float64[np.ndarray, "N F G"]) -> Float64[np.ndarray, "F S D"]:
-    """Log evidence of each floor, shift and width of the distribution of amplitudes."""
-    steps = _AMPLITUDES.numpy()
-    log = -0.5 * ((steps - _SHIFTS[:, None, None]) / _WIDTHS[:, None]) ** 2  # (S, D, G)
-    log -= np.log(np.exp(log).sum(-1, keepdims=True).clip(1e-300))
-    total = np.zeros((len(FLOORS), len(_SHIFTS), len(_WIDTHS)))
-    for own in evidence:
-        high = own.max()
-        total += high + np.log(np.einsum("fg,sdg->fsd", np.exp(own - high), np.exp(log)) + 1e-300)
-    return total - 0.5 * (np.log(_WIDTHS) / _BELIEF) ** 2 - 0.5 * _SHIFTS[:, None] ** 2
-
-
-def _learn(
-    labels: Float64[np.ndarray, "N 283"],
-    scale: Float64[np.ndarray, " N"],
-    components: int,
-    length_um: float,
-    rest: float,
-) -> SpectrumPrior:
-    level = labels[:, 1:].mean(axis=1)
-    shapes = labels - level[:, None]
-    amplitude = np.log(np.maximum(shapes[:, 1:].std(axis=1), _SMALLEST))
-    usual = amplitude
-    known = np.isfinite(scale)
-    line = np.column_stack([np.ones(known.sum()), scale[known]])
-    prior = None
-    for _ in range(_PASSES):
-        coefficient, *_ = np.linalg.lstsq(line, amplitude[known], rcond=None)
-        left_over = amplitude[known] - line @ coefficient if known.any() else amplitude
-        scatter = max(float(np.std(left_over)), _LEAST_SCATTER)
-        unit = shapes / np.exp(amplitude)[:, None]
-        mean = unit.mean(axis=0)
-        _, singular, vectors = np.linalg.svd(unit - mean, full_matrices=False)
-        kept = vectors[:components]
-        left = (unit - mean) - ((unit - mean) @ kept.T) @ kept
-        prior = SpectrumPrior(
-            level=(float(level.mean()), float(2.0 * level.std())),
-            shape=mean,
-            components=kept * (singular[:components] / np.sqrt(len(unit)))[:, None],
-            process=left.std(axis=0),
-            length_um=length_um,
-            amplitude=(float(coefficient[0]), float(coefficient[1]), scatter),
-            planets=len(labels),
-            typical=(float(amplitude.mean()), max(float(amplitude.std()), _LEAST_SCATTER)),
-            rest=rest,
-        )
-        amplitude = _best_amplitudes(prior, shapes, scale, usual)
-        amplitude += (usual - amplitude).mean()  # shapes of unit amplitude keep the same size
-    assert prior is not None
-    return prior
-
-
-def _best_amplitudes(
-    prior: SpectrumPrior,
-    shapes: Float64[np.ndarray, "N 283"],
-    scale: Float64[np.ndarray, " N"],
-    start: Float64[np.ndarray, " N"],
-) -> Float64[np.ndarray, " N"]:
-    """Most likely ln amplitude of each spectrum, searched around its size."""
-    tried = start[:, None] + _SEARCH
-    likelihood = _amplitude_likelihood(prior, shapes, tried)
-    expected, scatter = prior.log_amplitude(scale)
-    likelihood -= 0.5 * ((tried - expected[:, None]) / scatter[:, None]) ** 2
-    return np.take_along_axis(tried, likelihood.argmax(1)[:, None], axis=1)[:, 0]
-
-
-def _amplitude_likelihood(
-    prior: SpectrumPrior,
-    shapes: Float64[np.ndarray, "N 283"],
-    log_amplitude: Float64[np.ndarray, "N G"],
-) -> Float64[np.ndarray, "N G"]:
-    """Log likelihood of each shape for each amplitude."""
-    lower = np.linalg.cholesky(prior.covariance())
-    both = np.linalg.solve(lower, np.vstack([shapes, prior.shape]).T)
-    data, mean = both[:, :-1], both[:, -1]
-    factor = np.exp(-log_amplitude)
-    square = (data**2).sum(0)[:, None] * factor**2
-    square += (mean @ mean) - 2.0 * (mean @ data)[:, None] * factor
-    size = shapes.shape[1]
-    return -0.5 * square - size * log_amplitude - np.log(np.diag(lower)).sum()
-
-
-def _log_likelihood(
-    prior: SpectrumPrior, labels: Float64[np.ndarray, "N 283"], scale: Float64[np.ndarray, " N"]
-) -> Float64[np.ndarray, " N"]:
-    """Log likelihood of left-out labels, the amplitude marginalised."""
-    shapes = labels - labels[:, 1:].mean(axis=1, keepdims=True)
-    expected, scatter = prior.log_amplitude(scale)
-    steps = np.linspace(-4.0, 4.0, 161)
-    tried = expected[:, None] + scatter[:, None] * steps
-    terms = _amplitude_likelihood(prior, shapes, tried) - 0.5 * steps**2
-    highest = terms.max(axis=1)
-    return highest + np.log(np.exp(terms - highest[:, None]).sum(axis=1))
 
 
 def _correlation(length_um: float) -> Float64[np.ndarray, "283 283"]:
@@ -388,8 +212,22 @@ class PriorOnDevice:
         vector: Float64[Tensor, "B W"],
         log_scale: Float64[Tensor, " B"],
     ) -> Float64[Tensor, "B G"]:
-        """Of each amplitude of the grid, given likelihoods of depths; of one scale for priors."""
-        return self.mixture(self.see(information), vector, log_scale).log_evidence
+        """Of each amplitude of the grid, given likelihoods of depths; of one scale for all."""
+        seen = self.see(information)
+        mean, spread = self.prior.level
+        pull = vector.sum(-1, keepdim=True) + mean * spread**-2.0
+        level = 0.5 * (pull**2 / seen.total - seen.total.log())
+        return self.mixture(seen, vector, log_scale).log_evidence + level
+
+    def total_evidence(
+        self,
+        information: Float64[Tensor, "#B W W"],
+        vector: Float64[Tensor, "B W"],
+        log_scale: Float64[Tensor, " B"],
+    ) -> Float64[Tensor, " B"]:
+        """The same, the amplitude marginalised."""
+        evidence = self.log_evidence(information, vector, log_scale)
+        return torch.logsumexp(evidence - 0.5 * AMPLITUDES.to(evidence) ** 2, dim=-1)
 
     def see(self, information: Float64[Tensor, "I W W"]) -> Seen:
         """Eliminate the level and decompose what is left in whitened coordinates.
@@ -428,7 +266,7 @@ class PriorOnDevice:
         by_coordinate = torch.einsum("bwv,bw->bv", seen.basis, pull)[:, None]
         own = self.prior.log_amplitude(log_scale.cpu().numpy())
         expected, scatter = (torch.tensor(part).to(log_scale) for part in own)
-        steps = _AMPLITUDES.to(expected)
+        steps = AMPLITUDES.to(expected)
         log_amplitude = (expected[:, None] + scatter[:, None] * steps).clamp(*_POSSIBLE)
         alpha = log_amplitude.exp()[..., None]  # (B, G, 1)
         precision = 1.0 + alpha**2 * seen.values

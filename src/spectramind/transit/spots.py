@@ -1,0 +1,143 @@
+"""Spots and faculae outside the planet's path: they change the depth that light curves show.
+
+    apparent depth = depth x (1 + share x [1 - B(T - cooling) / B(T)])
+
+with B Planck's photon rate and `share` of the disc; below 0 it stands for faculae. Light curves
+know the apparent depth alone, and only a prior over spectra can tell the two apart. The share is
+Gaussian about 0, of a scatter that falls with the temperature of the star, and is marginalised.
+Source: Rackham, Apai and Giampapa 2018 and 2019, to first order in the share.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from spectramind.instrument import wavelength_um
+from spectramind.transit.settings import SpotsConfig
+
+SPOTS = (0.0, 0.003, 0.01, 0.03, 0.1)  # scatters of the share that are tried on an archive
+_BELIEF = np.log([0.75, 0.1, 0.07, 0.05, 0.03])  # in each of them beforehand
+_HC_OVER_K_UM = 14387.77  # [um K]
+_USUAL_K = 5000.0  # temperature of a star for which a scatter is told
+_STEEPNESS = 4.0  # by which power of the temperature the scatter falls
+
+
+@dataclass(frozen=True, eq=False)
+class Apparent:
+    """What the depths of a batch seem to be."""
+
+    mean: Float64[Tensor, "B W"]
+    covariance: Float64[Tensor, "B W W"]
+    cross: Float64[Tensor, "B W W"]  # with the depths themselves
+
+
+@dataclass(frozen=True, eq=False)
+class Spots:
+    """Spots of a batch: apparent depths are the depths plus share x direction."""
+
+    direction: Float64[Tensor, "B W"]
+    scatter: Float64[Tensor, " B"]  # of the share
+
+    def scaled(self, factor: float) -> "Spots":
+        """The same stars with shares that scatter more widely."""
+        return Spots(self.direction, self.scatter * factor)
+
+    def known_evidence(
+        self,
+        information: Float64[Tensor, "B W W"],
+        vector: Float64[Tensor, "B W"],
+        depth: Float64[Tensor, "B W"],
+    ) -> Float64[Tensor, " B"]:
+        """Log evidence of the scatter where the depths are known, that of no spots being 0."""
+        seen = (information @ self.direction[..., None])[..., 0]
+        pull = (self.direction * vector).sum(-1) - (seen * depth).sum(-1)
+        known, square = (self.direction * seen).sum(-1), self.scatter**2
+        return 0.5 * (square * pull**2 / (1.0 + square * known) - torch.log1p(square * known))
+
+    def marginalised(
+        self, information: Float64[Tensor, "B W W"], vector: Float64[Tensor, "B W"]
+    ) -> tuple[Float64[Tensor, "B W W"], Float64[Tensor, "B W"], Float64[Tensor, " B"]]:
+        """Likelihood exp(-d A d / 2 + b d) of the depths, from that of the apparent depths.
+
+        Returns:
+            A, b and the logarithm of what the likelihood gains in all.
+        """
+        seen, variance = self._seen(information)
+        pulled = (self.direction * vector).sum(-1)
+        shrink = torch.einsum("bw,bv->bwv", seen, seen) * variance[:, None, None]
+        known = (self.direction * seen).sum(-1)
+        size = -0.5 * torch.log1p(self.scatter**2 * known)
+        return (
+            information - shrink,
+            vector - seen * (variance * pulled)[:, None],
+            size + 0.5 * variance * pulled**2,
+        )
+
+    def apparent(
+        self,
+        information: Float64[Tensor, "B W W"],
+        vector: Float64[Tensor, "B W"],
+        mean: Float64[Tensor, "B W"],
+        covariance: Float64[Tensor, "B W W"],
+    ) -> Apparent:
+        """Apparent depths.
+
+        Args:
+            information: A of the apparent depths.
+            vector: b.
+            mean: Of the posterior of the depths themselves.
+            covariance: Of it.
+        """
+        seen, variance = self._seen(information)
+        share = variance * ((self.direction * vector).sum(-1) - (seen * mean).sum(-1))
+        follows = torch.einsum("bw,bv->bwv", self.direction, seen) * variance[:, None, None]
+        cross = covariance - follows @ covariance
+        own = torch.einsum("bw,bv->bwv", self.direction, self.direction)
+        return Apparent(
+            mean + share[:, None] * self.direction,
+            cross - cross @ follows.mT + variance[:, None, None] * own,
+            cross,
+        )
+
+    def _seen(
+        self, information: Float64[Tensor, "B W W"]
+    ) -> tuple[Float64[Tensor, "B W"], Float64[Tensor, " B"]]:
+        """A times the direction, and variance of the share for known depths."""
+        seen = (information @ self.direction[..., None])[..., 0]
+        known = (self.direction * seen).sum(-1)
+        return seen, self.scatter**2 / (1.0 + self.scatter**2 * known)
+
+
+def make_spots(
+    temperature_k: Float64[np.ndarray, " B"],
+    depth: Float64[Tensor, " B"],
+    scatter: Float64[np.ndarray, " B"],
+    config: SpotsConfig,
+) -> Spots:
+    """Spots of stars.
+
+    Args:
+        temperature_k: Of each star [K].
+        depth: Of each planet in white light [(Rp/Rs)^2].
+        scatter: Of the share at the usual temperature, as the planet's population has it.
+        config: Section `transit.spots`.
+    """
+    cool = np.maximum(temperature_k - config.cooling_k, 0.5 * temperature_k)
+    wavelength = wavelength_um()
+    rate, less = (
+        1.0 / np.expm1(_HC_OVER_K_UM / (wavelength * own[:, None]))
+        for own in (temperature_k, cool)
+    )
+    contrast = torch.tensor(1.0 - less / rate).to(depth)
+    own = scatter * (_USUAL_K / temperature_k) ** _STEEPNESS
+    return Spots(depth[:, None] * contrast, torch.tensor(own).to(depth))
+
+
+def learn_spots(evidence: Float64[np.ndarray, "N S"]) -> float:
+    """Scatter of the share: root mean square, by the log evidence for each of `SPOTS`."""
+    total = evidence.sum(0) + _BELIEF
+    share = np.exp(total - total.max())
+    return float(np.sqrt(np.average(np.square(SPOTS), weights=share)))
