@@ -161,6 +161,26 @@ def test_a_profile_changes_the_bands_and_few_nodes_follow_it(make_settings, monk
     assert (finer - warm).std() < 0.02 * warm.std()
 
 
+def test_opacity_is_that_of_the_temperature_at_each_pressure(make_settings, monkeypatch):
+    config = make_settings(atmosphere={"temperature_slope": (0.0, 0.1)})
+    planet, warm = planet_of(config), replace(TYPICAL, temperature_slope=0.1)
+    heat = atmosphere_module._node_temperatures(planet, warm, config.atmosphere)
+    np.testing.assert_allclose(heat[[0, -1]], planet.temperature_k * np.array([1.4, 0.6]))
+    own = spectrum(config, warm)
+    monkeypatch.setattr(
+        atmosphere_module, "_node_temperatures", lambda planet, *_: [planet.temperature_k] * 4
+    )
+    assert (spectrum(config, warm) - own).std() > 0.02 * own.std()
+
+
+def test_layers_between_nodes_have_a_share_of_both():
+    layers = (np.arange(60) + 0.5) / 60
+    for nodes in (1, 4):
+        shares = atmosphere_module._node_shares(nodes, 60).numpy()
+        np.testing.assert_allclose(shares.sum(0), 1.0)
+    np.testing.assert_allclose(np.linspace(0.0, 1.0, 4) @ shares, layers, atol=1e-12)
+
+
 def test_an_unknown_band_stands_at_its_wavelength(make_settings):
     config, wavelength = make_settings(), wavelength_um()
     band = UnknownBand(3.6, 0.02, 1e-22)

@@ -232,9 +232,12 @@ def test_steps_are_sudden_and_stay(make_settings):
         )
 
 
-def test_number_and_size_of_steps_fill_their_ranges(make_settings):
+def test_number_size_and_time_of_steps_fill_their_ranges(make_settings):
     config = make_settings(effects={"steps": True})
-    sizes = [abs(only_level(config, index).colour["FGS1"][:, 0]) for index in range(30)]
+    drawn = [only_level(config, index) for index in range(30)]
+    sizes = [abs(change.colour["FGS1"][:, 0]) for change in drawn]
+    before = np.concatenate([1.0 - change.series["FGS1"].mean(1) for change in drawn])
+    np.testing.assert_allclose(np.percentile(before, [5, 50, 95]), [0.05, 0.5, 0.95], atol=0.15)
     assert {len(size) for size in sizes} == {1, 2, 3}
     every = np.concatenate(sizes)
     assert 1e-4 <= every.min() < 3e-4
