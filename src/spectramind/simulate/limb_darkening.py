@@ -83,7 +83,7 @@ def foreign_law(
 
     The limb loses `steepness` times what it loses by the quadratic guess, c = steepness
     (u1 + u2), never more than all light. The whole disc loses as much light as by the guess,
-    which gives a; it falls from about 0.7 at 0.7 um to 0.4 at 3.9 um.
+    which gives a; about 0.6 at 0.7 um and 0.4 at 3.9 um for a star like the Sun.
 
     Args:
         wavelength: [um].
