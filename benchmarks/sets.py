@@ -21,8 +21,9 @@ from spectramind.errors import DataError
 from spectramind.instrument import AIRS, FGS1, Channel, to_scored, wavelength_um
 from spectramind.observation import LightCurves, Star
 from spectramind.parallel import Shown, results
-from spectramind.simulate.atmosphere import draw_atmosphere
+from spectramind.simulate.composition import draw_atmosphere
 from spectramind.simulate.curves import draw_curves
+from spectramind.simulate.limb_darkening import LimbLaw
 from spectramind.simulate.population import Planet, Split, draw_planet, stream
 from spectramind.simulate.scene import mean_transit
 from spectramind.simulate.settings import SimulateConfig
@@ -63,7 +64,7 @@ class TransitTruth:
     period_d: float  # [d]
     semi_major_axis_rs: float  # in stellar radii
     impact_parameter: float  # in stellar radii
-    law: Float64[np.ndarray, "283 4"]  # a1..a4 of the limb-darkening law
+    law: LimbLaw  # limb darkening of the star
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +277,7 @@ def _slope(channel: Channel, system: System, visit: Visit) -> Float64[np.ndarray
     offset_h = visit.clock_offset_s / 3600.0 if channel == AIRS else 0.0
     time = stamps_h(channel, _MERGED) + offset_h
     z = separation(time, visit.mid_time_h, system.planet.star)
-    depth, law = system.depth[chosen], system.light.limb_darkening[chosen]
+    depth, law = system.depth[chosen], system.light.limb_darkening.at(chosen)
     more, less = (transit_flux(z, depth * (1.0 + step), law) for step in (_STEP, -_STEP))
     return (more - less) / (2.0 * _STEP * depth)
 
@@ -351,7 +352,7 @@ def _planet_2024(split: Split, index: int, group: int, config: SimulateConfig) -
 def _light_2024(group: int, config: SimulateConfig) -> StarLight:
     """The light and the limb darkening that all planets of one star share."""
     planet = _planet_2024("test", group, group, config)
-    return draw_star(config.seed, planet, spots=config.effects.spots, config=config.star)
+    return draw_star(config.seed, planet, config.effects, config.star)
 
 
 def _noise_2024(curves: LightCurves, planet: Planet, seed: int) -> LightCurves:

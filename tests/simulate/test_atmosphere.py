@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,14 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from spectramind.instrument import wavelength_um
-from spectramind.simulate.atmosphere import (
-    Atmosphere,
-    Gas,
-    chord_depth,
-    collision_induced,
-    depths,
-    draw_atmosphere,
-)
+from spectramind.simulate.atmosphere import Gas, chord_depth, collision_induced, depths
+from spectramind.simulate.composition import Atmosphere, StarSlope, draw_atmosphere
 from spectramind.simulate.population import draw_planet
 from spectramind.spectroscopy import GASES
 
@@ -31,8 +26,9 @@ def one_depth(config, sigma, cloud=math.inf, cia=0.0):
         tensor(STAR_CM),
         Gas(
             tensor(1300.0),
-            torch.full((1, 1), sigma, dtype=torch.float64),
-            torch.full((1, 1), cia, dtype=torch.float64),
+            tensor(0.0),
+            torch.full((1, 1, 1), sigma, dtype=torch.float64),
+            torch.full((1, 1, 1), cia, dtype=torch.float64),
             tensor(cloud),
         ),
         config,
@@ -51,7 +47,8 @@ def spectrum(make_settings, atmosphere, index=0):
 
 
 def clear(**abundance):
-    return Atmosphere({gas: abundance.get(gas, -12.0) for gas in GASES}, None, 0.0, 4.0)
+    gases = {gas: abundance.get(gas, -12.0) for gas in GASES}
+    return Atmosphere(gases, None, 0.0, 4.0, 0.0, (), StarSlope(0.0, 0.0))
 
 
 def test_no_opacity_leaves_the_bare_disc(config):
@@ -114,7 +111,7 @@ def test_bands_stand_where_they_belong(make_settings):
 
 def test_haze_lifts_fgs1_above_airs(make_settings):
     plain, _ = spectrum(make_settings, clear(H2O=-3.0))
-    hazy = Atmosphere(clear(H2O=-3.0).log10_abundance, None, 1e4, 4.0)
+    hazy = replace(clear(H2O=-3.0), haze_enhancement=1e4)
     lifted, _ = spectrum(make_settings, hazy)
     assert lifted[0] - lifted[1:].mean() > plain[0] - plain[1:].mean() + 1e-5
 

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from spectramind.observation import Star
-from spectramind.simulate.atmosphere import depths, draw_atmosphere
+from spectramind.simulate.atmosphere import depths
+from spectramind.simulate.composition import draw_atmosphere
 from spectramind.simulate.population import Planet, gravity_m_s2, radius_m, scale_height_m, stream
 from spectramind.simulate.settings import AtmosphereConfig, PopulationConfig
 

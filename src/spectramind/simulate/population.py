@@ -174,6 +174,7 @@ def _inexact(
 
 _G_MJUP = 1.26687e17  # gravitational parameter of Jupiter [m^3 s^-2]
 RSUN_M = 6.957e8
+HYDROGEN, HELIUM = 0.85, 0.15  # shares of the background gas
 _GAS_CONSTANT = 8.314462618e3  # per kg of 1 amu [J K^-1 kg^-1]
 
 

@@ -1,4 +1,4 @@
-"""The noiseless star of one visit in each detector column: light times transit times drift."""
+"""The noiseless star of one visit in each detector column: light times transit times gain."""
 
 from dataclasses import dataclass
 
@@ -35,6 +35,8 @@ def build_scene(
     span = time[-1] - time[0]
     tau = (time - time[0]) / span if span > 0 else np.zeros(1)
     drift = visit.drift[channel.name].gain(tau, channel.columns)
+    for change in visit.levels:
+        drift *= change.gain(channel)
     drift[:, 0] *= visit.edge[channel.name][0]
     drift[:, -1] *= visit.edge[channel.name][1]
     if channel == FGS1:
@@ -61,9 +63,9 @@ def mean_transit(
     steps = min(merged, _SUBSTEPS)
     within = ((np.arange(steps) + 0.5) / steps - 0.5) * merged * channel.cadence_s / 3600.0
     time = (stamps_h(channel, merged)[:, None] + within[None, :]).ravel() + offset_h
-    seen = depth * light.contamination
+    seen = depth * light.contamination * visit.undiluted()
     z = separation(time, visit.mid_time_h, planet.star)
-    flux = transit_flux(z, seen[chosen], light.limb_darkening[chosen])
+    flux = transit_flux(z, seen[chosen], light.limb_darkening.at(chosen))
     if light.crossing_share > 0.0:
         bump = crossing_bump(time, visit.mid_time_h, planet.duration_h, light, seen)
         flux = flux + bump[:, chosen]

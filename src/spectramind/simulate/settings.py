@@ -1,5 +1,6 @@
 """The section `simulate` of the configuration."""
 
+import math
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
@@ -12,6 +13,16 @@ Range = tuple[float, float]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+ShareRange = tuple[Share, Share]
+PositiveRange = tuple[Positive, Positive]
+Change = Annotated[float, Field(gt=0, le=0.5)]  # relative, of a level that stays above 0
+ChangeRange = tuple[Change, Change]
+Metals = Annotated[float, Field(le=2)]  # log10; more of them would outweigh the hydrogen
+Steep = Annotated[float, Field(ge=1, le=2)]
+Covered = Annotated[float, Field(ge=0, le=0.5)]
+Contrast = Annotated[float, Field(ge=-3000, le=3000)]  # [K]; the coolest star has 4,236 K
+Count = Annotated[StrictInt, Field(ge=1)]
+_COOLEST = 0.8  # most of the temperature that a profile takes away
 
 
 class Effects(Settings):
@@ -36,6 +47,11 @@ class Effects(Settings):
     partial_transits: StrictBool  # some visits miss ingress or egress
     clock_offset: StrictBool  # between FGS1 and AIRS
     spots: StrictBool  # unocculted and crossed star spots
+    visit_dilution: StrictBool  # each visit sees a little less than the whole depth
+    foreign_limb_darkening: StrictBool  # a power-2 law in place of the simulator's own
+    ramp: StrictBool  # exponential change of level from the start of a visit
+    red_noise: StrictBool  # correlated in time, smooth in colour
+    steps: StrictBool  # sudden changes of level
 
 
 class PopulationConfig(Settings):
@@ -56,7 +72,7 @@ class PopulationConfig(Settings):
 
 
 class AtmosphereConfig(Settings):
-    """Composition, cloud and haze of the population, and the layers of the model."""
+    """Composition, cloud, haze and more of the population, and the layers of the model."""
 
     log10_abundance: dict[str, Range]  # volume mixing ratio of each gas, log-uniform
     cloud_probability: Share  # of a grey cloud deck
@@ -64,6 +80,19 @@ class AtmosphereConfig(Settings):
     haze_probability: Share
     log10_haze_enhancement: Range  # over Rayleigh at 0.35 um, log-uniform
     haze_slope: Range  # exponent of the haze cross section
+    equilibrium_share: Share  # of planets whose main gases follow from C/O and metallicity
+    log10_metallicity: tuple[Metals, Metals]  # O, N and S over the Sun's, log-uniform
+    carbon_to_oxygen: PositiveRange  # carbon atoms per oxygen atom
+    log10_quench_pressure_bar: Range  # where the gases freeze in, log-uniform
+    temperature_slope: Range  # relative change of temperature per decade of pressure
+    profile_pressure_bar: Positive  # where a profile has the planet's temperature
+    unknown_bands_most: Annotated[StrictInt, Field(ge=0, le=20)]  # bands of unknown absorbers
+    unknown_band_um: PositiveRange  # their centres, log-uniform
+    unknown_band_width: ChangeRange  # standard deviation over wavelength, log-uniform
+    log10_unknown_section_cm2: Range  # of the whole mixture at the centre, log-uniform
+    star_slope_probability: Share  # of a true spectrum with the slope of spots or faculae
+    star_slope_share: tuple[Covered, Covered]  # of the disc
+    star_slope_heat_k: tuple[Contrast, Contrast]  # spots (below 0) or faculae minus star [K]
     layers: Annotated[StrictInt, Field(ge=10)]
     bottom_pressure_bar: Annotated[float, Field(gt=0)]
     top_pressure_bar: Annotated[float, Field(gt=0)]
@@ -74,6 +103,25 @@ class AtmosphereConfig(Settings):
             raise ValueError(
                 f"simulate.atmosphere.log10_abundance names {sorted(self.log10_abundance)}, "
                 f"expected a range for each of {sorted(get_args(Gas))}."
+            )
+        for gas, (low, high) in self.log10_abundance.items():
+            if not low <= high <= 0.0:
+                raise ValueError(
+                    f"simulate.atmosphere.log10_abundance.{gas} is [{low}, {high}], expected the "
+                    "smaller number first and none above 0."
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _warm_everywhere(self) -> "AtmosphereConfig":
+        ends = (self.bottom_pressure_bar, self.top_pressure_bar)
+        decades = max(abs(math.log10(end / self.profile_pressure_bar)) for end in ends)
+        steepest = max(map(abs, self.temperature_slope))
+        if steepest * decades > _COOLEST:
+            raise ValueError(
+                f"simulate.atmosphere.temperature_slope is {list(self.temperature_slope)}: over "
+                f"{decades:.1f} decades of pressure that takes more than {_COOLEST:.0%} of the "
+                f"temperature. Keep it within -+{_COOLEST / decades:.3f}."
             )
         return self
 
@@ -86,6 +134,7 @@ class StarConfig(Settings):
     electrons_scatter: NotNegative  # of both, independently [ln]
     limb_darkening_scatter: NotNegative  # of u1 and u2 between stars, relative
     nonquadratic: Range  # amplitude of the part of the law that no quadratic law has
+    foreign_steepness: tuple[Steep, Steep]  # loss at the limb over that of the quadratic guess
     spot_fraction: Range  # covered share of the disc, with spots on
     spot_cooling_k: Range  # spot below photosphere [K]
     spot_crossing_probability: Annotated[float, Field(ge=0, le=1)]
@@ -102,11 +151,21 @@ class VisitConfig(Settings):
     jitter_time_s: Positive  # correlation time of half of the jitter's variance [s]
     defocus_rms: NotNegative  # relative change of the image width
     defocus_time_s: Positive  # its correlation time [s]
-    gain_drift_amplitude: Range  # peak to peak of the gain over time and columns, log-uniform
+    gain_drift_amplitude: ChangeRange  # peak to peak over time and columns, log-uniform
     gain_drift_time_order: Annotated[StrictInt, Field(ge=0)]
     gain_drift_column_order: Annotated[StrictInt, Field(ge=0)]
     edge_frame_probability: Share  # that the first, and that the last, exposure is faulty
     edge_frame_loss: Range  # share of the light that a faulty exposure loses
+    dilution: ShareRange  # of the depth, lost at FGS1 and at the last wavelength
+    ramp_amplitude: ChangeRange  # at the start of the visit, either sign, log-uniform
+    ramp_time_h: PositiveRange  # to 1/e of it, log-uniform [h]
+    red_noise_rms: ChangeRange  # in each column, log-uniform
+    red_noise_time_h: PositiveRange  # correlation time, log-uniform [h]
+    red_noise_common_share: ShareRange  # of its variance that FGS1 and AIRS-CH0 share
+    red_noise_turn_rad: tuple[NotNegative, NotNegative]  # its cosine correlates AIRS's two ends
+    step_count: tuple[Count, Count]  # in one visit
+    step_size: ChangeRange  # either sign, log-uniform
+    level_colour: Share  # most that a ramp or step changes from mid AIRS-CH0 to its ends, relative
 
 
 class ImageConfig(Settings):

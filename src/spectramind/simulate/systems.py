@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from spectramind.simulate.atmosphere import Atmosphere, depths, draw_atmosphere
+from spectramind.simulate.atmosphere import depths
+from spectramind.simulate.composition import Atmosphere, draw_atmosphere
 from spectramind.simulate.population import Planet, Split, draw_planet
 from spectramind.simulate.settings import SimulateConfig
 from spectramind.simulate.star import StarLight, draw_star
@@ -36,7 +37,7 @@ def draw_systems(config: SimulateConfig, split: Split) -> list[System]:
             planet,
             atmosphere,
             depth,
-            draw_star(config.seed, planet, spots=config.effects.spots, config=config.star),
+            draw_star(config.seed, planet, config.effects, config.star),
         )
         for planet, atmosphere, depth in zip(planets, atmospheres, spectra, strict=True)
     ]

@@ -1,13 +1,14 @@
-"""What differs between visits: mid-time, clock, pointing, defocus, gain drift, edge frames."""
+"""What differs between visits: times, clock, pointing, defocus, gain, levels, edge frames."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64
-from scipy.signal import lfilter
 
-from spectramind.instrument import AIRS, FGS1, WINDOW_H, Channel
+from spectramind.instrument import AIRS, FGS1, WINDOW_H, Channel, wavelength_um
+from spectramind.simulate.levels import LevelChange, draw_levels
 from spectramind.simulate.population import Planet, stream
+from spectramind.simulate.series import averaged, correlated
 from spectramind.simulate.settings import Effects, VisitConfig
 
 
@@ -41,13 +42,21 @@ class Visit:
     mid_time_h: float  # on the FGS1 clock
     clock_offset_s: float  # AIRS time stamps run behind FGS1 by this
     partial: bool
+    dilution: tuple[float, float]  # share of the depth lost at the first and last wavelength
     drift: dict[str, GainDrift]  # by channel name
     edge: dict[str, tuple[float, float]]  # share of light in the first and last exposure
+    levels: tuple[LevelChange, ...]
     modes: dict[str, Float32[np.ndarray, "6 T"]]  # see pointing_modes
 
     def pointing(self, channel: Channel) -> Float32[np.ndarray, "2 T"]:
         """Row and column offset of the star [pixel]."""
         return self.modes[channel.name][1:3]
+
+    def undiluted(self) -> Float64[np.ndarray, " 283"]:
+        """Share of the depth that is seen: what is lost is a straight line in ln wavelength."""
+        first, last = self.dilution
+        along = np.log(wavelength_um() / wavelength_um()[0])
+        return 1.0 - (first + (last - first) * along / along[-1])
 
 
 def draw_visit(
@@ -60,6 +69,7 @@ def draw_visit(
 
     partial, mid_time = _mid_time(rng("timing"), planet, effects, config)
     offset = float(config.clock_offset_s * rng("clock").normal())
+    first, last = rng("dilution").uniform(*config.dilution, 2)
     drifts, edges = {}, {}
     for channel in (FGS1, AIRS):
         drifts[channel.name] = _drift(rng(f"drift {channel.name}"), effects, config)
@@ -69,8 +79,10 @@ def draw_visit(
         mid_time_h=mid_time,
         clock_offset_s=offset if effects.clock_offset else 0.0,
         partial=partial,
+        dilution=(float(first), float(last)) if effects.visit_dilution else (0.0, 0.0),
         drift=drifts,
         edge=edges,
+        levels=draw_levels(rng, merged, effects, config),
         modes=pointing_modes(rng("pointing"), merged, effects, config),
     )
 
@@ -117,25 +129,15 @@ def pointing_modes(
     Drawn at the full FGS1 cadence, then averaged over the exposures of each channel.
     """
     pairs = FGS1.pairs
-    jitter = [
-        config.jitter_rms_pixel * _correlated(rng, pairs, config.jitter_time_s) for _ in range(2)
-    ]
+    jitter = [config.jitter_rms_pixel * correlated(rng, config.jitter_time_s) for _ in range(2)]
     white = config.jitter_rms_pixel * rng.standard_normal((2, pairs))
     y, x = (np.array(jitter) + white) * np.sqrt(0.5) * effects.jitter
-    width = config.defocus_rms * _correlated(rng, pairs, config.defocus_time_s) * effects.defocus
+    width = config.defocus_rms * correlated(rng, config.defocus_time_s) * effects.defocus
     full = np.stack([np.ones(pairs), y, x, 0.5 * y**2, 0.5 * x**2, width])
     return {
-        channel.name: full.reshape(6, channel.pairs // merged, -1).mean(2).astype(np.float32)
+        channel.name: averaged(full, channel, merged).astype(np.float32)
         for channel in (FGS1, AIRS)
     }
-
-
-def _correlated(rng: np.random.Generator, pairs: int, time_s: float) -> Float64[np.ndarray, " T"]:
-    """Ornstein-Uhlenbeck series of unit variance at the FGS1 cadence."""
-    keep = np.exp(-FGS1.cadence_s / time_s)
-    shock = np.sqrt(1.0 - keep**2) * rng.standard_normal(pairs)
-    shock[0] = rng.standard_normal()
-    return np.asarray(lfilter([1.0], [1.0, -keep], shock))
 
 
 def stamps_h(channel: Channel, merged: int) -> Float64[np.ndarray, " T"]:

@@ -255,13 +255,16 @@ def _write_curves(
 
 
 def _series(system: System, visit: Visit, config: SimulateConfig) -> bytes:
-    """Pointing modes and the noiseless relative transit of each channel, npz."""
+    """Pointing modes, noiseless relative transit and changes of level of each channel, npz."""
     arrays: dict[str, np.ndarray] = {}
     for channel in (FGS1, AIRS):
         arrays[f"{channel.name}_modes"] = visit.modes[channel.name]
         arrays[f"{channel.name}_transit"] = mean_transit(
             channel, system.planet, system.light, system.depth, visit, config.cadence_factor
         ).astype(np.float32)
+        for change in visit.levels:
+            arrays[f"{channel.name}_{change.cause}_series"] = change.series[channel.name]
+            arrays[f"{channel.name}_{change.cause}_colour"] = change.colour[channel.name]
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -280,7 +283,10 @@ def system_truth(system: System, config: SimulateConfig) -> dict[str, Any]:
         "planet": asdict(planet) | {"duration_h": planet.duration_h},
         "atmosphere": asdict(system.atmosphere),
         "depth": system.depth.tolist(),
-        "limb_darkening": light.limb_darkening.tolist(),
+        "limb_darkening": {
+            "powers": light.limb_darkening.powers,
+            "weights": light.limb_darkening.weights.tolist(),
+        },
         "fgs1_e_s": light.fgs1_e_s,
         "airs_e_s": light.airs_e_s.tolist(),
         "contamination": light.contamination.tolist(),
@@ -297,6 +303,7 @@ def visit_truth(visit: Visit, hits: dict[str, int]) -> dict[str, Any]:
         "mid_time_h": visit.mid_time_h,
         "clock_offset_s": visit.clock_offset_s,
         "partial": visit.partial,
+        "dilution": list(visit.dilution),
         "gain_drift": {name: asdict(drift) for name, drift in visit.drift.items()},
         "edge_share": {name: list(edge) for name, edge in visit.edge.items()},
         "cosmic_ray_hits": hits,
