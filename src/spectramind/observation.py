@@ -1,7 +1,7 @@
 """The nouns that travel between stages: frames, detector maps, light curves, stars and fits."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -137,6 +137,7 @@ class TransitFit:
     sigma: Float64[np.ndarray, " 283"]  # square root of the covariance's diagonal
     own_sigma: Float64[np.ndarray, " 283"]  # of the posterior, before anything widened it
     widening: Float64[np.ndarray, " 2"]  # factor on sigma of FGS1 and of AIRS-CH0; 1: no doubt
+    scale: Float64[np.ndarray, " 2"]  # factor on own_sigma that labels asked for; 1: no labels
     level_sigma: float  # error common to all depths, beyond the light curves [(Rp/Rs)^2]
     covariance: Float64[np.ndarray, "283 283"]  # symmetric and positive definite
     information: Float64[np.ndarray, "283 283"]  # A: the light curves say exp(-d A d / 2 + b d)
@@ -180,6 +181,20 @@ class TransitFit:
         """Inverse-variance mean of the AIRS-CH0 depths."""
         weight = 1.0 / self.own_sigma[1:] ** 2
         return float(np.sum(weight * self.depth[1:]) / np.sum(weight))
+
+    def scaled(self, scale: Float64[np.ndarray, " 2"]) -> "TransitFit":
+        """The same fit with errors of another scale, what is common to all depths aside."""
+        ratio = scale / self.scale
+        factor = np.append(ratio[0], np.full(len(self.depth) - 1, ratio[1]))
+        level = self.level_sigma**2
+        covariance = factor[:, None] * (self.covariance - level) * factor + level
+        return replace(
+            self,
+            sigma=np.sqrt(np.diag(covariance)),
+            own_sigma=self.own_sigma * factor,
+            scale=scale,
+            covariance=covariance,
+        )
 
     def samples(self, count: int) -> Float64[np.ndarray, "S 283"]:
         """Draws from the posterior; the same ones for the same planet and count.

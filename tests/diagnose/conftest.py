@@ -63,6 +63,7 @@ def transit_fit(planet, depth, rng, points=225):
         own_sigma=np.full(283, 2e-4),
         widening=np.ones(2),
         covariance=np.diag(np.full(283, 4e-8)),
+        scale=np.ones(2),
         level_sigma=0.0,
         information=np.diag(np.full(283, 2.5e7)),
         vector=2.5e7 * depth,

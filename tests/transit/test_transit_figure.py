@@ -42,6 +42,7 @@ def transit_fit(rng, visits=2, reasons=()):
         own_sigma=np.full(283, 5e-5),
         widening=np.ones(2),
         covariance=np.diag(np.full(283, 25e-10)),
+        scale=np.ones(2),
         level_sigma=0.0,
         information=np.diag(np.full(283, 4e8)),
         vector=4e8 * depth,

@@ -43,6 +43,7 @@ def fit():
         own_sigma=own_sigma,
         widening=np.array([2.0, 3.0]),
         covariance=root @ root.T,
+        scale=np.array([1.1, 0.9]),
         level_sigma=1e-3 / 3.0,
         vector=rng.normal(0.0, 1e7, 283),
         information=1e20 * (root @ root.T),

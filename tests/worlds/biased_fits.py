@@ -49,6 +49,7 @@ def make_fit(
         own_sigma=sigma,
         widening=np.ones(2),
         covariance=np.diag(sigma**2),
+        scale=np.ones(2),
         level_sigma=0.0,
         information=np.diag(sigma**-2.0),
         vector=sigma**-2.0 * depth,

@@ -36,6 +36,7 @@ def informed_fit() -> TransitFit:
         own_sigma=np.sqrt(error.diagonal()),
         widening=np.ones(2),
         covariance=error,
+        scale=np.ones(2),
         level_sigma=0.0,
         information=np.linalg.inv(error),
         vector=np.linalg.solve(error, np.full(W, 0.012)),

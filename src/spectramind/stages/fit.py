@@ -12,6 +12,7 @@ from spectramind.stages.folders import PRETRAINED, SHIPPED
 from spectramind.stages.light_curves import Source, open_source
 from spectramind.stages.result import Result, require_some
 from spectramind.training.device import resolve_device
+from spectramind.transit.own_scale import scale_by_labels, words
 from spectramind.transit.priors import Priors, prior_path, read_priors, remove_other_priors
 from spectramind.transit.spectra import spectra_of_fits
 from spectramind.transit.stage import fit_split
@@ -56,6 +57,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     failures = (*source.problems, *[text for report in reports for text in report.failures])
     done = sum(report.done + report.cached for report in reports)
     require_some(done, sum(map(len, source.visits.values())), "fitted", failures)
+    scale = scale_by_labels(folder, config.data.splits, source.labels, config.transit.spectrum)
     flagged = sum(report.flagged for report in reports)
     outputs = [folder]
     if config.data.name == "lightcurves":
@@ -67,10 +69,15 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     return Result(
         summary=(
             f"fitted {counted(done, 'planet')} -> {folder}; {flagged} flagged; "
-            f"{_prior_words(priors)}"
+            f"{_prior_words(priors)}{words(scale)}"
         ),
         outputs=tuple(outputs),
-        facts={"planets": done, "flagged": flagged, "labels": _labels_behind(priors)},
+        facts={
+            "planets": done,
+            "flagged": flagged,
+            "labels": _labels_behind(priors),
+            "scale": list(scale),
+        },
         failures=failures,
     )
 

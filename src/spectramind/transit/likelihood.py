@@ -43,7 +43,8 @@ def measured_depths(fit: TransitFit) -> MeasuredDepths:
     values, vectors = np.linalg.eigh(fit.information[np.ix_(seen, seen)])
     known = np.maximum(values, 0.0) + LOOSEST**-2.0  # rounding may leave some below 0
     inverse = (vectors / known) @ vectors.T
-    factor = np.append(fit.widening[0], np.full(len(seen) - 1, fit.widening[1]))[seen]
+    wider = fit.widening * fit.scale
+    factor = np.append(wider[0], np.full(len(seen) - 1, wider[1]))[seen]
     depth, covariance = np.full(len(seen), np.nan), np.full((len(seen), len(seen)), np.nan)
     depth[seen] = inverse @ fit.vector[seen]
     covariance[np.ix_(seen, seen)] = factor[:, None] * inverse * factor + fit.level_sigma**2

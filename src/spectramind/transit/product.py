@@ -44,6 +44,7 @@ def make_product(
         sigma=np.sqrt(np.diag(spread)),
         own_sigma=np.sqrt(np.diag(posterior)),
         widening=np.array(factors),
+        scale=np.ones(2),
         level_sigma=level,
         covariance=spread,
         information=information,

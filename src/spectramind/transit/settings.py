@@ -68,6 +68,7 @@ class SpectrumConfig(Settings):
     seed: Seed  # of the folds
     components: tuple[int, ...] = Field(min_length=1)  # numbers tried
     lengths_um: tuple[float, ...] = Field(min_length=1)  # correlation lengths tried [um]
+    unit_scale: float = Field(ge=0.0)  # planets' worth of belief that sigma needs no scale
     rest: float = Field(gt=0.0)  # standard deviation of what no shape explains [(Rp/Rs)^2]
 
 

@@ -27,7 +27,7 @@ _INDEX = {
     "origin": pl.String,
 }  # fmt: skip
 _FIT_ARRAYS = (
-    "depth", "sigma", "own_sigma", "vector", "widening", "measured_sigma", "parameters",
+    "depth", "sigma", "own_sigma", "vector", "widening", "scale", "measured_sigma", "parameters",
     "parameter_covariance", "limb_darkening",
 )  # fmt: skip
 _SYMMETRIC = ("covariance", "information")  # stored as their lower triangles, row by row
