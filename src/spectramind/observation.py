@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, UInt16
 
 from spectramind.errors import DataError
-from spectramind.instrument import Channel
+from spectramind.instrument import WAVELENGTHS, Channel
 
 NOT_MEASURED = (  # reason not to trust the spectrum of a planet without a fit
     "Not measured: there is no fit, so this is the mean and spread of the training labels."
@@ -83,6 +83,11 @@ class Labels:
 
     planet_ids: Int[np.ndarray, " B"]
     depth: Float64[np.ndarray, "B 283"]  # (Rp/Rs)^2
+
+    @classmethod
+    def none(cls) -> "Labels":
+        """Labels of no planet."""
+        return cls(np.zeros(0, np.int64), np.zeros((0, WAVELENGTHS)))
 
     def of(self, planet_ids: Iterable[int] | Int[np.ndarray, " K"]) -> "Labels":
         """The labels of these planets, in their order.

@@ -189,7 +189,7 @@ def test_facts_of_the_stage_are_the_scores_of_the_dashboard(
         fit = report.scores["transit fit"].total
     else:
         monkeypatch.setattr(stage, "read_fits", lambda *_: {})
-        monkeypatch.setattr(stage, "fit_posterior", lambda *_: evidence.oof)
+        monkeypatch.setattr(stage, "fit_posterior", lambda *_: evidence.oof.posterior)
         fit = report.headline.total
     facts = stage._facts(load([]), evidence, report)
     assert facts["score"] == report.headline.total

@@ -79,8 +79,9 @@ def test_a_stage_is_fresh_for_no_more_planets_than_it_worked_on(of, run):
 
 def test_nothing_of_training_planets_is_asked_for_where_network_and_priors_are_borrowed(of, run):
     borrowed = of(run, "weights=pretrained", "prior=pretrained")
-    assert narrowed(borrowed, "predict").data.splits == ("test",)
-    assert narrowed(borrowed, "diagnose") == borrowed  # its page judges training planets too
+    for stage in ("predict", "diagnose"):
+        assert narrowed(borrowed, stage).data.splits == ("test",)
+    assert narrowed(borrowed, "train") == borrowed
     for kept in ("weights=pretrained", "prior=pretrained"):
         assert narrowed(of(run, kept), "predict") == of(run, kept)
 

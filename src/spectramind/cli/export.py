@@ -1,19 +1,16 @@
 """Spectra of a run as files for retrieval codes."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from spectramind.archive.export import NETCDF, write_export
 from spectramind.archive.submission import read_spectra
 from spectramind.config import Config
 from spectramind.errors import ArtefactError, DataError
-from spectramind.observation import Spectra
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import SIDECAR, SPECTRA, command_of, read_sidecar, stage_folder
+from spectramind.stages.predict import predicted_spectra
 from spectramind.transit.store import spectra_of_fits
 
 Exported = Literal["fit", "predict"]
@@ -49,7 +46,8 @@ def export_spectra(
     if stage == "fit":
         spectra = spectra_of_fits(folder, samples)
     else:
-        spectra = _predicted(folder, made["facts"]["reasons"])
+        planets, posterior = read_spectra(folder / SPECTRA)
+        spectra = predicted_spectra(planets, posterior, made["facts"]["reasons"])
     made_by = Provenance(**{field.name: made[field.name] for field in fields(Provenance)})
     return write_export(spectra, made_by, out)
 
@@ -63,10 +61,3 @@ def _record(config: Config, stage: Exported) -> dict[str, Any]:
             f"spectra did not end. Run `spectramind {command_of(stage)}` again."
         )
     return made
-
-
-def _predicted(folder: Path, reasons: Mapping[str, Sequence[str]]) -> Spectra:
-    planets, posterior = read_spectra(folder / SPECTRA)
-    mu, sigma = (part.numpy().astype(np.float64) for part in (posterior.mu, posterior.sigma))
-    doubts = [reasons.get(str(planet), ()) for planet in planets]
-    return Spectra(planets.tolist(), mu, sigma, None, None, doubts)

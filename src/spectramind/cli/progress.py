@@ -91,8 +91,7 @@ def check_labels(call: Call, config: Config, stage: Stage, *, trains: bool) -> N
     Raises:
         DataError: If labels cannot teach the network that this command or pipeline trains.
     """
-    borrowed = config.weights is not None or config.data.name == "lightcurves"
-    if borrowed or stage not in ("calibrate", "fit"):
+    if config.weights is not None or stage not in ("calibrate", "fit"):
         return
     from spectramind.stages.train import require_labels  # loads torch
 
