@@ -58,7 +58,7 @@ class LightCurves:
     airs_time_h: Float64[np.ndarray, " T"]
     airs_e: Float32[np.ndarray, "T 282"]  # flux, wavelength increasing [e-/exposure]
     airs_centroid: Float32[np.ndarray, " T"]  # mean row of the trace [pixel]
-    fgs1_time_h: Float64[np.ndarray, " S"]
+    fgs1_time_h: Float64[np.ndarray, " S"]  # S is 0 where FGS1 was not measured
     fgs1_e: Float32[np.ndarray, " S"]  # flux [e-/exposure]
     fgs1_centroid: Float32[np.ndarray, "S 2"]  # row and column of the star [pixel]
 
@@ -117,10 +117,10 @@ class VisitFit:
 
     visit: int
     time_h: Float64[np.ndarray, " T"]
-    flux: Float32[np.ndarray, "T 283"]  # divided by star and baseline; 1 outside the transit
+    flux: Float32[np.ndarray, "T 283"]  # over star and baseline, 1 outside transit; NaN: dark
     model: Float32[np.ndarray, "T 283"]  # fitted transit
     electrons: Float32[np.ndarray, " 283"]  # of one time bin; 0: dark [e-]
-    fgs1_time_h: Float64[np.ndarray, " L"]
+    fgs1_time_h: Float64[np.ndarray, " L"]  # L is 0 where FGS1 was not measured
     fgs1_flux: Float32[np.ndarray, " L"]  # FGS1 in finer bins, divided by star and baseline
     fgs1_model: Float32[np.ndarray, " L"]
     fgs1_centroid: Float32[np.ndarray, "L 2"]  # minus its median [pixel]
@@ -159,6 +159,17 @@ class TransitFit:
         """Inverse-variance mean of the AIRS-CH0 depths."""
         weight = 1.0 / self.sigma[1:] ** 2
         return float(np.sum(weight * self.depth[1:]) / np.sum(weight))
+
+    @property
+    def white_sigma(self) -> float:
+        """Standard deviation of `white_depth`, the correlation of the depths included."""
+        weight = self.sigma[1:] ** -2.0 / np.sum(self.sigma[1:] ** -2.0)
+        return float(np.sqrt(weight @ self.covariance[1:, 1:].astype(np.float64) @ weight))
+
+    @property
+    def measured(self) -> Bool[np.ndarray, " 283"]:
+        """Wavelengths with light curves; the depths of all others follow from these."""
+        return np.isfinite(self.measured_sigma)
 
     def samples(self, count: int) -> Float64[np.ndarray, "S 283"]:
         """Draws from the posterior; the same ones for the same planet and count.

@@ -109,7 +109,8 @@ class ForeignArchive:
 
         AIRS-CH0 columns whose centres fall into one wavelength bin are summed, except those that
         are NaN throughout; a wavelength without a column is NaN throughout. Flux whose error is
-        not finite or not positive is NaN. A centroid that the file does not hold is zero.
+        not finite or not positive is NaN. A centroid that the file does not hold is zero. Without
+        a group FGS1, or any flux in it, the series of FGS1 is empty.
 
         Raises:
             DataError: If the file is missing, damaged or not what docs/lightcurves.md describes.
@@ -121,7 +122,11 @@ class ForeignArchive:
                 f"Write them to {planet_id}_{visit}.nc."
             )
         groups = _load(path)
-        airs, fgs1 = (_series(path, groups, planet_id, visit, channel) for channel in (AIRS, FGS1))
+        airs = _series(path, groups, planet_id, visit, AIRS)
+        fgs1 = _NO_SERIES
+        if FGS1.name in groups:
+            own = _series(path, groups, planet_id, visit, FGS1)
+            fgs1 = own if np.isfinite(own.flux_e).any() else _NO_SERIES
         return LightCurves(
             planet_id=planet_id,
             visit=visit,
@@ -265,6 +270,9 @@ class _Series:
     time_h: Float64[np.ndarray, " T"]
     flux_e: Float32[np.ndarray, "T W"]  # 282 wavelengths of AIRS-CH0, 1 of FGS1
     centroid: Float32[np.ndarray, "T 2"]  # row and column [pixel]
+
+
+_NO_SERIES = _Series(np.zeros(0), np.zeros((0, 1), np.float32), np.zeros((0, 2), np.float32))
 
 
 def _series(

@@ -48,8 +48,8 @@ def run_up_to(
     stale = require_start(config, stage, folder, options)
     results = []
     trains = "train" in (*stale, stage) or options.params is not None
+    check_labels(call, config, (*stale, stage)[0], trains=trains)
     for own in (*stale, stage):
-        check_labels(call, config, own, trains=trains)
         first = own != stage
         if first:
             call.say(f"{command_of(own)}: missing or stale, running it first")

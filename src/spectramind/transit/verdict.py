@@ -49,7 +49,7 @@ def judge(
         config: Section `transit.failure`.
         settled_ppm: Largest change of the spectrum in the last pass [ppm].
     """
-    reasons = _depth_reasons(found, config)
+    reasons = _depth_reasons(found, visits, config)
     reasons += _visit_reasons(found, visits, config)
     if found.change_ppm > settled_ppm:
         reasons.append(f"The last pass still changed the spectrum by {found.change_ppm:.0f} ppm.")
@@ -112,11 +112,16 @@ def lost(reasons: Sequence[str]) -> bool:
     return any("no transit found" in reason for reason in reasons)
 
 
-def _depth_reasons(found: Findings, config: FailureConfig) -> list[str]:
+def _depth_reasons(
+    found: Findings, visits: Sequence[BinnedVisit], config: FailureConfig
+) -> list[str]:
+    measured = any(visit.has_fgs1 for visit in visits), True
     return [
         f"{channel}: no transit found, depth {1e6 * depth:.0f} +- {1e6 * sigma:.0f} ppm."
-        for channel, depth, sigma in zip(_CHANNELS, found.depth, found.depth_sigma, strict=True)
-        if not depth > config.snr * sigma
+        for channel, depth, sigma, seen in zip(
+            _CHANNELS, found.depth, found.depth_sigma, measured, strict=True
+        )
+        if seen and not depth > config.snr * sigma
     ]
 
 
@@ -127,6 +132,8 @@ def _visit_reasons(
     for number, visit in enumerate(visits):
         bins = visit.airs_time_h.size
         for channel, name in enumerate(_CHANNELS):
+            if channel == 0 and not visit.has_fgs1:
+                continue
             where = f"Visit {visit.visit}, {name}"
             residual = found.white[number, channel, :bins]
             used, inside = np.isfinite(residual), found.inside[number, channel, :bins]
