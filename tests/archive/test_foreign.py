@@ -313,9 +313,18 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path):
 
 
 def test_a_missing_channel_is_refused(tmp_path):
-    channel(AIRS_UM).to_netcdf(tmp_path / "7.nc", group="AIRS-CH0", engine="h5netcdf")
-    with pytest.raises(DataError, match=r"planet 7, visit 0, FGS1: .*has no group 'FGS1'\. Write"):
+    channel([0.7]).to_netcdf(tmp_path / "7.nc", group="FGS1", engine="h5netcdf")
+    with pytest.raises(DataError, match=r"planet 7, visit 0, AIRS-CH0: .*has no group 'AIRS-CH0"):
         open_foreign(tmp_path).light_curves(7, 0)
+
+
+def test_fgs1_may_be_missing_or_nan_throughout(tmp_path):
+    channel(AIRS_UM).to_netcdf(tmp_path / "7.nc", group="AIRS-CH0", engine="h5netcdf")
+    dark = channel([0.7], times=9, flux_e=(DIMS, np.full((9, 1), np.nan)))
+    for curves in (open_foreign(tmp_path).light_curves(7, 0), read(tmp_path, fgs1=dark)):
+        assert curves.fgs1_time_h.shape == curves.fgs1_e.shape == (0,)
+        assert curves.fgs1_centroid.shape == (0, 2)
+        assert np.isfinite(curves.airs_e).all()
 
 
 @pytest.mark.parametrize("name", ["time_h", "wavelength_um", "flux_e", "flux_err_e"])
