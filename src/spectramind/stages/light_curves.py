@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from spectramind.archive.layout import SPLITS, Split
 from spectramind.archive.opening import open_data, stars_of
-from spectramind.archive.source import LightCurveSource
+from spectramind.archive.source import LightCurveSource, ListedCurves
 from spectramind.calibrate.cache import LightCurveStore
 from spectramind.observation import LightCurves, Star, named
 from spectramind.stages.folders import store_folder
@@ -62,7 +62,7 @@ def open_source(config: "Config") -> Source:
     """
     archive = open_data(config.data)
     stored = StoredCurves(LightCurveStore(store_folder(config)))
-    curves = archive if isinstance(archive, LightCurveSource) else stored
+    curves: ListedCurves = archive if isinstance(archive, ListedCurves) else stored
     visits: dict[Split, dict[int, int]] = {split: {} for split in SPLITS}
     known: dict[Split, dict[int, Star | None]] = {split: {} for split in SPLITS}
     problems: list[str] = []
