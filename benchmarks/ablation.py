@@ -48,7 +48,8 @@ from grading import scores_by_planet
 from quiet import Machine
 from reports.ablation import OWN, WHOLE, table
 from spectramind import config as configuration
-from spectramind.archive.layout import open_archive, stars_of
+from spectramind.archive.layout import open_archive
+from spectramind.archive.opening import stars_of
 from spectramind.closure import code_hash
 from spectramind.config import Config
 from spectramind.diagnose.metrics import naive_statistics

@@ -31,6 +31,7 @@ from quiet import Machine
 from reports.worlds import table
 from spectramind import config as configuration
 from spectramind.archive.foreign import open_foreign
+from spectramind.archive.opening import stars_of
 from spectramind.diagnose.metrics import naive_statistics
 from spectramind.files import write_json
 from spectramind.observation import TransitFit
@@ -99,7 +100,7 @@ def judged(family: str, prior: str, labelled: int, test: int, seed: int) -> Judg
         command = [sys.executable, "-m", "spectramind", *words]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         fits = read_fits(folder / "out/fit", "test")
-        stars = open_foreign(folder / "world").stars()
+        stars = stars_of(open_foreign(folder / "world"), "test", fits)
         rows = np.isin(planets, list(fits))
         return Judged(fits, _network(fits, stars), truth[rows])
 
@@ -107,7 +108,7 @@ def judged(family: str, prior: str, labelled: int, test: int, seed: int) -> Judg
 def _network(fits: dict[int, TransitFit], stars: dict) -> Answers:
     config = configuration.load([])
     ids, spectra = predict_members(
-        run_folder(PRETRAINED) / "train", fits, {planet: stars[planet] for planet in fits},
+        run_folder(PRETRAINED) / "train", fits, stars,
         model=None, epistemic=Epistemic("ensemble", config.uq.mc_samples),
         device=config.runtime.device, seed=config.training.seed,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, UInt16
 
 from spectramind.errors import DataError
-from spectramind.instrument import Channel
+from spectramind.instrument import WAVELENGTHS, Channel
 
 NOT_MEASURED = (  # reason not to trust the spectrum of a planet without a fit
     "Not measured: there is no fit, so this is the mean and spread of the training labels."
@@ -60,7 +60,7 @@ class LightCurves:
     airs_time_h: Float64[np.ndarray, " T"]
     airs_e: Float32[np.ndarray, "T 282"]  # flux, wavelength increasing [e-/exposure]
     airs_centroid: Float32[np.ndarray, " T"]  # mean row of the trace [pixel]
-    fgs1_time_h: Float64[np.ndarray, " S"]
+    fgs1_time_h: Float64[np.ndarray, " S"]  # S is 0 where FGS1 was not measured
     fgs1_e: Float32[np.ndarray, " S"]  # flux [e-/exposure]
     fgs1_centroid: Float32[np.ndarray, "S 2"]  # row and column of the star [pixel]
 
@@ -85,6 +85,11 @@ class Labels:
 
     planet_ids: Int[np.ndarray, " B"]
     depth: Float64[np.ndarray, "B 283"]  # (Rp/Rs)^2
+
+    @classmethod
+    def none(cls) -> "Labels":
+        """Labels of no planet."""
+        return cls(np.zeros(0, np.int64), np.zeros((0, WAVELENGTHS)))
 
     def of(self, planet_ids: Iterable[int] | Int[np.ndarray, " K"]) -> "Labels":
         """The labels of these planets, in their order.
@@ -114,10 +119,10 @@ class VisitFit:
 
     visit: int
     time_h: Float64[np.ndarray, " T"]
-    flux: Float32[np.ndarray, "T 283"]  # divided by star and baseline; 1 outside the transit
+    flux: Float32[np.ndarray, "T 283"]  # over star and baseline, 1 outside transit; NaN: dark
     model: Float32[np.ndarray, "T 283"]  # fitted transit
     electrons: Float32[np.ndarray, " 283"]  # of one time bin; 0: dark [e-]
-    fgs1_time_h: Float64[np.ndarray, " L"]
+    fgs1_time_h: Float64[np.ndarray, " L"]  # L is 0 where FGS1 was not measured
     fgs1_flux: Float32[np.ndarray, " L"]  # FGS1 in finer bins, divided by star and baseline
     fgs1_model: Float32[np.ndarray, " L"]
     fgs1_centroid: Float32[np.ndarray, "L 2"]  # minus its median [pixel]
@@ -181,6 +186,12 @@ class TransitFit:
         """Inverse-variance mean of the AIRS-CH0 depths."""
         weight = 1.0 / self.own_sigma[1:] ** 2
         return float(np.sum(weight * self.depth[1:]) / np.sum(weight))
+
+    @property
+    def white_sigma(self) -> float:
+        """Standard deviation of `white_depth`, the correlation of the depths included."""
+        weight = self.sigma[1:] ** -2.0 / np.sum(self.sigma[1:] ** -2.0)
+        return float(np.sqrt(weight @ self.covariance[1:, 1:] @ weight))
 
     def scaled(self, scale: Float64[np.ndarray, " 2"]) -> "TransitFit":
         """The same fit with errors of another scale, what is common to all depths aside."""

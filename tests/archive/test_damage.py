@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from spectramind.archive.fingerprint import archive_hash
 from spectramind.archive.foreign import open_foreign
-from spectramind.archive.layout import SPLITS, Archive, open_archive, stars_of
+from spectramind.archive.layout import SPLITS, Archive, open_archive
+from spectramind.archive.opening import stars_of
 from spectramind.cli.app import app
 from spectramind.errors import SpectraMindError
 from spectramind.instrument import CHANNELS, Channel

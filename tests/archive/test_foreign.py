@@ -70,8 +70,8 @@ def test_the_documented_example_can_be_read(tmp_path, monkeypatch):
     example = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[0]
     exec(compile(example, "example", "exec"), {})
     archive = open_foreign(tmp_path)
-    assert archive.planets() == (1103775,)
-    assert archive.visits(1103775) == (0,)
+    assert archive.planets("test") == [1103775]
+    assert archive.visits("test", 1103775) == [0]
     curves = archive.light_curves(1103775, 0)
     assert curves.airs_e.shape == (375, 282)
     assert curves.fgs1_e.shape == (750,)
@@ -202,10 +202,12 @@ def test_planets_and_visits_are_those_of_the_names(tmp_path):
         write(tmp_path / name)
     (tmp_path / "notes.txt").write_text("")
     archive = open_foreign(tmp_path)
-    assert archive.planets() == (3, 12)
-    assert archive.visits(12) == (0, 1, 10)
-    assert archive.visits(3) == (0,)
-    assert archive.visits(4) == ()
+    assert archive.planets("test") == archive.listed("test") == [3, 12]
+    assert archive.expected() == {3, 12}
+    assert archive.planets("train") == []
+    assert archive.visits("test", 12) == [0, 1, 10]
+    assert archive.visits("test", 3) == [0]
+    assert archive.visits("test", 4) == []
     assert archive.light_curves(3, 0).visit == 0
 
 
@@ -213,26 +215,33 @@ def test_stars_and_labels_may_be_there_for_some_planets(tmp_path, rng):
     for name in ("3.nc", "12_0.nc"):
         write(tmp_path / name)
     archive = open_foreign(tmp_path)
-    assert archive.stars() == {3: None, 12: None}
-    assert archive.labels() is None
+    assert archive.stars("test") == {}
+    assert archive.labels().planet_ids.size == 0
     (tmp_path / "stars.csv").write_text(
         "planet_id,Rs,Ms,Ts,Mp,e,P,sma,i\n12,1,0.9,5500,1,0,3.1,9,88\n"
     )
     depth = rng.uniform(0.01, 0.02, 283)
     header = ",".join(["planet_id", *(f"wl_{n}" for n in range(1, 284))])
     (tmp_path / "labels.csv").write_text(f"{header}\n12,{','.join(map(repr, depth.tolist()))}\n")
-    stars = archive.stars()
-    assert stars[3] is None
-    assert (stars[12].temperature_k, stars[12].period_d) == (5500.0, 3.1)
+    assert (archive.planets("train"), archive.planets("test")) == ([12], [3])
+    assert archive.expected() == {3}
+    assert archive.stars("test") == {}
+    star = archive.stars("train")[12]
+    assert (star.temperature_k, star.period_d) == (5500.0, 3.1)
     labels = archive.labels()
     assert labels.planet_ids.tolist() == [12]
     assert np.array_equal(labels.depth[0], depth)
     (tmp_path / "labels.csv").write_text(f"{header}\n12,{',' * 282}\n")
     assert archive.labels().planet_ids.size == 0
-    assert archive.problems() == [
-        "labels.csv: depths that are empty, NaN or not between 0 and 1 make the spectrum of "
-        "planet 12 unusable. Such rows are left out; their planets count as test planets."
-    ]
+    assert archive.planets("train") == []
+    assert (
+        archive.problems("train")
+        == archive.problems("test")
+        == [
+            "labels.csv: depths that are empty, NaN or not between 0 and 1 make the spectrum of "
+            "planet 12 unusable. Such rows are left out; their planets count as test planets."
+        ]
+    )
 
 
 def test_the_data_hash_sees_every_value_and_table(tmp_path):
@@ -304,9 +313,18 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path):
 
 
 def test_a_missing_channel_is_refused(tmp_path):
-    channel(AIRS_UM).to_netcdf(tmp_path / "7.nc", group="AIRS-CH0", engine="h5netcdf")
-    with pytest.raises(DataError, match=r"planet 7, visit 0, FGS1: .*has no group 'FGS1'\. Write"):
+    channel([0.7]).to_netcdf(tmp_path / "7.nc", group="FGS1", engine="h5netcdf")
+    with pytest.raises(DataError, match=r"planet 7, visit 0, AIRS-CH0: .*has no group 'AIRS-CH0"):
         open_foreign(tmp_path).light_curves(7, 0)
+
+
+def test_fgs1_may_be_missing_or_nan_throughout(tmp_path):
+    channel(AIRS_UM).to_netcdf(tmp_path / "7.nc", group="AIRS-CH0", engine="h5netcdf")
+    dark = channel([0.7], times=9, flux_e=(DIMS, np.full((9, 1), np.nan)))
+    for curves in (open_foreign(tmp_path).light_curves(7, 0), read(tmp_path, fgs1=dark)):
+        assert curves.fgs1_time_h.shape == curves.fgs1_e.shape == (0,)
+        assert curves.fgs1_centroid.shape == (0, 2)
+        assert np.isfinite(curves.airs_e).all()
 
 
 @pytest.mark.parametrize("name", ["time_h", "wavelength_um", "flux_e", "flux_err_e"])

@@ -12,7 +12,8 @@ from tiny_archive import PLANETS, WL, maps_of, own_copy, reads_of, write_spectra
 
 from spectramind.archive.fingerprint import archive_hash
 from spectramind.archive.foreign import open_foreign
-from spectramind.archive.layout import Archive, open_archive, stars_of
+from spectramind.archive.layout import Archive, open_archive
+from spectramind.archive.opening import stars_of
 from spectramind.archive.submission import read_submission, validate_submission, write_submission
 from spectramind.archive.tables import planet_ids, read_labels, read_table
 from spectramind.errors import DataError
@@ -56,7 +57,7 @@ def test_identifiers_beyond_float64_stay_what_they_are_everywhere(own, tmp_path)
     write_submission(tmp_path / "s.csv", [LARGE, LARGE + 1], _posterior())
     assert read_submission(tmp_path / "s.csv")[0].tolist() == [LARGE, LARGE + 1]
     (tmp_path / f"{LARGE}_0.nc").write_bytes(b"")
-    assert open_foreign(tmp_path).planets() == (LARGE,)
+    assert open_foreign(tmp_path).planets("test") == [LARGE]
 
 
 def test_a_float_that_may_be_several_planets_is_refused(tmp_path):
@@ -346,7 +347,7 @@ def test_what_is_not_read_of_foreign_light_curves_is_named(tmp_path):
     (tmp_path / "stars.csv").write_text(f"{HEADER}7,{STAR}\n8,{STAR.replace('5800', '-1')}\n")
     write_spectra_csv(tmp_path / "labels.csv", [7, 12])
     (tmp_path / "labels.csv.gz").unlink()
-    others, star, label = open_foreign(tmp_path).problems()
+    others, star, label = open_foreign(tmp_path).problems("test")
     assert f"{tmp_path} holds what is not read: 8_0.fits, 9_0.NC4, more. Light curv" in others
     assert "Ts is not from 1500 to 60000 for planet 8: -1.0. Such rows are left out; the" in star
     assert label == "labels.csv lists planet 12, but there is no file of light curves."

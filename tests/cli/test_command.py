@@ -261,16 +261,32 @@ def test_run_checks_first(invoke, tmp_path):
     assert not (tmp_path / "artefacts").exists()
 
 
+@pytest.fixture
+def foreign(tmp_path):
+    (tmp_path / "5_0.nc").touch()
+    return ("data=lightcurves", "data.root=.")
+
+
 @pytest.mark.parametrize(
     "stage", ["train", "calibrate-temp", "predict", "diagnose dashboard", "run"]
 )
-def test_light_curves_of_others_end_with_the_fit(invoke, tmp_path, stage):
-    (tmp_path / "5_0.nc").touch()
-    done = invoke(*stage.split(), "data=lightcurves", "data.root=.")
+def test_light_curves_of_others_without_labels_train_nothing(invoke, tmp_path, foreign, stage):
+    done = invoke(*stage.split(), *foreign)
+    assert done.exit_code == 1
+    assert "has no true spectrum of a training planet, from which a network" in done.stderr
+    assert "They come as labels.csv, a row for each planet. Without any, predict" in done.stderr
+    assert not (tmp_path / "artefacts").exists()
+
+
+def test_borrowed_weights_without_labels_ask_for_a_borrowed_prior(invoke, tmp_path, foreign):
+    done = invoke("predict", *foreign, "weights=pretrained")
     assert done.exit_code == 2
-    assert done.stderr.startswith("error: data=lightcurves: light curves of another pipeline end ")
-    assert "`train` needs an archive of the challenge." in done.stderr
-    found = json.loads(invoke("doctor", "data=lightcurves", "data.root=.", "--json").stdout)
+    assert "Fit it with prior=pretrained too." in done.stderr
+    assert not (tmp_path / "artefacts").exists()
+
+
+def test_doctor_counts_light_curves_of_others(invoke, foreign):
+    found = json.loads(invoke("doctor", *foreign, "--json").stdout)
     assert found["archive"] == "light curves at .: 1 planet, 1 file"
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from spectramind.diagnose.evidence import Evidence
+from spectramind.diagnose.evidence import Evidence, OutOfFold
 from spectramind.diagnose.metrics import naive_statistics
 from spectramind.diagnose.report import write_dashboard
 from spectramind.diagnose.settings import DiagnosticsConfig
@@ -109,8 +109,7 @@ def evidence_of(rng, planets=24, *, known=True, correlated=0.3, claimed=1.0, bia
         "calibration_planets": None,
         "truth": Labels(ids, depth) if known else None,
         "naive": naive_statistics(train),
-        "oof": posterior(train, rng, **wrong),
-        "oof_labels": Labels(np.arange(60), train),
+        "oof": OutOfFold(posterior(train, rng, **wrong), Labels(np.arange(60), train)),
         "provenance": [row(stage) for stage in ("calibrate", "fit", "train")],
         "stage_seconds": {"calibrate": 20.5, "fit": 61.0, "train": 200.0},
         "fits": [transit_fit(int(ids[i]), depth[i], rng) for i in range(planets)],

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from dark_fits import without
 
 from spectramind.config import load
 from spectramind.diagnose.figures import POINTS, short, table, thinned
@@ -189,7 +190,7 @@ def test_facts_of_the_stage_are_the_scores_of_the_dashboard(
         fit = report.scores["transit fit"].total
     else:
         monkeypatch.setattr(stage, "read_fits", lambda *_: {})
-        monkeypatch.setattr(stage, "fit_posterior", lambda *_: evidence.oof)
+        monkeypatch.setattr(stage, "fit_posterior", lambda *_: evidence.oof.posterior)
         fit = report.headline.total
     facts = stage._facts(load([]), evidence, report)
     assert facts["score"] == report.headline.total
@@ -230,6 +231,43 @@ def test_without_truth_it_says_so(make_evidence, settings, tmp_path):
     assert "The true spectra of the predicted planets are not known here" in text
     assert set(stored["score"]) == {"V50 out of fold"}
     assert "truth [ppm]" not in stored["figures"]["301"]["columns"]
+
+
+def test_without_any_truth_it_shows_what_it_can_and_scores_nothing(
+    make_evidence, settings, tmp_path
+):
+    evidence = make_evidence(known=False, oof=None, naive=None)
+    report = write_dashboard(evidence, settings(planets=2), tmp_path)
+    text, stored = report.html.read_text(), json.loads(report.json.read_text())
+    assert report.headline is None
+    assert (stored["score"], stored["judged"]) == ({}, None)
+    assert "No true spectrum is known here" in text
+    assert "Nothing is judged: no true spectrum is known." in text
+    assert f"<dd>{len(evidence.planet_ids)}</dd><dt>planets predicted</dt>" in text
+    assert {"301", "302", "361", "362"} <= set(stored["figures"])
+    assert not [number for number in stored["figures"] if number[0] in "245"]
+    assert {alert.name for alert in report.alerts} == {"Provenance", "Run time"}
+    page = Page(text)
+    assert {a["href"][1:] for tag, a in page.tags if tag == "a"} <= page.ids
+    facts = stage._facts(load([]), evidence, report)
+    assert facts == {"planets": len(evidence.planet_ids), "held_out": False}
+    assert "none of which can be scored" in stage._found(facts, report)
+
+
+def test_wavelengths_without_light_curves_are_named_and_not_drawn(
+    make_evidence, settings, tmp_path
+):
+    evidence = make_evidence(1)
+    (fit,), dark = evidence.fits, np.arange(283) % 4 == 0
+    lost = without(fit, dark)
+    report = write_dashboard(replace(evidence, fits=[lost]), settings(planets=1), tmp_path)
+    figures = json.loads(report.json.read_text())["figures"]
+    assert "71 of 283 wavelengths were not measured, FGS1 among them" in figures["301"]["finding"]
+    assert "FGS1 was not measured" in figures["361"]["finding"]
+    assert {row[0] for row in figures["361"]["rows"]} == {"AIRS-CH0"}
+    shown = [row[2] for row in figures["361"]["rows"]]
+    flux = fit.visits[0].flux[:, ~dark].mean(1)
+    np.testing.assert_allclose(shown, flux[thinned(len(flux))], atol=6e-5)
 
 
 def test_fft_residuals_off_leaves_its_figure_out(make_evidence, settings, tmp_path):

@@ -33,6 +33,16 @@ def later_changed(x):
     return later
 
 
+def test_a_planet_without_a_series_has_no_state_and_changes_no_other(encoder):
+    series, mask = torch.randn(3, 2, 3, 12), torch.ones(3, 2, 12, dtype=torch.bool)
+    whole = encoder(series, mask)
+    mask[1] = False
+    states = encoder(series, mask)
+    torch.testing.assert_close(states[[0, 2]], whole[[0, 2]])
+    assert not states[1].any()
+    assert not encoder(series, torch.zeros_like(mask)).any()
+
+
 def test_block_is_causal(config):
     torch.manual_seed(0)
     block = MambaBlock(config.encoders.fgs1).eval()

@@ -12,7 +12,8 @@ import torch
 from tiny_run import LIGHT_CURVES, TINY, spectramind
 
 from spectramind import config as configuration
-from spectramind.archive.layout import open_archive, stars_of
+from spectramind.archive.layout import open_archive
+from spectramind.archive.opening import stars_of
 from spectramind.archive.submission import read_spectra, read_submission
 from spectramind.archive.tables import read_labels
 from spectramind.calibrate.cache import LightCurveStore

@@ -7,12 +7,20 @@ import pytest
 from spectramind.artefacts import save_json
 from spectramind.errors import ConfigError
 from spectramind.stages.checks import require_data
-from spectramind.stages.folders import STAGES, read_seal, read_sidecar, stage_folder
+from spectramind.stages.folders import (
+    OF_TRAINING,
+    STAGES,
+    read_seal,
+    read_sidecar,
+    stage_folder,
+    stages_of,
+)
 from spectramind.stages.freshness import (
     data_hash,
     narrowed,
     stage_hash,
     stages_before,
+    stages_read,
     up_to_date,
 )
 from spectramind.stages.runner import run_all, run_stage
@@ -79,10 +87,20 @@ def test_a_stage_is_fresh_for_no_more_planets_than_it_worked_on(of, run):
 
 def test_nothing_of_training_planets_is_asked_for_where_network_and_priors_are_borrowed(of, run):
     borrowed = of(run, "weights=pretrained", "prior=pretrained")
-    assert narrowed(borrowed, "predict").data.splits == ("test",)
-    assert narrowed(borrowed, "diagnose") == borrowed  # its page judges training planets too
+    for stage in ("predict", "diagnose"):
+        assert narrowed(borrowed, stage).data.splits == ("test",)
+    assert narrowed(borrowed, "train") == borrowed
     for kept in ("weights=pretrained", "prior=pretrained"):
         assert narrowed(of(run, kept), "predict") == of(run, kept)
+
+
+def test_nothing_is_trained_where_the_network_is_borrowed(of, run):
+    borrowed = of(run, "weights=pretrained")
+    rest = [stage for stage in STAGES if stage not in OF_TRAINING]
+    assert list(stages_of(borrowed)) == rest
+    assert list(stages_read(borrowed, "diagnose")) == rest[1:-1]
+    foreign = of(run, "data.name=lightcurves", "data.level=lightcurves")
+    assert stages_of(foreign) == STAGES[1:]
 
 
 @pytest.mark.parametrize(

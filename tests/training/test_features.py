@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from biased_fits import STAR, make_fit, widen
+from dark_fits import without
 
 from spectramind.errors import DataError
 from spectramind.instrument import wavelength_um
+from spectramind.model.network import V50
 from spectramind.observation import Labels
 from spectramind.training.data import (
     Batches,
@@ -26,6 +28,7 @@ from spectramind.training.features import (
     SERIES_FEATURES,
     planet_features,
 )
+from spectramind.training.store import SIZES
 from spectramind.transit.product import _LIMB_NAMES, _ORBIT_NAMES, _TIME_NAMES
 
 FIT, _ = make_fit(5, bias=0.0)
@@ -260,6 +263,35 @@ def test_refuses_a_fit_without_fgs1():
     visit = replace(FIT.visits[0], fgs1_flux=np.full(150, np.nan, dtype=np.float32))
     with pytest.raises(DataError, match=r"planet 5: its fit holds no finite bin of the FGS1"):
         planet_features(replace(FIT, visits=(visit,)), STAR)
+
+
+def without_fgs1(planet):
+    """A fit of light curves of AIRS-CH0 alone, every other wavelength of it dark."""
+    return without(make_fit(planet, bias=0.0)[0], np.arange(283) % 2 == 0)
+
+
+def test_a_series_that_was_not_measured_is_masked_out_and_its_residuals_are_unknown():
+    lost = without_fgs1(6)
+    table = feature_table({5: FIT, 6: lost}, {5: STAR, 6: STAR})
+    assert table.mask.any((1, 2)).tolist() == [True, False]
+    assert not table.series[1].any()
+    told = node(lost, "log_residual")
+    assert np.isnan(told[::2]).all()
+    assert np.isfinite(told[1::2]).all()
+    assert np.array_equal(np.isnan(node(lost, "log_flux")), np.isnan(told))
+    batch = Scaling.of(table).batch(table)
+    assert all(torch.isfinite(part).all() for part in vars(batch).values())
+
+
+def test_planets_without_any_series_can_be_scaled_and_read_by_the_network(model_config):
+    table = feature_table({p: without_fgs1(p) for p in (6, 7)}, {6: STAR, 7: STAR})
+    batch = Scaling.of(table).batch(table)
+    network = V50(model_config, SIZES).train()
+    loss = network(batch).mu.sum() + network.fgs1(batch.series, batch.mask).sum()
+    loss.backward()
+    gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+    assert len(gradients) > 10
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_refuses_no_planets_and_planets_without_a_star_entry():

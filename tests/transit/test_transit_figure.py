@@ -1,11 +1,13 @@
 """The figure of a fit: what it shows, what it says, and that it touches nothing else."""
 
 import io
+import re
 from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from dark_fits import without
 from matplotlib.collections import PolyCollection, QuadMesh
 
 from spectramind.errors import DataError
@@ -198,6 +200,28 @@ def test_missing_bins_wavelengths_and_channels_are_drawn(rng):
     figure = plot_fit(replace(fit, visits=(replace(fit.visits[0], flux=flux),)))
     assert any(t.get_text() == "no flux in this channel" for p in figure.axes for t in p.texts)
     drawn(figure)
+
+
+def test_an_fgs1_that_was_not_measured_is_said_to_be_so(rng):
+    fit = transit_fit(rng, visits=1)
+    assert "FGS1 depth 10," in words(plot_fit(fit))
+    lost = without(fit, np.arange(283) == 0)
+    figure = plot_fit(lost)
+    assert "FGS1 not measured" in words(figure)
+    assert any(t.get_text() == "no flux in this channel" for p in figure.axes for t in p.texts)
+    assert drawn(figure)
+
+
+def test_white_light_is_that_of_the_measured_wavelengths(rng):
+    """Of 5 columns the others would else be the whole of it."""
+    fit = transit_fit(rng, visits=1)
+    dark = ~np.isin(np.arange(283), [20, 80, 140, 200, 260])
+    figure = plot_fit(without(fit, dark))
+    white = panels(figure, y="residual\n[ppm]")[1]
+    rms = float(re.search(r"rms (\d+) ppm", white.texts[0].get_text())[1])
+    assert rms == pytest.approx(1e6 * NOISE / np.sqrt(5), rel=0.2)
+    (panel,) = panels(figure, x="time [h]")
+    assert np.ma.getmaskarray(panel.collections[0].get_array()).all(1).sum() == 277
 
 
 def test_more_visits_widen_the_figure(rng):

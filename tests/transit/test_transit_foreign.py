@@ -1,5 +1,6 @@
 """`data=lightcurves` from a folder of netCDF files to the exported spectra."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,11 @@ import xarray as xr
 
 pytest.importorskip("batman")
 
+from foreign_files import write_file, write_labels, write_stars
 from transit_world import default_config, draw_world, make_curves
 
 from spectramind.config import load
 from spectramind.errors import ArtefactError, DataError
-from spectramind.instrument import wavelength_um
 from spectramind.stages.runner import run_stage
 from spectramind.transit.priors import (
     first_priors,
@@ -25,36 +26,7 @@ from spectramind.transit.spectra import spectra_of_fits
 from spectramind.transit.spectrum_learning import learn_spectrum_prior
 from spectramind.transit.store import read_fit, read_fits
 
-WORLDS = {planet: draw_world(planet) for planet in (1, 2, 3)}
-BOTH = ("time", "wavelength")
-TABLE = "planet_id,Rs,Ms,Ts,Mp,e,P,sma,i"
-
-
-def write_file(folder: Path, planet: int, curves, *, order=None, twice=False) -> None:
-    """As docs/lightcurves.md shows, wavelength columns in any order."""
-    order = np.arange(282) if order is None else order
-    airs_time = curves.airs_time_h.copy()
-    if twice:
-        airs_time[7] = airs_time[6]
-    for name, um, time, flux in (
-        ("FGS1", np.array([0.7]), curves.fgs1_time_h, curves.fgs1_e[:, None]),
-        ("AIRS-CH0", wavelength_um()[1:][order], airs_time, curves.airs_e[:, order]),
-    ):
-        variables = {"flux_e": (BOTH, flux), "flux_err_e": (BOTH, np.sqrt(flux))}
-        axes = {"time_h": ("time", time), "wavelength_um": ("wavelength", um)}
-        xr.Dataset(variables, axes).to_netcdf(
-            folder / f"{planet}_{curves.visit}.nc", group=name, mode="a", engine="h5netcdf"
-        )
-
-
-def write_stars(folder: Path, planets) -> None:
-    rows = [TABLE]
-    for planet in planets:
-        s = WORLDS[planet].table
-        values = (s.radius_rsun, s.mass_msun, s.temperature_k, s.planet_mass_mjup, s.eccentricity,
-                  s.period_d, s.semi_major_axis_rs, s.inclination_deg)  # fmt: skip
-        rows.append(",".join([str(planet), *map(repr, map(float, values))]))
-    (folder / "stars.csv").write_text("\n".join(rows) + "\n")
+WORLDS = {planet: draw_world(planet) for planet in (1, 2, 3, 4)}
 
 
 def fit_stage(root: Path, out: Path, *overrides: str):
@@ -70,17 +42,19 @@ def fit_stage(root: Path, out: Path, *overrides: str):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Planet 1: two visits; 2: every third wavelength, shuffled, no star; 3: as it should be."""
+    """Planet 1: two visits; 2: every third wavelength, shuffled, no star; 3: as it should be;
+    4: two visits, without FGS1 in the first one.
+    """
     folder = tmp_path_factory.mktemp("lightcurves")
     rng = np.random.default_rng(0)
     write_file(folder, 1, make_curves(WORLDS[1], factor=90))
     write_file(folder, 1, make_curves(WORLDS[1], factor=90, visit=1, t0_h=4.1))
     write_file(folder, 2, make_curves(WORLDS[2], factor=90), order=3 * rng.permutation(94))
     write_file(folder, 3, make_curves(WORLDS[3], factor=90))
-    write_stars(folder, (1, 3))
-    columns = ",".join(f"wl_{i}" for i in range(1, 284))
-    label = ",".join(map(repr, WORLDS[3].depth.tolist()))
-    (folder / "labels.csv").write_text(f"planet_id,{columns}\n3,{label}\n")
+    write_file(folder, 4, make_curves(WORLDS[4], factor=90), fgs1=False)
+    write_file(folder, 4, make_curves(WORLDS[4], factor=90, visit=1, t0_h=4.1))
+    write_stars(folder, {planet: WORLDS[planet] for planet in (1, 3, 4)})
+    write_labels(folder / "labels.csv", WORLDS, (3,))
     return folder
 
 
@@ -93,7 +67,7 @@ def fitted(root, tmp_path_factory):
 def test_every_planet_is_fitted_with_or_without_label_star_and_all_wavelengths(fitted):
     result, folder = fitted
     assert result.failures == ()
-    assert result.facts == {"planets": 3, "flagged": 0, "labels": 0}
+    assert result.facts == {"planets": 4, "flagged": 0, "labels": 0}
     assert "too few labels for a prior over spectra" in result.summary
     assert list(read_fits(folder, "train")) == [3]  # the labelled one
     fits = read_fits(folder, "test") | read_fits(folder, "train")
@@ -107,13 +81,62 @@ def test_every_planet_is_fitted_with_or_without_label_star_and_all_wavelengths(f
     assert [visit.visit for visit in fits[1].visits] == [0, 1]
 
 
+def test_wavelengths_without_light_curves_have_no_residual(fitted):
+    fits = read_fits(fitted[1], "test")
+    dark = np.append(False, np.arange(282) % 3 > 0)
+    (visit,) = fits[2].visits
+    assert np.array_equal(np.isnan(visit.flux).all(0), dark)
+    assert np.isfinite(visit.flux[:, ~dark]).all()
+    first, second = fits[4].visits
+    assert np.isnan(first.flux[:, 0]).all()
+    assert first.fgs1_flux.size == first.fgs1_time_h.size == first.electrons[0] == 0
+    assert np.isfinite(second.flux).all()
+    assert second.fgs1_flux.size > 0
+
+
+@pytest.mark.parametrize("columns", [282, 5])
+def test_without_fgs1_its_depth_is_not_measured_and_the_others_are_sound(tmp_path, columns):
+    """No star and no label either: nothing is known but what the light curves say."""
+    order = np.linspace(0, 281, columns).round().astype(int)
+    write_file(tmp_path, 1, make_curves(WORLDS[1], factor=90), order=order, fgs1=False)
+    result = fit_stage(tmp_path, tmp_path / "out")
+    assert result.failures == ()
+    (fit,) = read_fits(tmp_path / "out/fit", "test").values()
+    assert fit.reasons == ()
+    assert np.isnan(fit.measured_sigma[0])
+    assert fit.sigma[0] > 9e-3
+    error = (fit.depth - WORLDS[1].depth) / fit.sigma
+    assert np.mean(error[1:][order] ** 2) < 1.6
+    assert abs(fit.white_depth - WORLDS[1].depth[1:].mean()) < 3.0 * fit.white_sigma < 2e-3
+
+
+def test_a_visit_that_is_all_ramp_is_no_transit_and_its_depth_is_wide(tmp_path, trained):
+    curves, rng = make_curves(WORLDS[1], factor=90), np.random.default_rng(5)
+
+    def ramp(flux, time):
+        level = np.median(flux, axis=0) * (1.0 + 0.01 * np.exp(-time / 0.3))
+        return rng.normal(level, 3e-4 * level).astype(np.float32)
+
+    ramped = replace(
+        curves,
+        airs_e=ramp(curves.airs_e, curves.airs_time_h[:, None]),
+        fgs1_e=ramp(curves.fgs1_e, curves.fgs1_time_h),
+    )
+    write_file(tmp_path, 1, ramped)
+    for name, prior in (("own", []), ("lent", [f"prior={trained}"])):
+        fit_stage(tmp_path, tmp_path / name, *prior)
+        (fit,) = read_fits(tmp_path / name / "fit", "test").values()
+        assert fit.reasons
+        assert (fit.sigma > 0.01).all()
+
+
 def test_the_exported_spectra_are_those_of_the_fits(fitted):
     result, folder = fitted
     (path,) = [path for path in result.outputs if path.suffix == ".nc"]
     fits = read_fits(folder, "test") | read_fits(folder, "train")
     with xr.open_dataset(path, engine="h5netcdf") as data:
         ids = [int(planet) for planet in data["planet"]]
-        assert sorted(ids) == [1, 2, 3]
+        assert sorted(ids) == [1, 2, 3, 4]
         for row, planet in enumerate(ids):
             np.testing.assert_array_equal(data["depth"][row], fits[planet].depth)
             np.testing.assert_array_equal(data["depth_error"][row], fits[planet].sigma)
@@ -141,7 +164,7 @@ def test_a_likelihood_of_the_fits_scatters_about_the_truth_as_it_says(fitted):
 
 def test_wavelengths_out_of_order_change_nothing(fitted, tmp_path):
     write_file(tmp_path, 3, make_curves(WORLDS[3], factor=90), order=np.arange(282)[::-1])
-    write_stars(tmp_path, (3,))
+    write_stars(tmp_path, {3: WORLDS[3]})
     fit_stage(tmp_path, tmp_path / "out")
     again = read_fits(tmp_path / "out/fit", "test")[3]
     before = read_fits(fitted[1], "train")[3]
@@ -154,7 +177,7 @@ def test_a_second_run_finds_every_fit_up_to_date(root, fitted):
     path = folder / "test/1.safetensors"
     stamp = path.stat().st_mtime_ns
     again = fit_stage(root, folder.parent)
-    assert again.facts["planets"] == 3
+    assert again.facts["planets"] == 4
     assert path.stat().st_mtime_ns == stamp
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from transit_world import default_config
 
-from spectramind.transit.verdict import Findings, widening
+from spectramind.transit.binning import BinnedVisit
+from spectramind.transit.verdict import Findings, judge, lost, widening
 
 CONFIG = default_config().failure
 
@@ -15,10 +16,57 @@ CONFIG = default_config().failure
 def found(rng):
     series = rng.standard_normal((1, 2, 180))
     return Findings(
-        depth=(0.01, 0.01), depth_sigma=(1e-5, 1e-5), fixed=np.zeros(9),
+        depth=(0.01, 0.01), depth_sigma=(1e-5, 1e-5), mean=(0.01, 1e-5), fixed=np.zeros(9),
         offset_sigma=np.zeros((1, 2)), amplitude_sigma=0.0, change_ppm=0.0,
         white=series, settled=series, inside=np.zeros((1, 2, 180), dtype=bool),
     )  # fmt: skip
+
+
+def visit(*, has_fgs1=True):
+    """A visit of which the verdict asks times and which wavelengths hold flux."""
+    time, lit = np.linspace(0.0, 7.5, 180), np.ones(282, dtype=bool)
+    return BinnedVisit(
+        visit=0, airs_time_h=time, fgs1_time_h=time, width_h=0.04, airs=np.ones((180, 282)),
+        airs_white=np.ones(180), fgs1=np.ones(180), white_share=lit / 282.0, lit=lit, columns=282,
+        electrons=np.append(1e6 * has_fgs1, np.full(282, 1e6)), airs_noise=1e-4,
+        fgs1_noise=1e-4 if has_fgs1 else np.inf, fine_time_h=np.zeros(0), fine_fgs1=np.zeros(0),
+        fine_centroid=np.zeros((0, 2)),
+    )  # fmt: skip
+
+
+def said(found, *, known=True, **changes):
+    visits = [visit(**changes)]
+    return judge(found, visits, known=known, config=CONFIG, settled_ppm=5.0)
+
+
+@pytest.fixture
+def sound(found):
+    return replace(found, inside=np.broadcast_to(np.arange(180) % 180 < 60, (1, 2, 180)))
+
+
+def test_an_fgs1_that_was_not_measured_is_no_lost_transit(sound):
+    white = sound.white.copy()
+    white[:, 0] = np.nan
+    dark = replace(sound, depth=(0.01, 0.01), depth_sigma=(1e15, 1e-5), white=white, settled=white)
+    assert said(sound) == ()
+    assert said(dark, has_fgs1=False) == ()
+    assert any("FGS1: no transit found" in reason for reason in said(dark))
+    assert widening(dark, known=True, config=CONFIG)[0] == 1.0
+
+
+def test_a_dip_that_noise_explains_is_no_transit(sound):
+    reasons = said(replace(sound, mean=(1e-4, 1e-4)))
+    assert reasons == ("AIRS-CH0: no transit found, depth 100 +- 100 ppm.",)
+    assert lost(reasons)
+    assert not lost(said(replace(sound, mean=(3e-4, 1e-4))))
+
+
+@pytest.mark.parametrize("inside", [3, 177])
+def test_without_a_baseline_and_a_star_the_depth_is_a_guess(sound, inside):
+    filled = replace(sound, inside=np.broadcast_to(np.arange(180) < inside, (1, 2, 180)))
+    assert lost(said(filled, known=False))
+    assert not lost(said(filled, known=True))
+    assert not lost(said(sound, known=False))
 
 
 def test_nothing_widens_a_clean_fit(found):

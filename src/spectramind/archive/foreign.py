@@ -11,6 +11,7 @@ import xarray as xr
 from jaxtyping import Float32, Float64, Int64
 
 from spectramind.archive.fingerprint import fingerprint
+from spectramind.archive.layout import Split, Year
 from spectramind.archive.tables import find_table, read_stars, read_usable_labels
 from spectramind.errors import DataError
 from spectramind.instrument import (
@@ -22,6 +23,7 @@ from spectramind.instrument import (
     Channel,
     airs_edges_um,
 )
+from spectramind.instrument import wavelength_um as scored_wavelength_um
 from spectramind.observation import Labels, LightCurves, Star, named, some
 
 _NAME = re.compile(r"([0-9]{1,19})(?:_([0-9]{1,9}))?")  # <planet_id> or <planet_id>_<visit>
@@ -40,25 +42,75 @@ _UNITS = {  # spellings of the one unit that a variable may be in
 
 @dataclass(frozen=True)
 class ForeignArchive:
-    """A folder of light curves, one file per planet and visit."""
+    """A folder of light curves, one file per planet and visit.
+
+    Planets with a row in `labels.csv` are training planets, all others test planets.
+    """
 
     root: Path
     files: Mapping[tuple[int, int], Path]  # by planet and visit, ascending
 
-    def planets(self) -> tuple[int, ...]:
-        """Planets that have a file, ascending."""
-        return tuple(dict.fromkeys(planet for planet, _ in self.files))
+    @property
+    def year(self) -> Year:
+        """Spectra are scored by the metric of 2025."""
+        return 2025
 
-    def visits(self, planet_id: int) -> tuple[int, ...]:
+    @property
+    def label_table(self) -> Path:
+        """Where the true spectra of training planets lie, if there are any."""
+        return find_table(self.root, _LABELS)
+
+    @property
+    def for_retrieval(self) -> bool:
+        """Spectra are written for retrieval codes too."""
+        return True
+
+    def planets(self, split: Split) -> list[int]:
+        """Planets of a split that have a file, ascending.
+
+        Raises:
+            DataError: If the table of labels is damaged.
+        """
+        labelled = set(self.labels().planet_ids.tolist())
+        own = dict.fromkeys(planet for planet, _ in self.files)
+        return [planet for planet in own if (planet in labelled) == (split == "train")]
+
+    def listed(self, split: Split) -> list[int]:
+        """No table names planets of a split without light curves."""
+        return self.planets(split)
+
+    def expected(self) -> set[int]:
+        """Test planets that a prediction must hold: those that have a file."""
+        return set(self.planets("test"))
+
+    def visits(self, split: str, planet_id: int) -> list[int]:  # noqa: ARG002
         """Visits of a planet, ascending; none of a planet that has no file."""
-        return tuple(visit for planet, visit in self.files if planet == planet_id)
+        return [visit for planet, visit in self.files if planet == planet_id]
+
+    def curves(self, split: str, planet_id: int) -> list[LightCurves]:
+        """Light curves of the visits of a planet.
+
+        Raises:
+            DataError: If a file is missing, damaged or not what docs/lightcurves.md describes.
+        """
+        return [self.light_curves(planet_id, visit) for visit in self.visits(split, planet_id)]
+
+    def origin(self, split: str, planet_id: int) -> str:
+        """Hash of the files of a planet, of their names and of all bytes."""
+        paths = [self.files[planet_id, visit] for visit in self.visits(split, planet_id)]
+        return fingerprint(paths, self.root)
+
+    def wavelength_um(self) -> Float64[np.ndarray, " 283"]:
+        """Scored wavelengths [um]: FGS1, then AIRS-CH0 increasing."""
+        return scored_wavelength_um()
 
     def light_curves(self, planet_id: int, visit: int) -> LightCurves:
         """Light curves of one visit in order of time, on the scored wavelengths.
 
         AIRS-CH0 columns whose centres fall into one wavelength bin are summed, except those that
         are NaN throughout; a wavelength without a column is NaN throughout. Flux whose error is
-        not finite or not positive is NaN. A centroid that the file does not hold is zero.
+        not finite or not positive is NaN. A centroid that the file does not hold is zero. Without
+        a group FGS1, or any flux in it, the series of FGS1 is empty.
 
         Raises:
             DataError: If the file is missing, damaged or not what docs/lightcurves.md describes.
@@ -70,7 +122,11 @@ class ForeignArchive:
                 f"Write them to {planet_id}_{visit}.nc."
             )
         groups = _load(path)
-        airs, fgs1 = (_series(path, groups, planet_id, visit, channel) for channel in (AIRS, FGS1))
+        airs = _series(path, groups, planet_id, visit, AIRS)
+        fgs1 = _NO_SERIES
+        if FGS1.name in groups:
+            own = _series(path, groups, planet_id, visit, FGS1)
+            fgs1 = own if np.isfinite(own.flux_e).any() else _NO_SERIES
         return LightCurves(
             planet_id=planet_id,
             visit=visit,
@@ -82,32 +138,32 @@ class ForeignArchive:
             fgs1_centroid=fgs1.centroid,
         )
 
-    def stars(self) -> dict[int, Star | None]:
-        """The star of each planet; None where `stars.csv` has no usable row of it.
-
-        Raises:
-            DataError: If the table is damaged.
-        """
-        path = find_table(self.root, _STARS)
-        known = read_stars(path).by_planet if path.exists() else {}
-        return {planet: known.get(planet) for planet in self.planets()}
-
-    def labels(self) -> Labels | None:
-        """True spectra of the planets with a usable row in `labels.csv`; None without such a file.
-
-        Raises:
-            DataError: If the table is damaged.
-        """
-        path = find_table(self.root, _LABELS)
-        return read_usable_labels(path)[0] if path.exists() else None
-
-    def problems(self) -> list[str]:
-        """What is left out of the folder, one sentence per kind.
+    def stars(self, split: Split) -> dict[int, Star]:
+        """The star of each planet of a split that has a usable row in `stars.csv`.
 
         Raises:
             DataError: If a table is damaged.
         """
-        stars, labels = find_table(self.root, _STARS), find_table(self.root, _LABELS)
+        path = find_table(self.root, _STARS)
+        known = read_stars(path).by_planet if path.exists() else {}
+        return {planet: known[planet] for planet in self.planets(split) if planet in known}
+
+    def labels(self) -> Labels:
+        """True spectra of the planets with a usable row in `labels.csv`; of none without it.
+
+        Raises:
+            DataError: If the table is damaged.
+        """
+        path = self.label_table
+        return read_usable_labels(path)[0] if path.exists() else Labels.none()
+
+    def problems(self, split: Split) -> list[str]:  # noqa: ARG002 - a file belongs to no split
+        """What is left out of the folder, one sentence per kind; the same for both splits.
+
+        Raises:
+            DataError: If a table is damaged.
+        """
+        stars, labels = find_table(self.root, _STARS), self.label_table
         known = {stars, labels, *self.files.values()}
         others = sorted(
             entry.name
@@ -131,14 +187,10 @@ class ForeignArchive:
         return found
 
     def _without_curves(self, table: Path, planets: set[int]) -> list[str]:
-        strange = sorted(planets - set(self.planets()))
+        strange = sorted(planets - {planet for planet, _ in self.files})
         if not strange:
             return []
         return [f"{table.name} lists {named(strange)}, but there is no file of light curves."]
-
-    def content_hash(self, planet_id: int) -> str:
-        """Hash of the files of a planet, of their names and of all bytes."""
-        return fingerprint([self.files[planet_id, v] for v in self.visits(planet_id)], self.root)
 
 
 def open_foreign(root: Path) -> ForeignArchive:
@@ -218,6 +270,9 @@ class _Series:
     time_h: Float64[np.ndarray, " T"]
     flux_e: Float32[np.ndarray, "T W"]  # 282 wavelengths of AIRS-CH0, 1 of FGS1
     centroid: Float32[np.ndarray, "T 2"]  # row and column [pixel]
+
+
+_NO_SERIES = _Series(np.zeros(0), np.zeros((0, 1), np.float32), np.zeros((0, 2), np.float32))
 
 
 def _series(

@@ -4,7 +4,6 @@ Counts of frames, cadences and integration times come from the files of the arch
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,6 +33,7 @@ from spectramind.observation import DetectorMaps, Frames, Labels, Star, named, s
 
 Split = Literal["train", "test"]
 Year = Literal[2024, 2025]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 _AXES = "axis_info.parquet"
 _WAVELENGTHS = "wavelengths.csv"
@@ -64,6 +64,20 @@ class Archive:
             return self.listed(split)
         return sorted(int(entry.name) for entry in folder.iterdir() if _is_planet(entry))
 
+    @property
+    def label_table(self) -> Path:
+        """Where the true spectra of the train planets lie, if there are any."""
+        return find_table(self.root, _LABELS[self.year])
+
+    @property
+    def for_retrieval(self) -> bool:
+        """Spectra of the challenge go into a submission alone."""
+        return False
+
+    def expected(self) -> set[int]:
+        """Test planets that a submission must hold: those of tables, folders and the sample."""
+        return {*self.planets("test"), *self.listed("test"), *self.sample_planets()}
+
     def listed(self, split: Split) -> list[int]:
         """Planets that the table of the split names (2025: stars, 2024: converters)."""
         return _listed(self._planet_table(split))
@@ -88,16 +102,13 @@ class Archive:
     def labels(self) -> Labels:
         """True spectra of the train planets; a row that cannot be used is left out.
 
+        There are none where the archive has no table of them.
+
         Raises:
-            DataError: If the archive has none, or they are damaged.
+            DataError: If they are damaged.
         """
-        path = find_table(self.root, _LABELS[self.year])
-        if not path.exists():
-            raise DataError(
-                f"{self.root}: has no labels of the train planets. Labels come only as "
-                f"{_LABELS[self.year]}, with the train planets of the archive."
-            )
-        return read_usable_labels(path)[0]
+        path = self.label_table
+        return read_usable_labels(path)[0] if path.exists() else Labels.none()
 
     def stars(self, split: Split) -> dict[int, Star]:
         """Stars by planet, without those of unusable rows; none in 2024, which has no table."""
@@ -217,7 +228,7 @@ class Archive:
         return _against(path, on_disk, lost, f"A planet without one {alone}.")
 
     def _label_problems(self) -> list[str]:
-        path = find_table(self.root, _LABELS[self.year])
+        path = self.label_table
         if not path.exists():
             return []
         _, lost = read_usable_labels(path)
@@ -329,12 +340,3 @@ def _against(path: Path, on_disk: set[int], lost: tuple[str, ...], then: str) ->
             "or remove the rows."
         )
     return found
-
-
-SPLITS: tuple[Split, ...] = ("train", "test")
-
-
-def stars_of(archive: Archive, split: Split, planets: Iterable[int]) -> dict[int, Star | None]:
-    """Star of each planet; None where the archive knows nothing usable, as `problems` says."""
-    known = archive.stars(split)
-    return {planet: known.get(planet) for planet in planets}

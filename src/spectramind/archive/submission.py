@@ -227,6 +227,11 @@ def fit_posterior(
     )
 
 
+def standing_in(labels: Labels) -> bool:
+    """Whether labels have a mean and spread that can stand for a planet without a measurement."""
+    return len(labels.planet_ids) > 1
+
+
 def with_unmeasured(
     planet_ids: Int[np.ndarray, " B"],
     posterior: SpectrumPosterior,
@@ -236,16 +241,16 @@ def with_unmeasured(
     """Add planets without any measurement: mean and spread of the training labels, by wavelength.
 
     That is all that is known of them, and it scores about 0 where any other guess could cost
-    far more. Planets come out in increasing order.
+    far more. With fewer than two labels nothing is known, and they are left out. Planets come
+    out in increasing order.
     """
-    count = len(unmeasured)
-    prior = SpectrumPosterior(
-        torch.from_numpy(labels.depth.mean(0)).expand(count, -1),
-        torch.from_numpy(labels.depth.std(0)).expand(count, -1),
-    )
-    everyone = np.concatenate([planet_ids, np.asarray(unmeasured, dtype=planet_ids.dtype)])
+    mu, sigma = posterior.mu.double(), posterior.sigma.double()
+    everyone = planet_ids
+    if unmeasured and standing_in(labels):
+        count = len(unmeasured)
+        everyone = np.concatenate([planet_ids, np.asarray(unmeasured, dtype=planet_ids.dtype)])
+        mu = torch.cat([mu, torch.from_numpy(labels.depth.mean(0)).expand(count, -1)])
+        sigma = torch.cat([sigma, torch.from_numpy(labels.depth.std(0)).expand(count, -1)])
     order = np.argsort(everyone, kind="stable")
     index = torch.from_numpy(order)
-    mu = torch.cat([posterior.mu.double(), prior.mu])[index]
-    sigma = torch.cat([posterior.sigma.double(), prior.sigma])[index]
-    return everyone[order], SpectrumPosterior(mu, sigma)
+    return everyone[order], SpectrumPosterior(mu[index], sigma[index])

@@ -44,7 +44,7 @@ def _readings(config: Config) -> Iterator[Reading]:
         from spectramind.archive.foreign import open_foreign  # xarray takes a second to import
 
         foreign = open_foreign(config.data.root)
-        yield foreign.problems  # reads the tables
+        yield partial(foreign.problems, SPLITS[0])  # reads the tables
         yield from (partial(foreign.light_curves, *visit) for visit in foreign.files)
         return
     archive = open_archive(config.data.root)

@@ -106,7 +106,8 @@ def _foreign(root: Path) -> str:
     from spectramind.archive.foreign import open_foreign  # xarray takes long to load
 
     archive = open_foreign(root)
-    found = f"{counted(len(archive.planets()), 'planet')}, {counted(len(archive.files), 'file')}"
+    planets = {planet for planet, _ in archive.files}
+    found = f"{counted(len(planets), 'planet')}, {counted(len(archive.files), 'file')}"
     return f"light curves at {root}: {found}"
 
 

@@ -1,20 +1,18 @@
 """Spectra of a run as files for retrieval codes."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from spectramind.archive.export import NETCDF, write_export
 from spectramind.archive.submission import read_spectra
 from spectramind.config import Config
 from spectramind.errors import ArtefactError, DataError
-from spectramind.observation import Spectra, SpectraKind
+from spectramind.observation import SpectraKind
 from spectramind.provenance import Provenance
 from spectramind.stages.folders import SIDECAR, SPECTRA, command_of, read_sidecar, stage_folder
-from spectramind.transit.spectra import MeasuredPlanet, measured_planets, spectra_of_fits
+from spectramind.stages.predict import predicted_spectra
+from spectramind.transit.spectra import measured_planets, spectra_of_fits
 
 Exported = Literal["fit", "predict"]
 
@@ -57,7 +55,8 @@ def export_spectra(
         spectra = spectra_of_fits(folder, kind=kind, samples=samples)
     else:
         fits = measured_planets(stage_folder(config, "fit"), "test")
-        spectra = _predicted(folder, made["facts"]["reasons"], fits)
+        planets, posterior = read_spectra(folder / SPECTRA)
+        spectra = predicted_spectra(planets, posterior, made["facts"]["reasons"], fits)
     made_by = Provenance(**{field.name: made[field.name] for field in fields(Provenance)})
     return write_export(spectra, made_by, out)
 
@@ -71,24 +70,3 @@ def _record(config: Config, stage: Exported) -> dict[str, Any]:
             f"spectra did not end. Run `spectramind {command_of(stage)}` again."
         )
     return made
-
-
-def _predicted(
-    folder: Path, reasons: Mapping[str, Sequence[str]], fits: Mapping[int, MeasuredPlanet]
-) -> Spectra:
-    """The network's spectra; a planet without a fit has nothing measured."""
-    planets, posterior = read_spectra(folder / SPECTRA)
-    mu, sigma = (part.numpy().astype(np.float64) for part in (posterior.mu, posterior.sigma))
-    nothing = MeasuredPlanet(np.zeros(mu.shape[1], bool), "none, for there is no fit")
-    seen = [fits.get(planet, nothing) for planet in planets.tolist()]
-    return Spectra(
-        "posterior",
-        planets.tolist(),
-        mu,
-        sigma,
-        None,
-        None,
-        np.stack([own.measured for own in seen]),
-        [f"labels that taught the network; in the transit fit: {own.prior}" for own in seen],
-        [reasons.get(str(planet), ()) for planet in planets],
-    )

@@ -66,12 +66,14 @@ def _facts(fit: TransitFit, red_noise_s: float) -> dict[str, Any]:
     return {
         "planet_id": fit.planet_id,
         "verdict": list(fit.reasons) or ["trusted"],
+        "fgs1_measured": bool(fit.measured[0]),
         "fgs1_depth_ppm": 1e6 * float(fit.depth[0]),
         "fgs1_sigma_ppm": 1e6 * float(fit.sigma[0]),
         "airs_depth_ppm": 1e6 * fit.white_depth,
-        "airs_sigma_ppm": 1e6 * float(np.sqrt(fit.covariance[1:, 1:].mean())),
+        "airs_sigma_ppm": 1e6 * fit.white_sigma,
         "fgs1_widening": float(fit.widening[0]),
         "airs_widening": float(fit.widening[1]),
+        "airs_wavelengths": int(fit.measured[1:].sum()),
         "reduced_chi2": fit.reduced_chi2,
         "parameters": {
             name: {"value": float(value), "sigma": float(error)}
@@ -87,6 +89,9 @@ def _table(facts: Mapping[str, Any]) -> str:
         depth, sigma = facts[f"{channel}_depth_ppm"], facts[f"{channel}_sigma_ppm"]
         line = f"{channel + ' mean depth':24s}{depth:12.0f} +- {sigma:.0f} ppm"
         lines.append(f"{line}, widened {facts[f'{channel}_widening']:.2f} times")
+    if not facts["fgs1_measured"]:
+        lines[1] += ", not measured: it follows from the prior"
+    lines[2] += f" from {facts['airs_wavelengths']} wavelengths"
     for name, found in facts["parameters"].items():
         lines.append(f"{name:24s}{found['value']:12.5g} +- {found['sigma']:.2g}")
     lines.append(f"{'noise':24s}" + "".join(f"{name:>14s}" for name in _SHOWN))

@@ -48,8 +48,8 @@ def run_up_to(
     stale = require_start(config, stage, folder, options)
     results = []
     trains = "train" in (*stale, stage) or options.params is not None
+    check_labels(call, config, (*stale, stage)[0], trains=trains)
     for own in (*stale, stage):
-        check_labels(call, config, own, trains=trains)
         first = own != stage
         if first:
             call.say(f"{command_of(own)}: missing or stale, running it first")
@@ -91,8 +91,7 @@ def check_labels(call: Call, config: Config, stage: Stage, *, trains: bool) -> N
     Raises:
         DataError: If labels cannot teach the network that this command or pipeline trains.
     """
-    borrowed = config.weights is not None or config.data.name == "lightcurves"
-    if borrowed or stage not in ("calibrate", "fit"):
+    if config.weights is not None or stage not in ("calibrate", "fit"):
         return
     from spectramind.stages.train import require_labels  # loads torch
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from spectramind.archive.layout import Archive, Year, open_archive
+from spectramind.archive.layout import Year
+from spectramind.archive.opening import PlanetArchive, open_data
 from spectramind.archive.submission import read_submission
 from spectramind.archive.tables import read_labels
 from spectramind.config import Config
@@ -87,9 +88,9 @@ def _named_labels(path: Path) -> Labels:
     return read_labels(path)
 
 
-def _archive(config: Config) -> Archive:
+def _archive(config: Config) -> PlanetArchive:
     try:
-        return open_archive(config.data.root)
+        return open_data(config.data)
     except DataError as error:
         raise DataError(
             f"{error} To score without an archive give --solution FILE and --naive 2024, 2025 or "

@@ -61,7 +61,7 @@ def run_stage_command(stage: Stage, overrides: Sequence[str], options: Options) 
 def run_all_command(overrides: Sequence[str], options: Options) -> None:
     """Run every stage in order."""
     with command("run", debug=options.debug) as call:
-        config = call.load_config(overrides, options.params)
+        config = narrowed(call.load_config(overrides, options.params), "diagnose")
         failures: list[str] = []
         outputs: list[Path] = []
 

@@ -17,6 +17,14 @@ from spectramind.uq.calibration import Interval, gaussian_half_width
 
 
 @dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """Training planets, predicted by networks that never saw them."""
+
+    posterior: SpectrumPosterior  # calibrated
+    labels: Labels  # of the same planets in the same order
+
+
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """Results of a run that its diagnosis needs.
 
@@ -29,9 +37,9 @@ class Evidence:
         intervals: Lower and upper end of the published intervals at each level.
         calibration_planets: Planets behind conformal intervals; None for Gaussian ones.
         truth: Labels of the same planets in the same order; None where nobody has them.
-        naive: Mean and standard deviation of all training labels, the guess that scores 0.
-        oof: Calibrated out-of-fold posterior of training planets.
-        oof_labels: Their labels, same order.
+        naive: Mean and standard deviation of all training labels, the guess that scores 0; None
+            where nothing can be scored.
+        oof: Training planets out of fold; None where the network is that of another run.
         provenance: Sidecar of each stage, in order of running.
         stage_seconds: Wall time of each stage [s].
         fits: Transit fits of the predicted planets; one without a fit was not measured.
@@ -46,9 +54,8 @@ class Evidence:
     intervals: Mapping[float, Interval]
     calibration_planets: int | None
     truth: Labels | None
-    naive: Naive
-    oof: SpectrumPosterior
-    oof_labels: Labels
+    naive: Naive | None
+    oof: OutOfFold | None
     provenance: Sequence[Mapping[str, Any]]
     stage_seconds: Mapping[str, float]
     fits: Sequence[TransitFit]
@@ -58,7 +65,9 @@ class Evidence:
         shape = (len(self.planet_ids), len(self.wavelength_um))
         _expect_shape("predicted spectra", self.predicted, shape)
         _expect_shape("transit fits", self.fit, shape)
-        _expect_shape("out-of-fold spectra", self.oof, self.oof_labels.depth.shape)
+        if self.oof is not None:
+            shape = self.oof.labels.depth.shape
+            _expect_shape("out-of-fold spectra", self.oof.posterior, shape)
         if self.truth is not None and not np.array_equal(self.truth.planet_ids, self.planet_ids):
             raise DataError(
                 f"diagnose: labels of {len(self.truth.planet_ids)} planets that are not the "
@@ -98,8 +107,8 @@ class Judged:
         return f"split-conformal ({self.calibration_planets} calibration planets)"
 
 
-def judged(evidence: Evidence) -> Judged:
-    """Held-out planets when their truth is known, else the out-of-fold training planets.
+def judged(evidence: Evidence) -> Judged | None:
+    """Held-out planets when their truth is known, else out-of-fold training planets, if any.
 
     Conformal intervals exist for predicted planets only, so out-of-fold planets are judged by
     Gaussian intervals of their calibrated posterior.
@@ -114,11 +123,13 @@ def judged(evidence: Evidence) -> Judged:
             "held-out planets", True, evidence.planet_ids, mu, sigma, evidence.truth.depth,
             intervals, evidence.calibration_planets,
         )  # fmt: skip
-    mu, sigma = arrays(evidence.oof)
+    if evidence.oof is None:
+        return None
+    (mu, sigma), known = arrays(evidence.oof.posterior), evidence.oof.labels
     widths = {level: gaussian_half_width(level) * sigma for level in evidence.intervals}
     return Judged(
-        "training planets, out of fold", False, evidence.oof_labels.planet_ids, mu, sigma,
-        evidence.oof_labels.depth, {level: (mu - w, mu + w) for level, w in widths.items()}, None,
+        "training planets, out of fold", False, known.planet_ids, mu, sigma,
+        known.depth, {level: (mu - w, mu + w) for level, w in widths.items()}, None,
     )  # fmt: skip
 
 

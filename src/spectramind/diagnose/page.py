@@ -49,7 +49,7 @@ def render(
 
     Args:
         cards: Label and value of the headline numbers, most important first.
-        judged: Words for the planets behind them.
+        judged: A sentence on the planets behind them.
         alerts: Verdicts, counted in the header.
         sections: In reading order.
     """

@@ -22,6 +22,7 @@ from spectramind.diagnose.alerts import (
 )
 from spectramind.diagnose.evidence import Evidence, Judged, arrays, judged
 from spectramind.diagnose.figures import Figure, Table
+from spectramind.diagnose.metrics import Naive
 from spectramind.diagnose.page import Section
 from spectramind.diagnose.residuals import ResidualPower, residual_power
 from spectramind.diagnose.scorecard import Score, Yardstick
@@ -46,6 +47,10 @@ _NO_TRUTH = (
     "very planets: with uq.temp_scale=true the mean z² of those with trusted fits is 1 by "
     "construction."
 )
+_NO_SCORE = (
+    "No true spectrum is known here: not of the predicted planets, and nothing was trained, so no "
+    "training planet is judged out of fold either. Nothing is scored, and no error bar is checked."
+)
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,14 @@ class DashboardReport:
     html: Path | None  # None when diagnostics.export_html is off
     json: Path
     picture: Path
-    scores: Mapping[str, Score]  # of held-out planets where their truth is known; headline first
+    scores: Mapping[str, Score]  # headline first; none where no truth is known
     held_out: bool
     alerts: tuple[Alert, ...]
 
     @property
-    def headline(self) -> Score:
+    def headline(self) -> Score | None:
         """The network's score, of held-out planets where their truth is known."""
-        return next(iter(self.scores.values()))
+        return next(iter(self.scores.values()), None)
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -72,19 +77,27 @@ class DashboardReport:
 
 
 @dataclass(frozen=True, eq=False)
+class _Verdict:
+    """What planets with a known truth say of the error bars."""
+
+    judged: Judged
+    naive: Naive
+    scores: Mapping[str, Score]  # the first one is the headline
+    power: ResidualPower | None
+
+    @property
+    def headline(self) -> Score:
+        return next(iter(self.scores.values()))
+
+
+@dataclass(frozen=True, eq=False)
 class _Findings:
     """Results that several sections show."""
 
     evidence: Evidence
     config: DiagnosticsConfig
-    judged: Judged
-    scores: Mapping[str, Score]  # the first one is the headline
-    power: ResidualPower | None
+    verdict: _Verdict | None  # None where no truth is known
     shown: Int[np.ndarray, " P"]  # rows of the predicted planets that are drawn
-
-    @property
-    def headline(self) -> Score:
-        return next(iter(self.scores.values()))
 
 
 def write_dashboard(evidence: Evidence, config: DiagnosticsConfig, out: Path) -> DashboardReport:
@@ -103,63 +116,90 @@ def write_dashboard(evidence: Evidence, config: DiagnosticsConfig, out: Path) ->
         DataError: If a prediction holds negative values, which the metric refuses.
     """
     findings = _find(evidence, config)
-    alerts = _alerts(findings)
+    verdict, alerts = findings.verdict, _alerts(findings)
     sections = _sections(findings, alerts)
     html = out / "dashboard.html" if config.export_html else None
+    scores = {} if verdict is None else verdict.scores
+    held_out = verdict is not None and verdict.judged.held_out
     report = DashboardReport(
-        html, out / "dashboard.json", out / "spectra.png", findings.scores,
-        findings.judged.held_out, alerts,
-    )  # fmt: skip
+        html, out / "dashboard.json", out / "spectra.png", scores, held_out, alerts
+    )
     write_json(report.json, _as_json(findings, report, sections))
     write_picture(evidence, findings.shown, report.picture)
     if html is not None:
-        cards = _cards(findings)
-        write_atomic(html, page.render(cards, findings.judged.name, alerts, sections).encode())
+        judged_on = (
+            "Nothing is judged: no true spectrum is known."
+            if verdict is None
+            else f"Judged on {verdict.judged.name}."
+        )
+        write_atomic(html, page.render(_cards(findings), judged_on, alerts, sections).encode())
     return report
 
 
 def _find(evidence: Evidence, config: DiagnosticsConfig) -> _Findings:
-    known = judged(evidence)
-    yardstick = Yardstick(config.metric, evidence.year, evidence.naive)
-    out_of_fold = yardstick.score(evidence.oof_labels.depth, evidence.oof)
-    if evidence.truth is None:
-        scores = {"V50 out of fold": out_of_fold}
+    verdict = _judge(evidence, config)
+    if verdict is None or not verdict.judged.held_out:
         quality = -np.median(arrays(evidence.predicted)[1], axis=1)
     else:
-        v50 = yardstick.score(known.depth, evidence.predicted)
-        fit = yardstick.score(known.depth, evidence.fit)
-        scores = {"V50": v50, FIT_ALONE: fit, "V50 out of fold": out_of_fold}
-        quality = v50.planets
+        quality = verdict.headline.planets
+    return _Findings(evidence, config, verdict, ranked(quality, config.planets))
+
+
+def _judge(evidence: Evidence, config: DiagnosticsConfig) -> _Verdict | None:
+    known = judged(evidence)
+    if known is None:
+        return None
+    assert evidence.naive is not None
+    yardstick = Yardstick(config.metric, evidence.year, evidence.naive)
+    scores: dict[str, Score] = {}
+    if known.held_out:
+        scores["V50"] = yardstick.score(known.depth, evidence.predicted)
+        scores[FIT_ALONE] = yardstick.score(known.depth, evidence.fit)
+    if evidence.oof is not None:
+        own = evidence.oof
+        scores["V50 out of fold"] = yardstick.score(own.labels.depth, own.posterior)
     power = residual_power(known.z[:, 1:]) if config.fft_residuals else None
-    return _Findings(evidence, config, known, scores, power, ranked(quality, config.planets))
+    return _Verdict(known, evidence.naive, scores, power)
 
 
 def _alerts(findings: _Findings) -> tuple[Alert, ...]:
-    evidence, known = findings.evidence, findings.judged
-    white = () if findings.power is None else (alert_white(findings.power),)
-    alerts = (
-        alert_score(findings.headline, findings.scores.get(FIT_ALONE)),
+    evidence, verdict = findings.evidence, findings.verdict
+    own = () if verdict is None else _verdict_alerts(verdict)
+    alerts = (*own, alert_provenance(evidence.provenance), alert_time(evidence.stage_seconds))
+    return tuple(sorted(alerts, key=lambda alert: _SEVERITY.index(alert.state)))
+
+
+def _verdict_alerts(verdict: _Verdict) -> tuple[Alert, ...]:
+    known = verdict.judged
+    white = () if verdict.power is None else (alert_white(verdict.power),)
+    return (
+        alert_score(verdict.headline, verdict.scores.get(FIT_ALONE)),
         alert_sigma(known),
         alert_bias(known),
         alert_coverage(known),
         alert_blown(known),
         *white,
-        alert_provenance(evidence.provenance),
-        alert_time(evidence.stage_seconds),
     )
-    return tuple(sorted(alerts, key=lambda alert: _SEVERITY.index(alert.state)))
 
 
 def _sections(findings: _Findings, alerts: tuple[Alert, ...]) -> tuple[Section, ...]:
+    evidence, verdict = findings.evidence, findings.verdict
+    score: tuple[Section, ...] = (Section("2", "Score", (_NO_SCORE,)),)
+    error_bars: tuple[Section, ...] = ()
+    if verdict is not None:
+        score = (_score_section(findings, verdict),)
+        error_bars = (
+            _calibration_section(evidence, verdict),
+            _residual_section(evidence, verdict),
+        )
     return (
-        _provenance_section(findings.evidence),
+        _provenance_section(evidence),
         Section("1", "Alerts", (), (), (), alerts),
-        _score_section(findings),
+        *score,
         _spectra_section(findings),
-        _calibration_section(findings),
-        _residual_section(findings),
+        *error_bars,
         Section("9", "Reproduce", ("This command makes the dashboard again.",
-                                   page.Command(findings.evidence.command))),
+                                   page.Command(evidence.command))),
     )  # fmt: skip
 
 
@@ -172,7 +212,7 @@ def _provenance_section(evidence: Evidence) -> Section:
     return Section("0", "Provenance", (text,), figures, (("Stages", stages),))
 
 
-def _score_section(findings: _Findings) -> Section:
+def _score_section(findings: _Findings, verdict: _Verdict) -> Section:
     metric, year = findings.config.metric, findings.evidence.year
     constants = (
         f"every point weighs 1; ideal error {metric.airs_sigma_true:g}"
@@ -182,28 +222,29 @@ def _score_section(findings: _Findings) -> Section:
     )
     text = (
         f"Metric of the {year} challenge: {constants}; naive guess "
-        f"{findings.evidence.naive.mean:.6f} ± {findings.evidence.naive.sigma:.6f}."
+        f"{verdict.naive.mean:.6f} ± {verdict.naive.sigma:.6f}."
     )
     missing = () if findings.evidence.truth is not None else (_NO_TRUTH,)
     figures = (
-        charts.score_figure(findings.scores),
-        charts.planet_score_figure(findings.judged, findings.headline),
+        charts.score_figure(verdict.scores),
+        charts.planet_score_figure(verdict.judged, verdict.headline),
     )
     return Section("2", "Score", (*missing, text), figures)
 
 
 def _spectra_section(findings: _Findings) -> Section:
-    evidence, shown = findings.evidence, findings.shown
+    evidence, shown, verdict = findings.evidence, findings.shown, findings.verdict
+    held_out = verdict is not None and verdict.judged.held_out
     text, kind = "From the worst over the median to the best score.", ("worst", "best")
-    if evidence.truth is None:
+    if not held_out:
         text = "From the largest to the smallest claimed sigma; the truth is not known."
         kind = ("least certain", "most certain")
     figures: list[Figure] = []
     for index, row in enumerate(shown):
         place = {0: kind[0], len(shown) - 1: kind[1]}.get(index, f"number {index + 1}")
         rank = f"{place} of the {len(shown)} shown"
-        if evidence.truth is not None:
-            rank += f", score {findings.headline.planets[row]:.3f}"
+        if verdict is not None and held_out:
+            rank += f", score {verdict.headline.planets[row]:.3f}"
         figures.append(spectrum_figure(evidence, int(row), f"{301 + index}", rank))
     fits = {fit.planet_id: fit for fit in evidence.fits}
     drawn = [int(evidence.planet_ids[row]) for row in shown]
@@ -226,16 +267,16 @@ def _doubts(evidence: Evidence) -> Table:
     return Table(("planet", "why"), tuple((planet, why) for planet, why in found if why))
 
 
-def _calibration_section(findings: _Findings) -> Section:
-    evidence, known = findings.evidence, findings.judged
+def _calibration_section(evidence: Evidence, verdict: _Verdict) -> Section:
+    known = verdict.judged
     others: dict[str, np.ndarray] = {}
-    missing: tuple[str, ...] = (_NO_TRUTH,)
-    if evidence.truth is not None:
-        missing = ()
+    missing = () if known.held_out else (_NO_TRUTH,)
+    if known.held_out:
         mu, sigma = arrays(evidence.fit)
         others["transit fit"] = (known.depth - mu) / sigma
-        mu, sigma = arrays(evidence.oof)
-        others["V50 out of fold"] = (evidence.oof_labels.depth - mu) / sigma
+        if evidence.oof is not None:
+            mu, sigma = arrays(evidence.oof.posterior)
+            others["V50 out of fold"] = (evidence.oof.labels.depth - mu) / sigma
     um = evidence.wavelength_um
     text = (
         "Envelopes count planets, not points: the wavelengths of one planet are correlated. They "
@@ -252,9 +293,8 @@ def _calibration_section(findings: _Findings) -> Section:
     return Section("4", "Calibration", (*missing, text), figures, tables)
 
 
-def _residual_section(findings: _Findings) -> Section:
-    known, um = findings.judged, findings.evidence.wavelength_um
-    power = findings.power
+def _residual_section(evidence: Evidence, verdict: _Verdict) -> Section:
+    known, um, power = verdict.judged, evidence.wavelength_um, verdict.power
     texts = () if power else ("Figure 501 is off: diagnostics.fft_residuals=false.",)
     first = () if power is None else (charts.power_figure(power, known.planets),)
     return Section(
@@ -266,15 +306,22 @@ def _residual_section(findings: _Findings) -> Section:
 
 
 def _cards(findings: _Findings) -> tuple[tuple[str, str], ...]:
-    headline = findings.headline
+    verdict, evidence = findings.verdict, findings.evidence
+    if verdict is None:
+        doubted = len(_doubts(evidence).rows)
+        return (
+            ("planets predicted", str(len(evidence.planet_ids))),
+            ("not to be trusted", str(doubted)),
+        )
+    headline = verdict.headline
     cards = [
         (f"score, {headline.year} metric", f"{headline.total:.4f}"),
         ("FGS1", f"{headline.fgs1:.3f}"),
         ("AIRS-CH0", f"{headline.airs:.3f}"),
     ]
-    if FIT_ALONE in findings.scores:
-        cards.append(("transit fit alone", f"{findings.scores[FIT_ALONE].total:.4f}"))
-    cards.append(("planets judged", str(findings.judged.planets)))
+    if FIT_ALONE in verdict.scores:
+        cards.append(("transit fit alone", f"{verdict.scores[FIT_ALONE].total:.4f}"))
+    cards.append(("planets judged", str(verdict.judged.planets)))
     return tuple(cards)
 
 
@@ -282,16 +329,19 @@ def _as_json(
     findings: _Findings, report: DashboardReport, sections: tuple[Section, ...]
 ) -> dict[str, Any]:
     figures = [figure for section in sections for figure in section.figures]
+    verdict = findings.verdict
     return {
         "metric": findings.evidence.year,
         "score": {
             name: {"total": item.total, "fgs1": item.fgs1, "airs": item.airs}
-            for name, item in findings.scores.items()
+            for name, item in report.scores.items()
         },
-        "judged": {
-            "planets": findings.judged.planets,
-            "held_out": findings.judged.held_out,
-            "intervals": findings.judged.interval_method,
+        "judged": None
+        if verdict is None
+        else {
+            "planets": verdict.judged.planets,
+            "held_out": verdict.judged.held_out,
+            "intervals": verdict.judged.interval_method,
         },
         "alerts": [vars(alert) for alert in report.alerts],
         "figures": {

@@ -1,6 +1,7 @@
 """Spectra and light curves of single planets, for the page and as a picture."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def spectrum_figure(evidence: Evidence, row: int, number: str, rank: str) -> Fig
         ),
     }  # fmt: skip
     planet = int(evidence.planet_ids[row])
-    finding = _spectrum_finding(values, truth, rank, planet)
+    finding = _spectrum_finding(values, truth, rank, planet) + _unseen(evidence.fits, planet)
     return Figure(
         number,
         f"Planet {planet}",
@@ -101,6 +102,18 @@ def _spectrum_finding(
     return (
         f"{start}, true error {errors[0]:.0f} ppm rms; the transit fit alone errs by "
         f"{errors[1]:.0f} ppm."
+    )
+
+
+def _unseen(fits: Sequence[TransitFit], planet: int) -> str:
+    """A sentence on wavelengths without light curves; empty where all have some."""
+    measured = next((fit.measured for fit in fits if fit.planet_id == planet), None)
+    if measured is None or measured.all():
+        return ""
+    among = "" if measured[0] else ", FGS1 among them"
+    return (
+        f" {np.count_nonzero(~measured)} of {measured.size} wavelengths were not measured{among}: "
+        "their depths follow from the others."
     )
 
 
@@ -144,24 +157,29 @@ def _fgs1_traces(values: dict[str, np.ndarray], truth: np.ndarray | None) -> lis
 def light_curve_figure(fit: TransitFit, number: str) -> Figure:
     """White light curves of the first visit of one planet, with the fitted transit."""
     visit = fit.visits[0]
-    airs, airs_model = visit.flux[:, 1:].mean(1), visit.model[:, 1:].mean(1)
-    keep, keep_fgs1 = thinned(len(airs)), thinned(len(visit.fgs1_flux))
-    shift = float(1.5 * (1.0 - min(airs_model.min(), visit.fgs1_model.min()))) + 0.002
-    time, fgs1_time = short(visit.time_h[keep]), short(visit.fgs1_time_h[keep_fgs1])
+    lit = np.append(False, np.isfinite(visit.flux[:, 1:]).any(axis=0))
+    airs, airs_model = visit.flux[:, lit].mean(1), visit.model[:, lit].mean(1)
+    keep = thinned(len(airs))
+    time = short(visit.time_h[keep])
     data = [
         dots(time, short(airs[keep], 7), "AIRS-CH0", BLUE, opacity=0.6),
         line(time, short(airs_model[keep], 7), "AIRS-CH0 model", INK),
-        dots(fgs1_time, short(visit.fgs1_flux[keep_fgs1] - shift, 7), "FGS1, shifted", PURPLE,
-             opacity=0.5),
-        line(fgs1_time, short(visit.fgs1_model[keep_fgs1] - shift, 7), "FGS1 model", VERMILION),
+    ]
+    columns: list[list[Any]] = [
+        ["AIRS-CH0"] * len(time), [*time], [*airs[keep]], [*airs_model[keep]],
     ]  # fmt: skip
-    rows = table(
-        ("channel", "time [h]", "flux", "model"),
-        ["AIRS-CH0"] * len(time) + ["FGS1"] * len(fgs1_time),
-        time + fgs1_time,
-        [*airs[keep], *visit.fgs1_flux[keep_fgs1]],
-        [*airs_model[keep], *visit.fgs1_model[keep_fgs1]],
-    )
+    if len(visit.fgs1_flux):
+        keep = thinned(len(visit.fgs1_flux))
+        flux, model = visit.fgs1_flux[keep], visit.fgs1_model[keep]
+        shift = float(1.5 * (1.0 - min(airs_model.min(), visit.fgs1_model.min()))) + 0.002
+        time = short(visit.fgs1_time_h[keep])
+        data += [
+            dots(time, short(flux - shift, 7), "FGS1, shifted", PURPLE, opacity=0.5),
+            line(time, short(model - shift, 7), "FGS1 model", VERMILION),
+        ]
+        for column, more in zip(columns, (["FGS1"] * len(time), time, flux, model), strict=True):
+            column.extend(more)
+    rows = table(("channel", "time [h]", "flux", "model"), *columns)
     plot = {"data": data, "layout": layout("time [h]", "flux / star and baseline")}
     finding = _light_curve_finding(fit, visit, airs - airs_model)
     return Figure(number, f"Light curve of planet {fit.planet_id}", finding, rows, plot)
@@ -169,12 +187,13 @@ def light_curve_figure(fit: TransitFit, number: str) -> Figure:
 
 def _light_curve_finding(fit: TransitFit, visit: VisitFit, residual: Any) -> str:  # noqa: ANN401
     scatter = float(np.std(residual)) * PPM
+    without = "" if len(visit.fgs1_flux) else "; FGS1 was not measured"
     verdict = "; ".join(fit.reasons) if fit.reasons else "trusted"
     return (
         f"Planet {fit.planet_id}, visit {visit.visit} of {len(fit.visits)}: the AIRS-CH0 white "
         f"light curve scatters by {scatter:.0f} ppm per bin about the fitted transit of "
-        f"{fit.white_depth * PPM:.0f} ppm; reduced chi² {fit.reduced_chi2:.2f}; verdict of "
-        f"the fit: {verdict}."
+        f"{fit.white_depth * PPM:.0f} ppm; reduced chi² {fit.reduced_chi2:.2f}{without}; verdict "
+        f"of the fit: {verdict}."
     )
 
 

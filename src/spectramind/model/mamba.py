@@ -115,12 +115,14 @@ class Fgs1Encoder(nn.Module):
 
         Args:
             series: Input channels, in time order; ignored where `mask` is False.
-            mask: True where a bin holds data. A planet has at least one such bin.
+            mask: True where a bin holds data.
 
         Returns:
-            The state of each planet, independent of padding after the last bin.
+            The state of each planet, independent of padding after the last bin; 0 for a planet
+            without such a bin.
         """
         present = mask.any(-1)
+        present[:, 0] |= ~present.any(-1)  # one series of a planet is read, if only as empty
         states = self.encode(series[present], mask[present])
         visits = states.new_zeros(*present.shape, states.shape[-1])
         visits[present] = states
@@ -131,7 +133,7 @@ class Fgs1Encoder(nn.Module):
     ) -> Float[Tensor, "S D"]:
         """Mean over the tokens that hold data."""
         weight = self._held(mask)[..., None].to(series.dtype)
-        return (self.tokens(series, mask) * weight).sum(1) / weight.sum(1)
+        return (self.tokens(series, mask) * weight).sum(1) / weight.sum(1).clamp_min(1.0)
 
     def tokens(
         self, series: Float[Tensor, "S C L"], mask: Bool[Tensor, "S L"]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectramind.archive.layout import open_archive
-from spectramind.calibrate.cache import LightCurveStore
+from spectramind.archive.opening import open_data
 from spectramind.calibrate.chain import calibrate_archive
 from spectramind.provenance import Provenance
 from spectramind.sentences import counted
@@ -18,32 +18,13 @@ if TYPE_CHECKING:
 
 def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
     """Turn frames into light curves in the content-addressed store."""
-    if config.data.name == "lightcurves":
-        source = open_source(config)
-        planets = sum(len(own) for own in source.visits.values())
-        return Result(
-            summary=f"data=lightcurves holds light curves of {counted(planets, 'planet')} already",
-            outputs=(config.data.root,),
-            facts={"planets": planets},
-            failures=source.problems,
-        )
-    archive = open_archive(config.data.root)
-    splits = config.data.splits
+    archive, splits = open_data(config.data), config.data.splits
     there = sum(len(archive.planets(split)) for split in splits)
-    problems = tuple(text for split in splits for text in archive.problems(split))
     if config.data.level == "lightcurves":
-        store = LightCurveStore(store_folder(config))
-        planets = sum(len(store.planets(split)) for split in splits)
-        require_some(planets, there, "calibrated", problems)
-        folder.mkdir(parents=True, exist_ok=True)
-        return Result(
-            summary=f"the archive holds light curves of {counted(planets, 'planet')} already",
-            outputs=(store.folder,),
-            facts={"planets": planets},
-            failures=problems,
-        )
+        return _there_already(config, folder, there)
+    problems = tuple(text for split in splits for text in archive.problems(split))
     report = calibrate_archive(
-        archive,
+        open_archive(config.data.root),
         config.calibration,
         store=store_folder(config),
         splits=splits,
@@ -67,4 +48,18 @@ def calibrate(config: "Config", folder: Path, provenance: Provenance) -> Result:
             "masked_fraction": report.masked_fraction,
         },
         failures=problems + lost,
+    )
+
+
+def _there_already(config: "Config", folder: Path, expected: int) -> Result:
+    """Light curves that the archive holds."""
+    source = open_source(config)
+    planets = sum(len(own) for own in source.visits.values())
+    require_some(planets, expected, "calibrated", source.problems)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Result(
+        summary=f"the archive holds light curves of {counted(planets, 'planet')} already",
+        outputs=(config.data.root,),
+        facts={"planets": planets},
+        failures=source.problems,
     )

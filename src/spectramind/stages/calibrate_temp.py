@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spectramind.archive.layout import open_archive
+from spectramind.archive.opening import open_data
 from spectramind.archive.submission import read_spectra
 from spectramind.provenance import Provenance
 from spectramind.sentences import counted
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def calibrate_temp(config: "Config", folder: Path, provenance: Provenance) -> Result:
     """Fit the temperature out of fold and the conformal quantiles on untouched planets."""
-    labels = open_archive(config.data.root).labels()
+    labels = open_data(config.data).labels()
     trained = stage_folder(config, "train")
     oof_ids, oof = read_spectra(trained / OUT_OF_FOLD)
     fits = read_index(stage_folder(config, "fit"), "train")

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.errors import ArtefactError, ConfigError
+from spectramind.errors import ArtefactError, ConfigError, DataError
 from spectramind.files import require_writable
 from spectramind.stages.folders import (
     CALIBRATION,
+    OF_TRAINING,
     Stage,
     command_of,
     run_folder,
-    stages_of,
 )
 from spectramind.stages.freshness import data_hash
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from spectramind.config import Config
 
 _ON_DEVICE: tuple[Stage, ...] = ("simulate", "fit", "train", "predict")  # the others: on the CPU
-_OF_TRAINING: tuple[Stage, ...] = ("train", "calibrate-temp", "diagnose")
 _OF_TEST: tuple[Stage, ...] = ("predict", "diagnose")
-_OF_FOREIGN: tuple[Stage, ...] = ("calibrate", "fit")  # stages that light curves alone suffice for
 
 
 def device_of(config: "Config", stage: Stage) -> str:
@@ -46,7 +44,7 @@ def require_inputs(config: "Config", stages: Sequence[Stage], out_csv: Path | No
 
     Raises:
         ConfigError: If the data are not for these stages, or a device or a run is not there.
-        DataError: If there is no archive.
+        DataError: If there is no archive, or no planet in it to predict.
         ArtefactError: If a file of another run is missing or damaged, or one cannot be written.
     """
     for stage in stages:
@@ -65,9 +63,8 @@ def require_inputs(config: "Config", stages: Sequence[Stage], out_csv: Path | No
         _require_prior(config.prior)
     if "train" in stages:
         _require_training(config)
-    if "predict" in stages and config.weights is not None:
-        calibration = f"calibrate-temp/{CALIBRATION}"
-        _require_run("weights", config.weights, "train/train.json", calibration)
+    if "predict" in stages:
+        _require_predictable(config, simulated="simulate" in stages)
 
 
 def require_data(config: "Config", stage: Stage) -> None:
@@ -76,22 +73,20 @@ def require_data(config: "Config", stage: Stage) -> None:
     Raises:
         ConfigError: Says which data it is for.
     """
-    if stage not in stages_of(config):
+    if stage == "simulate" and config.data.name != "sim":
         raise ConfigError(
             f"data={config.data.name}: `simulate` writes simulated archives only. Use data=sim."
-        )
-    if config.data.name == "lightcurves" and stage not in _OF_FOREIGN:
-        raise ConfigError(
-            "data=lightcurves: light curves of another pipeline end with `spectramind fit`, which "
-            f"writes fit/spectra.nc; `{command_of(stage)}` needs an archive of the "
-            "challenge. Run `spectramind fit`, or use data=kaggle or data=sim."
         )
     _require_splits(config, stage)
 
 
 def _require_splits(config: "Config", stage: Stage) -> None:
     """Refuse a stage whose planets `data.splits` leaves out."""
-    learns = stage in _OF_TRAINING or (stage == "fit" and config.prior is None)
+    learns = (
+        stage in OF_TRAINING
+        or (stage == "diagnose" and config.weights is None)
+        or (stage == "fit" and config.prior is None)
+    )
     for split, needed in (("train", learns), ("test", stage in _OF_TEST)):
         if needed and split not in config.data.splits:
             or_borrow = ", or name a prior" if stage == "fit" else ""
@@ -99,6 +94,30 @@ def _require_splits(config: "Config", stage: Stage) -> None:
                 f"`{command_of(stage)}` needs planets of {split}, which data.splits leaves out. "
                 f"Add {split} to it{or_borrow}."
             )
+
+
+def _require_predictable(config: "Config", *, simulated: bool) -> None:
+    """Refuse what `predict` could not use: a run without networks, an archive without planets."""
+    from spectramind.archive.opening import open_data  # polars takes half a second to import
+
+    if config.weights is not None:
+        calibration = f"calibrate-temp/{CALIBRATION}"
+        _require_run("weights", config.weights, "train/train.json", calibration)
+    if simulated:  # the archive is not there yet
+        return
+    archive = open_data(config.data)
+    if not archive.expected():
+        raise DataError(
+            f"{archive.root}: holds no planet to predict. Those are the test planets of the "
+            "challenge, and of light curves of other pipelines the planets without a row in "
+            "labels.csv."
+        )
+    if config.weights is not None and config.prior is None:
+        from spectramind.stages.predict import require_prior  # loads torch
+
+        labelled = set(archive.labels().planet_ids.tolist()) & set(archive.planets("train"))
+        fewest = config.transit.spectrum.fewest_labels
+        require_prior(config, over_spectra=len(labelled) >= fewest)
 
 
 def _require_prior(named: Path) -> None:

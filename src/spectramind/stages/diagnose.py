@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from spectramind.archive.layout import Archive, open_archive
+from spectramind.archive.opening import PlanetArchive, open_data
 from spectramind.archive.submission import completed_fit, fit_posterior, read_spectra
 from spectramind.archive.tables import read_labels
-from spectramind.diagnose.evidence import Evidence
+from spectramind.diagnose.evidence import Evidence, OutOfFold
 from spectramind.diagnose.report import FIT_ALONE, DashboardReport, write_dashboard
 from spectramind.diagnose.scorecard import Yardstick, naive_guess
 from spectramind.files import write_atomic
@@ -23,10 +23,10 @@ from spectramind.stages.folders import (
     INTERVALS,
     OUT_OF_FOLD,
     SPECTRA,
-    STAGES,
     read_sidecar,
     run_folder,
     stage_folder,
+    stages_of,
 )
 from spectramind.stages.result import Result
 from spectramind.transit.store import read_fits
@@ -44,16 +44,23 @@ def diagnose(config: "Config", folder: Path, _provenance: Provenance) -> Result:
     evidence = gather_evidence(config, command=f"spectramind run --params {params}")
     report = write_dashboard(evidence, config.diagnostics, folder)
     facts = _facts(config, evidence, report)
-    where = counted(facts["planets"], "held-out planet" if report.held_out else "training planet")
-    how = "" if report.held_out else ", out of fold"
     return Result(
-        summary=(
-            f"score {facts['score']:.4f} ({facts['metric']} metric) on {where}{how} "
-            f"(the fit alone "
-            f"{facts['fit_score']:.4f}) -> {report.html or report.json}"
-        ),
+        summary=f"{_found(facts, report)} -> {report.html or report.json}",
         outputs=report.outputs,
         facts=facts,
+    )
+
+
+def _found(facts: Mapping[str, Any], report: DashboardReport) -> str:
+    """What the dashboard says in a line."""
+    if report.headline is None:
+        seen = counted(facts["planets"], "predicted planet")
+        return f"{seen}, none of which can be scored: no true spectrum is known"
+    where = counted(facts["planets"], "held-out planet" if report.held_out else "training planet")
+    how = "" if report.held_out else ", out of fold"
+    return (
+        f"score {facts['score']:.4f} ({facts['metric']} metric) on {where}{how} "
+        f"(the fit alone {facts['fit_score']:.4f})"
     )
 
 
@@ -62,15 +69,14 @@ _BULKY = ("config", "facts", "failures", "values")  # what a table of provenance
 
 def gather_evidence(config: "Config", *, command: str) -> Evidence:
     """Read back what the stages left, for the dashboard and for scores."""
-    archive = open_archive(config.data.root)
-    labels = archive.labels()
-    naive = naive_guess(config.diagnostics.metric, labels)
+    archive = open_data(config.data)
+    labels, trained = archive.labels(), config.weights is None
+    scored = trained or (archive.root / HIDDEN_LABELS).is_file()
+    naive = naive_guess(config.diagnostics.metric, labels) if scored else None
     fits = read_fits(stage_folder(config, "fit"), "test")
     predicted = stage_folder(config, "predict")
     planets, posterior = read_spectra(predicted / SPECTRA)
-    oof_ids, oof = read_spectra(stage_folder(config, "train") / OUT_OF_FOLD)
-    calibration = read_calibration(stage_folder(config, "calibrate-temp") / CALIBRATION)
-    sidecars = [made for stage in STAGES[:-1] if (made := read_sidecar(config, stage))]
+    sidecars = [made for stage in stages_of(config)[:-1] if (made := read_sidecar(config, stage))]
     return Evidence(
         year=archive.year,
         planet_ids=planets,
@@ -83,13 +89,19 @@ def gather_evidence(config: "Config", *, command: str) -> Evidence:
         calibration_planets=conformal_planets(config) if config.uq.corel else None,
         truth=hidden_truth(archive, planets),
         naive=naive,
-        oof=calibration.apply(oof),
-        oof_labels=labels.of(oof_ids),
+        oof=_out_of_fold(config, labels) if trained else None,
         provenance=[_without_bulk(made) for made in sidecars],
         stage_seconds={made["stage"]: made["seconds"] for made in sidecars},
         fits=[fits[int(planet)] for planet in planets if int(planet) in fits],
         command=command,
     )
+
+
+def _out_of_fold(config: "Config", labels: Labels) -> OutOfFold:
+    """Training planets by networks that never saw them, with the temperature."""
+    planets, posterior = read_spectra(stage_folder(config, "train") / OUT_OF_FOLD)
+    calibration = read_calibration(stage_folder(config, "calibrate-temp") / CALIBRATION)
+    return OutOfFold(calibration.apply(posterior), labels.of(planets))
 
 
 def conformal_planets(config: "Config") -> int:
@@ -98,17 +110,21 @@ def conformal_planets(config: "Config") -> int:
     return read_calibration(run / "calibrate-temp" / CALIBRATION).conformal_planets
 
 
-def hidden_truth(archive: Archive, planets: Int[np.ndarray, " B"]) -> Labels | None:
-    """True spectra of test planets, which only a simulated archive has."""
+def hidden_truth(archive: PlanetArchive, planets: Int[np.ndarray, " B"]) -> Labels | None:
+    """True spectra of test planets, which a simulated archive has."""
     path = archive.root / HIDDEN_LABELS
     return read_labels(path).of(planets) if path.is_file() else None
 
 
 def _facts(config: "Config", evidence: Evidence, report: DashboardReport) -> dict[str, Any]:
-    """Score of V50 and of the fit alone on held-out planets, else on training planets."""
+    """Score of V50 and of the fit alone on held-out planets, else on training planets, if any."""
     v50, fit = report.headline, report.scores.get(FIT_ALONE)
+    if v50 is None:
+        return {"planets": len(evidence.planet_ids), "held_out": False}
     if fit is None:  # the dashboard has it for held-out planets only
-        fits, known = read_fits(stage_folder(config, "fit"), "train"), evidence.oof_labels
+        assert evidence.oof is not None
+        assert evidence.naive is not None
+        fits, known = read_fits(stage_folder(config, "fit"), "train"), evidence.oof.labels
         yardstick = Yardstick(config.diagnostics.metric, evidence.year, evidence.naive)
         fit = yardstick.score(known.depth, fit_posterior(fits, known.planet_ids))
     return {

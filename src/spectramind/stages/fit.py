@@ -8,7 +8,7 @@ from spectramind.errors import ConfigError
 from spectramind.observation import named
 from spectramind.provenance import Provenance
 from spectramind.sentences import counted
-from spectramind.stages.folders import PRETRAINED, SHIPPED
+from spectramind.stages.folders import EXPORT, PRETRAINED, SHIPPED
 from spectramind.stages.light_curves import Source, open_source
 from spectramind.stages.result import Result, require_some
 from spectramind.training.device import resolve_device
@@ -60,12 +60,11 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     scale = scale_by_labels(folder, config.data.splits, source.labels, config.transit.spectrum)
     flagged = sum(report.flagged for report in reports)
     outputs = [folder]
-    if config.data.name == "lightcurves":
+    if source.for_retrieval:
         from spectramind.archive.export import write_export  # xarray takes a second to import
 
-        path = folder / "spectra.nc"
         spectra = spectra_of_fits(folder, kind="posterior", samples=0)
-        outputs += write_export(spectra, provenance, path)
+        outputs += write_export(spectra, provenance, folder / EXPORT)
     return Result(
         summary=(
             f"fitted {counted(done, 'planet')} -> {folder}; {flagged} flagged; "

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Stage = Literal["simulate", "calibrate", "fit", "train", "calibrate-temp", "predict", "diagnose"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+OF_TRAINING: tuple[Stage, ...] = ("train", "calibrate-temp")  # needless with borrowed weights
 SIDECAR = "stage.json"  # of each stage's folder, written last
 OUT_OF_FOLD = "oof.parquet"  # train: spectra of training planets by members that never saw them
 CALIBRATION_PLANETS = "calibration.parquet"  # train: spectra of the planets set aside
@@ -20,14 +21,22 @@ CALIBRATION = "calibration.json"  # calibrate-temp
 SPECTRA = "spectra.parquet"  # predict
 INTERVALS = "intervals.parquet"  # predict
 SUBMISSION = "submission.csv"  # predict
+EXPORT = "spectra.nc"  # fit and predict: spectra for retrieval codes, of foreign light curves
 PRETRAINED = Path("pretrained")  # in place of another run's folder, or of its priors
 SHIPPED = Path(__file__).resolve().parents[1] / PRETRAINED  # laid out like `runtime.out`
 HIDDEN_LABELS = "truth/test.csv"  # of a simulated archive
 
 
 def stages_of(config: "Config") -> tuple[Stage, ...]:
-    """The stages of a run: an archive is simulated only where `data` asks for a simulated one."""
-    return STAGES if config.data.name == "sim" else STAGES[1:]
+    """The stages of a run.
+
+    An archive is simulated only where `data` asks for a simulated one, and nothing is trained
+    where `weights` names the network of another run.
+    """
+    left_out = () if config.data.name == "sim" else ("simulate",)
+    if config.weights is not None:
+        left_out += OF_TRAINING
+    return tuple(stage for stage in STAGES if stage not in left_out)
 
 
 def stage_folder(config: "Config", stage: Stage) -> Path:

@@ -20,6 +20,7 @@ from spectramind.provenance import Provenance, describe, digest
 from spectramind.settings import flatten
 from spectramind.stages.folders import (
     CALIBRATION,
+    OF_TRAINING,
     STAGES,
     Stage,
     command_of,
@@ -119,8 +120,8 @@ def built_on(config: Config, stage: Stage) -> str:
 def stages_read(config: Config, stage: Stage) -> tuple[Stage, ...]:
     """Stages that a stage reads; the archive is known by its data hash instead."""
     needed = STAGES[1 : max(STAGES.index(stage), 1)]
-    if stage == "predict" and config.weights is not None:
-        return tuple(name for name in needed if name not in ("train", "calibrate-temp"))
+    if stage in ("predict", "diagnose") and config.weights is not None:
+        return tuple(name for name in needed if name not in OF_TRAINING)
     return needed
 
 
@@ -135,14 +136,9 @@ def data_hash(config: Config) -> str:
     Raises:
         DataError: If there is no archive.
     """
-    if config.data.name == "lightcurves":
-        from spectramind.archive.foreign import open_foreign  # xarray takes a second to import
+    from spectramind.archive.opening import open_data  # polars takes half a second to import
 
-        open_foreign(config.data.root)
-    else:
-        from spectramind.archive.layout import open_archive  # polars takes half a second to import
-
-        open_archive(config.data.root)
+    open_data(config.data)
     return _archive_hash(config.data.root.resolve())
 
 
@@ -214,9 +210,10 @@ def up_to_date(config: Config, stage: Stage) -> bool:
 def narrowed(config: Config, stage: Stage) -> Config:
     """The configuration for what a stage asks of planets: `predict` may need test planets alone.
 
-    Nothing is learned from training planets where the network and the priors are of another run.
+    Nothing is learned from training planets where the network and the priors are of another run,
+    and none of them is judged.
     """
-    if stage != "predict" or config.weights is None or config.prior is None:
+    if stage not in ("predict", "diagnose") or config.weights is None or config.prior is None:
         return config
     data = config.data.model_copy(update={"splits": ("test",)})
     return config.model_copy(update={"data": data})

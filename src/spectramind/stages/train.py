@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import open_archive, stars_of
+from spectramind.archive.opening import PlanetArchive, open_data, stars_of
 from spectramind.archive.submission import fit_posterior, read_spectra
 from spectramind.diagnose.scorecard import Score, Yardstick, naive_guess
+from spectramind.errors import DataError
 from spectramind.observation import Labels, Star, TransitFit, named
 from spectramind.provenance import Provenance
 from spectramind.sentences import counted
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 def train(config: "Config", folder: Path, provenance: Provenance) -> Result:
     """Train the network in folds; score what it predicts out of fold against the fit alone."""
-    archive = open_archive(config.data.root)
-    labels = archive.labels()
+    archive = open_data(config.data)
+    labels = _labels_of(archive)
     yardstick = Yardstick(
         config.diagnostics.metric, archive.year, naive_guess(config.diagnostics.metric, labels)
     )
@@ -65,16 +66,29 @@ def require_labels(config: "Config") -> None:
     """Refuse an archive whose labels cannot teach a network, before hours of other stages.
 
     Raises:
-        DataError: If labels are missing, damaged, or too few for the folds.
+        DataError: If labels are missing, damaged, or too few for the folds or to be scored.
     """
-    archive, training = open_archive(config.data.root), config.training
-    labelled = set(archive.labels().planet_ids.tolist()) & set(archive.planets("train"))
+    archive, training = open_data(config.data), config.training
+    labels = _labels_of(archive)
+    labelled = set(labels.planet_ids.tolist()) & set(archive.planets("train"))
     assign_folds(
         sorted(labelled),
         folds=training.folds,
         calibration_fraction=training.calibration_fraction,
         seed=training.seed,
     )
+    naive_guess(config.diagnostics.metric, labels)
+
+
+def _labels_of(archive: PlanetArchive) -> Labels:
+    labels = archive.labels()
+    if not labels.planet_ids.size:
+        raise DataError(
+            f"{archive.root}: has no true spectrum of a training planet, from which a network "
+            f"could learn. They come as {archive.label_table.name}, a row for each planet. "
+            "Without any, predict with weights=pretrained prior=pretrained."
+        )
+    return labels
 
 
 def _unlabelled(planets: set[int]) -> list[str]:

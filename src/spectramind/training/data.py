@@ -72,7 +72,7 @@ def feature_table(
         )
     made = [planet_features(fits[planet], stars[planet]) for planet in planets]
     visits = max(len(one.series) for one in made)
-    length = max(series.shape[1] for one in made for series in one.series)
+    length = max(1, *(series.shape[1] for one in made for series in one.series))
     series = np.zeros((len(made), visits, made[0].series[0].shape[0], length), dtype=np.float32)
     mask = np.zeros((len(made), visits, length), dtype=bool)
     for row, one in enumerate(made):
@@ -121,6 +121,8 @@ class Centre:
 
         A feature without spread, or never known, keeps the spread 1.
         """
+        if not len(values):
+            return cls(*(make(values.shape[1], np.float32) for make in (np.zeros, np.ones)))
         known = np.isfinite(values).any(0)
         filled = np.where(known, values, 0.0)
         median = np.nanmedian(filled, axis=0)

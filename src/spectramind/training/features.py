@@ -60,11 +60,13 @@ class VisitFeatures:
 def visit_features(fit: TransitFit) -> VisitFeatures:
     """Features that a planet shares with its observations with other atmospheres.
 
+    Where FGS1 was not measured, its series is masked throughout.
+
     Raises:
-        DataError: If the fit's light curve cannot be used.
+        DataError: If FGS1 was measured and the fit's light curve of it cannot be used.
     """
     series, masks = zip(*(_series(visit) for visit in fit.visits), strict=True)
-    if not any(mask.any() for mask in masks):
+    if fit.measured[0] and not any(mask.any() for mask in masks):
         raise DataError(
             f"planet {fit.planet_id}: its fit holds no finite bin of the FGS1 light curve. "
             "Calibrate and fit this planet again."
@@ -155,7 +157,7 @@ def _residuals(visits: tuple[VisitFit, ...]) -> Float64[np.ndarray, "W 5"]:
     """Residual statistics per wavelength: log rms against the median, lag-1, three phase means.
 
     Means over ingress, egress and bottom are in units of their own standard error, rms/sqrt(n);
-    a phase without bins gives 0.
+    a phase without bins gives 0. A wavelength without flux has no rms: NaN.
     """
     residual = np.concatenate([visit.flux - visit.model for visit in visits]).astype(np.float64)
     phases = np.concatenate([_phases(visit) for visit in visits])
@@ -166,8 +168,8 @@ def _residuals(visits: tuple[VisitFit, ...]) -> Float64[np.ndarray, "W 5"]:
     lag1 = (residual[1:] * residual[:-1]).sum(0) / power.clip(min=np.finfo(np.float64).tiny)
     bins = phases.T.astype(np.float64) @ known
     means = phases.T.astype(np.float64) @ residual / np.sqrt(bins.clip(min=1)) / rms
-    log_rms = np.log10(rms)
-    return np.column_stack([log_rms - np.median(log_rms), lag1, means.T])
+    log_rms = np.where(known.any(0), np.log10(rms), np.nan)
+    return np.column_stack([log_rms - np.nanmedian(log_rms), lag1, means.T])
 
 
 def _phases(visit: VisitFit) -> Bool[np.ndarray, "T 3"]:

@@ -29,16 +29,21 @@ class BinnedVisit:
     width_h: float  # length of a bin [h]
     airs: Float64[np.ndarray, "T 282"]
     airs_white: Float64[np.ndarray, " T"]  # sum over wavelengths
-    fgs1: Float64[np.ndarray, " T"]
+    fgs1: Float64[np.ndarray, " T"]  # 1 throughout where FGS1 was not measured
     white_share: Float64[np.ndarray, " 282"]  # of each wavelength in `airs_white`
     lit: Bool[np.ndarray, " 282"]  # wavelengths with flux
     columns: int  # wavelengths with any value at all, dark or not
     electrons: Float64[np.ndarray, " 283"]  # of one bin; 0: dark [e-]
     airs_noise: float  # of `airs_white`, from differences in time
-    fgs1_noise: float
-    fine_time_h: Float64[np.ndarray, " L"]
+    fgs1_noise: float  # infinite where FGS1 was not measured
+    fine_time_h: Float64[np.ndarray, " L"]  # L is 0 where FGS1 was not measured
     fine_fgs1: Float64[np.ndarray, " L"]
     fine_centroid: Float64[np.ndarray, "L 2"]  # minus its median [pixel]
+
+    @property
+    def has_fgs1(self) -> bool:
+        """Whether FGS1 was measured."""
+        return bool(self.electrons[0] > 0.0)
 
     @property
     def tau(self) -> Float64[np.ndarray, " T"]:
@@ -54,11 +59,16 @@ class BinnedVisit:
 def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
     """Reject spikes and average a visit in time bins of at least `config.bin_s`.
 
+    Without FGS1 the bins are those of AIRS-CH0 alone.
+
     Raises:
         DataError: If a channel has no flux, or fewer than 20 bins hold both channels.
     """
     airs_time, airs, _ = _usable("AIRS-CH0", curves, config.edge_exposures)
-    fgs1_time, fgs1, fgs1_rows = _usable("FGS1", curves, config.edge_exposures)
+    fgs1_time, fgs1, fgs1_rows = airs_time, np.ones(airs_time.size), np.zeros(0, np.int64)
+    has_fgs1 = curves.fgs1_time_h.size > 0
+    if has_fgs1:
+        fgs1_time, fgs1, fgs1_rows = _usable("FGS1", curves, config.edge_exposures)
     airs, lit = _mended(airs)
     _refuse_gaps(curves, bool(lit.any()))
     level, white = np.median(airs, axis=0), airs[:, lit].sum(axis=1)
@@ -68,7 +78,7 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
     bins = edges.size - 1
     keep_airs = _steady(white, bins, config.outlier_sigma)
     keep_fgs1 = _steady(fgs1, bins, config.outlier_sigma)
-    fine = _fine(curves, fgs1_rows[keep_fgs1], config.fgs1_bins)
+    fine = _fine(curves, fgs1_rows[keep_fgs1[: fgs1_rows.size]], config.fgs1_bins)
     keep_airs &= (airs_index >= 0) & (airs_index < bins)
     keep_fgs1 &= (fgs1_index >= 0) & (fgs1_index < bins)
     full = _full(airs_index[keep_airs], bins) & _full(fgs1_index[keep_fgs1], bins)
@@ -85,7 +95,8 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
     white_level, fgs1_level = np.median(white), np.median(fgs1)
     airs_noise, fgs1_noise = float(difference_noise(white)), float(difference_noise(fgs1))
     _refuse_constant("AIRS-CH0", curves, airs_noise)
-    _refuse_constant("FGS1", curves, fgs1_noise)
+    if has_fgs1:
+        _refuse_constant("FGS1", curves, fgs1_noise)
     return BinnedVisit(
         visit=curves.visit,
         airs_time_h=mean_airs(airs_time[keep_airs])[full],
@@ -98,10 +109,13 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
         lit=lit,
         columns=int(np.isfinite(curves.airs_e).any(axis=0).sum()),
         electrons=np.append(
-            fgs1_level * fgs1_time.size / bins, np.where(lit, level, 0.0) * airs_time.size / bins
+            has_fgs1 * fgs1_level * fgs1_time.size / bins,
+            np.where(lit, level, 0.0) * airs_time.size / bins,
         ),
         airs_noise=airs_noise / white_level * np.sqrt(bins / airs_time.size),
-        fgs1_noise=fgs1_noise / fgs1_level * np.sqrt(bins / fgs1_time.size),
+        fgs1_noise=fgs1_noise / fgs1_level * np.sqrt(bins / fgs1_time.size)
+        if has_fgs1
+        else np.inf,
         fine_time_h=fine[0],
         fine_fgs1=fine[1] / fgs1_level,
         fine_centroid=fine[2],
@@ -279,6 +293,8 @@ def _fine(
 ) -> tuple[Float64[np.ndarray, " L"], Float64[np.ndarray, " L"], Float64[np.ndarray, "L 2"]]:
     """FGS1 in at most so many bins of equally many of the exposures in `rows`."""
     count = min(most, rows.size)
+    if not count:
+        return np.zeros(0), np.zeros(0), np.zeros((0, 2))
     first = np.arange(count) * rows.size // count
     size = np.diff(np.append(first, rows.size))
 

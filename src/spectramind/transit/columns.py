@@ -63,7 +63,7 @@ def make_columns(
         config: Section `transit`.
     """
     spectra = [[np.column_stack([v.fgs1, v.airs]) for v in visits] for visits in planets]
-    lit = [[np.append(True, visit.lit) for visit in visits] for visits in planets]
+    lit = [[np.append(v.has_fgs1, v.lit) for v in visits] for visits in planets]
     place = np.append(0.0, np.linspace(-1.0, 1.0, limb.shape[1] - 1))
     return _padded(planets, spectra, lit, place, limb, config)
 
@@ -77,7 +77,7 @@ def make_white_columns(
     spectra = [[np.column_stack([v.fgs1, v.airs_white]) for v in visits] for visits in planets]
     share = np.stack([np.mean([v.white_share for v in visits], axis=0) for visits in planets])
     white = np.einsum("bw,bwl->bl", share, limb[:, 1:])
-    lit = [[np.array([True, True])] * len(visits) for visits in planets]
+    lit = [[np.array([v.has_fgs1, True]) for v in visits] for visits in planets]
     return _padded(planets, spectra, lit, np.zeros(2), np.stack([limb[:, 0], white], 1), config)
 
 

@@ -69,9 +69,10 @@ def plot_fit(fit: TransitFit) -> Figure:
 def _title(figure: Figure, fit: TransitFit) -> None:
     """Planet and key numbers; of a fit that is not trusted, every reason in words."""
     count = len(fit.visits)
+    fgs1 = f"depth {fit.depth[0] * PPM:,.0f} ppm" if fit.measured[0] else "not measured"
     facts = (
-        f"AIRS-CH0 depth {fit.white_depth * PPM:,.0f} ppm, FGS1 depth {fit.depth[0] * PPM:,.0f} "
-        f"ppm, reduced chi² {fit.reduced_chi2:.2f}, {count} visit{'s' if count > 1 else ''}"
+        f"AIRS-CH0 depth {fit.white_depth * PPM:,.0f} ppm, FGS1 {fgs1}, "
+        f"reduced chi² {fit.reduced_chi2:.2f}, {count} visit{'s' if count > 1 else ''}"
     )
     verdict = "NOT TRUSTED" if fit.reasons else "trusted"
     lines = [f"Planet {fit.planet_id}: fit {verdict}   ({facts})"]
@@ -187,7 +188,7 @@ def _draw_spectrum(figure: Figure, where: SubplotSpec, fit: TransitFit) -> None:
     half_band = 0.5 * (FGS1_BAND_UM[1] - FGS1_BAND_UM[0])
     fgs1.errorbar(
         [FGS1_WAVELENGTH_UM], depth[:1], sigma[:1], xerr=half_band, fmt="D", ms=6, color=_FGS1,
-        capsize=3, elinewidth=1.5, label="FGS1",
+        capsize=3, elinewidth=1.5, label="FGS1", mfc=_FGS1 if fit.measured[0] else "white",
     )  # fmt: skip
     airs.fill_between(um[1:], (depth - sigma)[1:], (depth + sigma)[1:], color=_AIRS, alpha=0.25,
                       lw=0, label="1 sigma")  # fmt: skip

@@ -237,6 +237,7 @@ def _findings(
     scatter = torch.linalg.inv(start.prior.precision).diagonal(dim1=-2, dim2=-1).sqrt()
     fixed = ((fit.shared - start.prior.mean) / scatter)[:, :FIXED]
     level, sigma = _white_depths(start.white)
+    mean, error = _mean_depth(fit)
     disagreement = _disagreement(fit, start)
     strength = 0.0 * fit.change
     if priors.spectrum is not None:
@@ -249,6 +250,7 @@ def _findings(
         Findings(
             depth=tuple(level[row].tolist()),
             depth_sigma=tuple(sigma[row].tolist()),
+            mean=(float(mean[row]), float(error[row])),
             fixed=fixed[row].cpu().numpy(),
             offset_sigma=disagreement[row].cpu().numpy(),
             amplitude_sigma=float(strength[row]),
@@ -264,6 +266,15 @@ def _findings(
 def _white_depths(white: Solution) -> tuple[Float64[Tensor, "B 2"], Float64[Tensor, "B 2"]]:
     """White-light depths and their errors, all shared parameters held."""
     return white.depth, white.normal.depth.clamp_min(1e-30) ** -0.5
+
+
+def _mean_depth(fit: SpectrumFit) -> tuple[Float64[Tensor, " B"], Float64[Tensor, " B"]]:
+    """Inverse-variance mean of the AIRS-CH0 depths, and its error with their correlation."""
+    covariance = fit.posterior.covariance[:, 1:, 1:]
+    weight = 1.0 / covariance.diagonal(dim1=-2, dim2=-1)
+    weight = weight / weight.sum(-1, keepdim=True)
+    variance = torch.einsum("bw,bwv,bv->b", weight, covariance, weight)
+    return (weight * fit.depth[:, 1:]).sum(-1), variance.clamp_min(0.0).sqrt()
 
 
 def _disagreement(fit: SpectrumFit, start: Start) -> Float64[Tensor, "B V 2"]:

@@ -111,15 +111,16 @@ def _visit_product(visit: BinnedVisit, number: int, row: int, fit: SpectrumFit) 
     bins = visit.airs_time_h.size
     log_transit = fit.curves.log_transit[row, number, :, :bins]
     residual = fit.linear.residual(fit.curves)[row, number, :, :bins]
+    flux = (log_transit + residual).exp().T.cpu().numpy().astype(np.float32)
     fine_model, fine_gain = _fine(visit, number, row, fit)
     weight = fit.linear.batch.weight[row, number, 0, :bins]
     own = fit.linear.batch.log_flux - fit.curves.log_transit - fit.curves.log_gain
-    level = (weight * own[row, number, 0, :bins]).sum() / weight.sum()
+    level = (weight * own[row, number, 0, :bins]).sum() / weight.sum().clamp_min(1e-300)
     baseline = fine_gain * float(level.exp())
     return VisitFit(
         visit=visit.visit,
         time_h=visit.airs_time_h,
-        flux=(log_transit + residual).exp().T.cpu().numpy().astype(np.float32),
+        flux=np.where(visit.electrons > 0.0, flux, np.float32(np.nan)),
         model=log_transit.exp().T.cpu().numpy().astype(np.float32),
         electrons=visit.electrons.astype(np.float32),
         fgs1_time_h=visit.fine_time_h,

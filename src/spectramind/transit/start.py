@@ -111,8 +111,17 @@ def begin_fit(
     guesses = [replace(one, depth=own) for one, own in zip(guesses, depths, strict=True)]
     full = prior(layout)
     shared = _widened(white.shared, narrow, layout)
-    solution = Solution(white.depth, shared, white.normal, white.cost)
+    solution = Solution(_begun(white.depth, planets), shared, white.normal, white.cost)
     return Start(guesses, layout, limb, full, white, solution, used)
+
+
+def _begun(
+    depth: Float64[Tensor, "B 2"], planets: Sequence[BinnedPlanet]
+) -> Float64[Tensor, "B 2"]:
+    """White-light depths, that of AIRS-CH0 for an FGS1 that was not measured."""
+    seen = [any(visit.has_fgs1 for visit in planet.visits) for planet in planets]
+    measured = torch.tensor(seen).to(depth.device)
+    return torch.where(measured[:, None], depth, depth[:, 1:])
 
 
 def all_columns(

@@ -13,6 +13,11 @@ from spectramind.transit.parameters import ORBIT
 from spectramind.transit.settings import FailureConfig
 from spectramind.transit.shared_prior import Guess
 
+_GONE = 2.0  # spectrum's mean depth below this many sigma: noise in time explains the dip
+_GUESSED = (
+    "No visit shows enough of the star both in and out of transit, and no table tells the orbit, "
+    "so the depth is a guess."
+)
 _LIT_SHARE = 0.5  # of the measured wavelengths that should hold flux
 _NAMES = (
     "ln period", "ln semi-major axis", "squared impact parameter", "u1 of FGS1", "u2 of FGS1",
@@ -27,6 +32,7 @@ class Findings:
 
     depth: tuple[float, float]  # white light of FGS1 and AIRS-CH0, by their own light alone
     depth_sigma: tuple[float, float]
+    mean: tuple[float, float]  # AIRS-CH0 mean of the spectrum, and its error
     fixed: Float64[np.ndarray, " 9"]  # orbit and limb darkening minus prior mean, over scatter
     offset_sigma: Float64[np.ndarray, "V 2"]  # disagreement of a visit's depth [sigma]
     amplitude_sigma: float  # ln amplitude minus its expectation, over scatter; 0 without prior
@@ -49,8 +55,10 @@ def judge(
         config: Section `transit.failure`.
         settled_ppm: Largest change of the spectrum in the last pass [ppm].
     """
-    reasons = _depth_reasons(found, config)
+    reasons = _depth_reasons(found, visits, config)
     reasons += _visit_reasons(found, visits, config)
+    if not known and _guessed(found, visits, config):
+        reasons.append(_GUESSED)
     if found.change_ppm > settled_ppm:
         reasons.append(f"The last pass still changed the spectrum by {found.change_ppm:.0f} ppm.")
     if known:
@@ -108,15 +116,38 @@ def _misfit(residual: Float64[np.ndarray, "V T"], config: FailureConfig) -> floa
 
 
 def lost(reasons: Sequence[str]) -> bool:
-    """Whether no transit was found at all."""
-    return any("no transit found" in reason for reason in reasons)
+    """Whether no transit was found at all, or nothing to measure its depth against."""
+    return any("no transit found" in own or own == _GUESSED for own in reasons)
 
 
-def _depth_reasons(found: Findings, config: FailureConfig) -> list[str]:
+def _guessed(found: Findings, visits: Sequence[BinnedVisit], config: FailureConfig) -> bool:
+    """Whether AIRS-CH0 has too few bins in transit, or outside, in every visit."""
+    fewest = []
+    for number, visit in enumerate(visits):
+        bins = visit.airs_time_h.size
+        used = np.isfinite(found.white[number, 1, :bins])
+        inside = found.inside[number, 1, :bins] & used
+        fewest.append(min(int(inside.sum()), int((used & ~inside).sum())))
+    return max(fewest) < config.bins
+
+
+def _depth_reasons(
+    found: Findings, visits: Sequence[BinnedVisit], config: FailureConfig
+) -> list[str]:
+    """The channels in which there is no transit; AIRS-CH0 also by the spectrum itself."""
+    measured = any(visit.has_fgs1 for visit in visits), True
+    lost = [
+        (channel, depth, sigma)
+        for channel, depth, sigma, seen in zip(
+            _CHANNELS, found.depth, found.depth_sigma, measured, strict=True
+        )
+        if seen and not depth > config.snr * sigma
+    ]
+    if not found.mean[0] > _GONE * found.mean[1] and _CHANNELS[1] not in {own[0] for own in lost}:
+        lost.append((_CHANNELS[1], *found.mean))
     return [
         f"{channel}: no transit found, depth {1e6 * depth:.0f} +- {1e6 * sigma:.0f} ppm."
-        for channel, depth, sigma in zip(_CHANNELS, found.depth, found.depth_sigma, strict=True)
-        if not depth > config.snr * sigma
+        for channel, depth, sigma in lost
     ]
 
 
@@ -127,6 +158,8 @@ def _visit_reasons(
     for number, visit in enumerate(visits):
         bins = visit.airs_time_h.size
         for channel, name in enumerate(_CHANNELS):
+            if channel == 0 and not visit.has_fgs1:
+                continue
             where = f"Visit {visit.visit}, {name}"
             residual = found.white[number, channel, :bins]
             used, inside = np.isfinite(residual), found.inside[number, channel, :bins]

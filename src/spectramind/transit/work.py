@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 
+from spectramind.archive.source import LightCurveSource
 from spectramind.errors import SpectraMindError
-from spectramind.observation import LightCurves, Star
+from spectramind.observation import Star
 from spectramind.provenance import Provenance
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.start import BinnedPlanet, prepare
@@ -20,19 +20,6 @@ from spectramind.transit.store import (
 
 UNSOLVABLE = (np.linalg.LinAlgError, torch.linalg.LinAlgError)  # pyright: ignore[reportPrivateImportUsage]
 Labels = Mapping[int, Float64[np.ndarray, " 283"]]
-
-
-@runtime_checkable
-class LightCurveSource(Protocol):
-    """Where light curves come from; goes to the workers."""
-
-    def curves(self, split: str, planet_id: int) -> list[LightCurves]:
-        """Light curves of the visits of a planet."""
-        ...
-
-    def origin(self, split: str, planet_id: int) -> str:
-        """Hash of what the light curves of a planet are, without reading them."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
