@@ -19,7 +19,7 @@ X = np.linspace(-1.0, 1.0, W)
 BROAD = SpectrumPrior(
     level=(0.012, 0.006), shape=X, components=np.vstack([X**2, np.sin(5.0 * X)]),
     process=np.full(W, 0.3), length_um=0.03, amplitude=(-9.0, 0.0, 0.5), planets=50,
-    typical=(-9.0, 0.5), rest=1e-6,
+    typical=(-9.0, 0.5), rest=1e-6, shares=np.eye(6)[0],
 )  # fmt: skip
 OTHER = replace(BROAD, level=(0.02, 0.01), shape=-2.0 * X, process=np.full(W, 0.6))
 

@@ -13,6 +13,7 @@ from spectramind.transit.spectrum_learning import (
     _log_likelihood,
     learn_amplitudes,
     learn_spectrum_prior,
+    with_doubt,
 )
 from spectramind.transit.spectrum_prior import (
     AMPLITUDES,
@@ -42,6 +43,7 @@ def _prior(*, components=4, length=0.03) -> SpectrumPrior:
         planets=100,
         typical=(-9.5, 1.2),
         rest=1e-6,
+        shares=np.eye(len(FLOORS))[0],
     )
 
 
@@ -110,7 +112,9 @@ def test_posterior_equals_the_mixture_of_dense_gaussians(rng, sigma):
         assert (weight > 0.02).sum() > 1  # no single amplitude decides
         assert np.abs(found.mean[b].numpy() - mean).max() < 1e-4 * sigma_found.min()
         unit = np.outer(sigma_found, sigma_found)
-        assert np.abs((found.covariance[b].numpy() - covariance) / unit).max() < 1e-4
+        own_part = (found.covariance[b] - device.rest).numpy()
+        assert np.abs((own_part - covariance) / unit).max() < 1e-4
+        assert device.rest.diagonal().numpy() == pytest.approx(prior.rest**2)
         assert float(found.log_amplitude[b]) == pytest.approx(log_amplitude, abs=1e-5)
 
 
@@ -278,14 +282,16 @@ def test_an_archive_teaches_amplitudes_without_labels(rng):
     true = 1.0 + 2.0 * rng.normal(size=60)
     sharp = -0.5 * ((steps - true[:, None]) / 0.3) ** 2
     likely = 3
-    evidence = sharp[:, None, :] + 0.5 * (np.arange(len(FLOORS)) == likely)[:, None]
-    found = learn_amplitudes(prior, evidence, np.ones(60, dtype=bool))
+    evidence = sharp[:, None, :] + 6.0 * (np.arange(len(FLOORS)) == likely)[:, None]
+    found = learn_amplitudes(with_doubt(prior), evidence, np.ones(60, dtype=bool))
     constant, exponent, scatter = prior.amplitude
     assert found.amplitude[0] == pytest.approx(constant + scatter, abs=0.5 * scatter)
     assert found.amplitude[1] == exponent
     assert found.amplitude[2] == pytest.approx(2.0 * scatter, rel=0.3)
     assert found.typical == pytest.approx(prior.typical)  # no planet of an unknown star
-    assert found.floor == pytest.approx(FLOORS[likely], abs=0.02)
+    assert found.shares.argmax() == likely
+    assert found.shares.sum() == pytest.approx(1.0)
+    assert found.floor == pytest.approx(found.shares @ FLOORS)
 
 
 def test_shapes_have_unit_size_however_alike_the_labels_are(rng):
@@ -302,3 +308,45 @@ def test_an_unknown_star_has_the_amplitude_of_the_population():
     mean, scatter = prior.log_amplitude(np.array([np.nan, -8.0]))
     assert (mean[0], scatter[0]) == prior.typical
     assert (mean[1], scatter[1]) == (_expected(prior, -8.0), prior.amplitude[2])
+
+
+def _light(prior, rng, bump):
+    """Likelihoods of spectra of the prior with bumps of this size beside, and the truth."""
+    lower = np.linalg.cholesky(prior.covariance())
+    shapes = prior.shape + rng.normal(size=(6, W)) @ lower.T
+    depth = 0.012 + np.exp(prior.typical[0]) * shapes
+    depth[:, 60:75] += bump
+    depth[:, 180:200] -= bump
+    seen = depth + 5e-5 * rng.normal(size=depth.shape)
+    information = torch.eye(W, dtype=torch.float64).expand(6, -1, -1) / 5e-5**2
+    return information, torch.tensor(seen) / 5e-5**2, depth
+
+
+@pytest.mark.parametrize("bump", [0.0, 4e-4])
+def test_shapes_that_no_label_had_are_noticed_and_sigma_holds_them(rng, bump):
+    prior = with_doubt(replace(_prior(), process=np.full(W, 0.01), typical=(-9.5, 0.3)))
+    device = PriorOnDevice(prior, torch.device("cpu"))
+    information, vector, depth = _light(replace(prior, floor=0.0), rng, bump)
+    scale = torch.full((6,), float("nan"), dtype=torch.float64)
+    found = device.own_floors(information, vector, scale).posterior(information, vector, scale)
+    sigma = found.covariance.diagonal(dim1=-2, dim2=-1).sqrt().numpy()
+    z2 = np.mean(((found.mean.numpy() - depth) / sigma) ** 2)
+    surprise = device.surprise(information, vector, found.log_amplitude)
+    bare = device.posterior(information, vector, scale)
+    usual = bare.covariance.diagonal(dim1=-2, dim2=-1).sqrt().numpy()
+    without = np.mean(((bare.mean.numpy() - depth) / usual) ** 2)
+    if bump:
+        assert (surprise > 6.0).all()
+        assert z2 < 1.6 < 3.0 < without
+    else:
+        assert (surprise.abs() < 4.0).all()
+        assert 0.5 < z2 < 1.5
+
+
+def test_planets_of_another_archive_are_doubted_a_little():
+    prior = _prior()
+    doubted = with_doubt(prior)
+    assert doubted.shares.sum() == pytest.approx(1.0)
+    assert 0.8 < doubted.shares[0] < prior.shares[0]
+    assert (doubted.shares > 0.01).all()
+    assert prior.floor < doubted.floor < 0.05

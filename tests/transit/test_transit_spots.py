@@ -17,7 +17,7 @@ X = np.linspace(-1.0, 1.0, W)
 NARROW = SpectrumPrior(
     level=(0.012, 0.006), shape=0.1 * X, components=np.vstack([X**2, np.sin(5.0 * X)]),
     process=np.full(W, 0.05), length_um=0.03, amplitude=(-10.0, 0.0, 0.5), planets=50,
-    typical=(-10.0, 0.5), rest=1e-6,
+    typical=(-10.0, 0.5), rest=1e-6, shares=np.eye(6)[0],
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ def found(rng):
     series = rng.standard_normal((1, 2, 180))
     return Findings(
         depth=(0.01, 0.01), depth_sigma=(1e-5, 1e-5), mean=(0.01, 1e-5), fixed=np.zeros(9),
-        offset_sigma=np.zeros((1, 2)), amplitude_sigma=0.0, change_ppm=0.0,
+        offset_sigma=np.zeros((1, 2)), prior_sigma=0.0, amplitude_sigma=0.0, change_ppm=0.0,
         white=series, settled=series, inside=np.zeros((1, 2, 180), dtype=bool),
     )  # fmt: skip
 

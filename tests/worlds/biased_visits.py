@@ -23,6 +23,7 @@ def plain_prior() -> SpectrumPrior:
         planets=100,
         typical=(-9.0, 1.0),
         rest=1e-6,
+        shares=np.array([0.9, 0.1, 0.0, 0.0, 0.0, 0.0]),
     )
 
 

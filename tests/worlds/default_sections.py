@@ -34,4 +34,5 @@ def default_spectrum_prior() -> tuple[TransitConfig, SpectrumPrior]:
         planets=100,
         typical=(-9.0, 1.0),
         rest=1e-6,
+        shares=np.array([0.9, 0.1, 0.0, 0.0, 0.0, 0.0]),
     )

@@ -17,7 +17,7 @@ from spectramind.transit.columns import Columns
 from spectramind.transit.linear import Curves, Linear, Normal
 from spectramind.transit.parameters import Layout
 from spectramind.transit.settings import TransitConfig
-from spectramind.transit.spectrum_prior import Posterior, PriorOnDevice
+from spectramind.transit.spectrum_prior import OwnFloors, Posterior, PriorOnDevice
 from spectramind.transit.spots import Apparent, Spots
 from spectramind.transit.time_noise import (
     NoiseBelief,
@@ -161,6 +161,8 @@ def fit_spectrum(
         likelihood = marginalise(linear.normal(depth, shared), prior, depth, shared)
         seen = likelihood.information, likelihood.vector
         information, hidden, _ = beliefs.spots.marginalised(*seen)
+        if number == config.passes - _HELD and isinstance(spectra, PriorOnDevice):
+            spectra = spectra.own_floors(information, hidden, log_scale)
         posterior = _posterior(information, hidden, spectra, log_scale, white)
         apparent = beliefs.spots.apparent(*seen, posterior.mean, posterior.covariance)
         held, shared = _most_likely(likelihood, apparent, depth, prior)
@@ -250,7 +252,7 @@ def _own_drift(
 def _posterior(
     information: Float64[Tensor, "B W W"],
     vector: Float64[Tensor, "B W"],
-    spectra: PriorOnDevice | None,
+    spectra: PriorOnDevice | OwnFloors | None,
     log_scale: Float64[Tensor, " B"],
     white: Float64[Tensor, "B W"],
 ) -> Posterior:
@@ -356,13 +358,16 @@ def find_noise(
 
 
 def depth_priors(
-    spectra: PriorOnDevice | None, posterior: Posterior | None, depth: Float64[Tensor, "B W"]
+    spectra: PriorOnDevice | OwnFloors | None,
+    posterior: Posterior | None,
+    depth: Float64[Tensor, "B W"],
 ) -> list[DepthPrior]:
     """Mean and covariance of each planet's depths beforehand, at the amplitude that was found."""
     if spectra is None or posterior is None:
         bare = BARE**2 * torch.eye(depth.shape[1]).to(depth)
         return [(own.mean() * torch.ones_like(own), bare) for own in depth]
-    return [spectra.gaussian(size) for size in posterior.log_amplitude.exp()]
+    sizes = posterior.log_amplitude.exp()
+    return [spectra.gaussian(row, size) for row, size in enumerate(sizes)]
 
 
 def without_depths(

@@ -239,13 +239,15 @@ def _findings(
     level, sigma = _white_depths(start.white)
     mean, error = _mean_depth(fit)
     disagreement = _disagreement(fit, start)
-    strength = 0.0 * fit.change
+    strength = surprise = 0.0 * fit.change
     if priors.spectrum is not None:
         expected, spread = (
             torch.tensor(part).to(fit.change)
             for part in priors.spectrum.log_amplitude(scale.cpu().numpy())
         )
         strength = (fit.posterior.log_amplitude - expected) / spread
+        prior = PriorOnDevice(priors.spectrum, fit.change.device)
+        surprise = prior.surprise(fit.information, fit.vector, fit.posterior.log_amplitude)
     return [
         Findings(
             depth=tuple(level[row].tolist()),
@@ -253,6 +255,7 @@ def _findings(
             mean=(float(mean[row]), float(error[row])),
             fixed=fixed[row].cpu().numpy(),
             offset_sigma=disagreement[row].cpu().numpy(),
+            prior_sigma=float(surprise[row]),
             amplitude_sigma=float(strength[row]),
             change_ppm=1e6 * float(fit.change[row]),
             white=torch.stack(white, dim=2)[row].cpu().numpy(),

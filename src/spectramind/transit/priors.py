@@ -21,7 +21,11 @@ from spectramind.transit.shared_prior import (
     first_population,
     learn_population,
 )
-from spectramind.transit.spectrum_learning import learn_amplitudes, learn_spectrum_prior
+from spectramind.transit.spectrum_learning import (
+    learn_amplitudes,
+    learn_spectrum_prior,
+    with_doubt,
+)
 from spectramind.transit.spectrum_prior import SpectrumPrior
 from spectramind.transit.spots import learn_spots
 from spectramind.transit.time_noise import NoiseBelief, learn_belief
@@ -118,11 +122,13 @@ def _learned(first: Population, planets: Sequence[Evidence], config: TransitConf
 def wide_priors(lent: Priors, config: TransitConfig) -> Priors:
     """What an archive's own planets begin with when priors are lent to it.
 
-    They lend the spectra and the instrument's drift; orbits and limb darkening are the settings'.
+    They lend the spectra and the instrument's drift; orbits and limb darkening are the settings',
+    and how far spectra may lie from the lent shapes is open.
     """
     first = first_priors(config)
     known, unknown = (_with(_DRIFT, own, lent.known) for own in (first.known, first.unknown))
-    return replace(lent, known=known, unknown=unknown)
+    spectrum = None if lent.spectrum is None else with_doubt(lent.spectrum)
+    return replace(lent, known=known, unknown=unknown, spectrum=spectrum)
 
 
 def _with(names: Sequence[str], population: Population, other: Population) -> Population:

@@ -18,6 +18,10 @@ _PASSES = 12  # amplitudes and shapes in turn
 _HELD_OUT = 5  # every fifth planet judges
 _SMALLEST = 1e-8  # amplitude of a flat spectrum [(Rp/Rs)^2]
 _LEAST_SCATTER = 0.1  # of ln amplitude
+_EVEN = np.full(len(FLOORS), 1.0 / len(FLOORS))
+_DOUBT = 0.1  # that shapes of other planets fit no better than any floor says
+_ROUNDS = 30  # of expectation-maximisation
+_TURNS = 3  # amplitudes and floors in turn
 
 
 def learn_spectrum_prior(
@@ -43,18 +47,54 @@ def learn_spectrum_prior(
         )
     scale = np.asarray(log_scale)
     judges = np.arange(len(labels)) % _HELD_OUT == 0
-    best, chosen, lowest = -np.inf, (config.components[0], config.lengths_um[0]), FLOORS[0]
+    best, chosen, shares = -np.inf, (config.components[0], config.lengths_um[0]), _EVEN
     for components in config.components:
         if components > len(labels) // 4:
             continue
         for length in config.lengths_um:
             trial = _learn(labels[~judges], scale[~judges], components, length, config.rest)
-            for floor in FLOORS:
-                own = replace(trial, floor=floor)
-                likelihood = float(_log_likelihood(own, labels[judges], scale[judges]).sum())
-                if likelihood > best:
-                    best, chosen, lowest = likelihood, (components, length), floor
-    return replace(_learn(labels, scale, *chosen, config.rest), floor=lowest)
+            evidence = np.stack(
+                [
+                    _log_likelihood(replace(trial, floor=floor), labels[judges], scale[judges])
+                    for floor in FLOORS
+                ],
+                axis=1,
+            )
+            own = _learn_shares(evidence, _EVEN)
+            likelihood = float(_mixed(evidence, own).sum())
+            if likelihood > best:
+                best, chosen, shares = likelihood, (components, length), own
+    return _with_shares(_learn(labels, scale, *chosen, config.rest), shares)
+
+
+def _learn_shares(
+    evidence: Float64[np.ndarray, "N F"], expected: Float64[np.ndarray, " F"]
+) -> Float64[np.ndarray, " F"]:
+    """Shares of planets with each floor that make them most likely, one as expected among them."""
+    shares = expected
+    for _ in range(_ROUNDS):
+        weight = np.exp(evidence - evidence.max(1, keepdims=True)) * shares
+        total = (weight / weight.sum(1, keepdims=True)).sum(0) + expected
+        shares = total / total.sum()
+    return shares
+
+
+def _mixed(
+    evidence: Float64[np.ndarray, "N F"], shares: Float64[np.ndarray, " F"]
+) -> Float64[np.ndarray, " N"]:
+    """Log evidence of planets whose floor is one of several."""
+    high = evidence.max(1)
+    return high + np.log(np.exp(evidence - high[:, None]) @ shares)
+
+
+def with_doubt(prior: SpectrumPrior) -> SpectrumPrior:
+    """A prior for planets of another archive: its shapes may not be theirs."""
+    return _with_shares(prior, (1.0 - _DOUBT) * prior.shares + _DOUBT * _EVEN)
+
+
+def _with_shares(prior: SpectrumPrior, shares: Float64[np.ndarray, " F"]) -> SpectrumPrior:
+    """A prior with these shares, and their mean floor to begin with."""
+    return replace(prior, shares=shares, floor=float(shares @ FLOORS))
 
 
 def learn_amplitudes(
@@ -63,43 +103,47 @@ def learn_amplitudes(
     """A prior's floor and amplitudes as an archive's own light curves have them, without labels.
 
     The mean of ln amplitude and its scatter are those that make the planets most likely, for stars
-    of the table and others apart; the floor is the root of the mean square by their evidence.
+    of the table and others apart; so are the shares of planets with each floor.
 
     Args:
         prior: Whose shapes are kept.
         evidence: Of each of `FLOORS` and each amplitude of the grid, by planet.
         known: Whether a planet's star is in the table.
     """
-    total, moved = np.zeros(len(FLOORS)), []
-    for own in (evidence[known], evidence[~known]):
-        fit = _population_evidence(own)  # (F, S, D)
-        total += fit.max((1, 2))
-        moved.append(fit)
-    share = np.exp(total - total.max())
-    floor = float(np.sqrt(np.average(np.square(FLOORS), weights=share)))
-    best = int(total.argmax())
-    places = [np.unravel_index(fit[best].argmax(), fit[best].shape) for fit in moved]
-    (shift, width), (other, broad) = [(_SHIFTS[s], _WIDTHS[d]) for s, d in places]
+    parts = (evidence[known], evidence[~known])
+    found = [_shift_and_width(own, prior.shares) for own in parts]
+    shares = _learn_shares(np.concatenate([floors for *_, floors in found]), prior.shares)
+    (shift, width, _), (other, broad, _) = found
     constant, exponent, scatter = prior.amplitude
     mean, spread = prior.typical
     return replace(
-        prior,
-        floor=floor,
+        _with_shares(prior, shares),
         amplitude=(float(constant + shift * scatter), exponent, float(width * scatter)),
         typical=(float(mean + other * spread), float(broad * spread)),
     )
 
 
-def _population_evidence(evidence: Float64[np.ndarray, "N F G"]) -> Float64[np.ndarray, "F S D"]:
-    """Log evidence of each floor, shift and width of the distribution of amplitudes."""
+def _shift_and_width(
+    evidence: Float64[np.ndarray, "N F G"], expected: Float64[np.ndarray, " F"]
+) -> tuple[float, float, Float64[np.ndarray, "N F"]]:
+    """How ln amplitudes are distributed, in scatters of the prior, whatever the floors.
+
+    Returns:
+        Shift of the mean, factor on the scatter, and the evidence of each planet and floor.
+    """
     steps = AMPLITUDES.numpy()
     log = -0.5 * ((steps - _SHIFTS[:, None, None]) / _WIDTHS[:, None]) ** 2  # (S, D, G)
     log -= np.log(np.exp(log).sum(-1, keepdims=True).clip(1e-300))
-    total = np.zeros((len(FLOORS), len(_SHIFTS), len(_WIDTHS)))
-    for own in evidence:
-        high = own.max()
-        total += high + np.log(np.einsum("fg,sdg->fsd", np.exp(own - high), np.exp(log)) + 1e-300)
-    return total - 0.5 * (np.log(_WIDTHS) / _BELIEF) ** 2 - 0.5 * _SHIFTS[:, None] ** 2
+    high = evidence.max((1, 2), keepdims=True)
+    likely = np.einsum("nfg,sdg->nfsd", np.exp(evidence - high), np.exp(log)) + 1e-300
+    belief = -0.5 * (np.log(_WIDTHS) / _BELIEF) ** 2 - 0.5 * _SHIFTS[:, None] ** 2
+    shares = expected
+    for _ in range(_TURNS):
+        total = np.log(np.einsum("nfsd,f->nsd", likely, shares)).sum(0) + belief
+        shift, width = np.unravel_index(total.argmax(), total.shape)
+        floors = np.log(likely[:, :, shift, width]) + high[:, :, 0]
+        shares = _learn_shares(floors, expected)
+    return float(_SHIFTS[shift]), float(_WIDTHS[width]), floors
 
 
 def _learn(
@@ -135,6 +179,7 @@ def _learn(
             planets=len(labels),
             typical=(float(amplitude.mean()), max(float(amplitude.std()), _LEAST_SCATTER)),
             rest=rest,
+            shares=_EVEN,
         )
         amplitude = _best_amplitudes(prior, shapes, scale, usual)
         amplitude += (usual - amplitude).mean()  # shapes of unit amplitude keep the same size

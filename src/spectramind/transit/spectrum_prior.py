@@ -12,7 +12,8 @@ shapes of their amplitude: far below the noise, but a covariance without it excl
 Source: of the parts, Cottaar's winning entries of 2024 and 2025 (challenge write-ups).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,9 +27,10 @@ AMPLITUDES = torch.linspace(-8.0, 8.0, 33, dtype=torch.float64)  # [scatters of 
 _POSSIBLE = (-25.0, -4.0)  # ln amplitude
 _RSUN_M, _GM_JUPITER = 6.957e8, 1.26687e17  # IAU 2015 nominal values [m], [m^3 s^-2]
 _GAS_CONSTANT, _MEAN_MASS = 8314.46, 2.3  # [J K^-1 kg^-1 at 1 amu], [amu] of H2 and He
+_TOLD = 1e-10  # information on a shape, over that on the best known one, below which it is none
 _JITTER = 1e-7  # of the covariance's mean diagonal
 _FLOOR_UM = 0.1  # correlation length of the floor [um]
-FLOORS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the process, tried on an archive
+FLOORS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the process, tried on every planet
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,8 @@ class SpectrumPrior:
     planets: int  # labels it was learned from
     typical: tuple[float, float]  # ln amplitude of a planet of an unknown star: mean, scatter
     rest: float  # standard deviation of what is no shape [(Rp/Rs)^2]
-    floor: float = 0.0  # of the process at every wavelength, of unit amplitude
+    shares: Float64[np.ndarray, " F"]  # of planets whose process has each of `FLOORS`
+    floor: float = 0.0  # that is taken, of unit amplitude
 
     def covariance(self) -> Float64[np.ndarray, "283 283"]:
         """Of the shape for unit amplitude."""
@@ -139,19 +142,70 @@ class Mixture:
         return (self.shapes - self.mean[:, None]) * self.weight.sqrt()[..., None]
 
 
+class OwnFloors:
+    """The prior of each planet of a batch, with the floor that its own light asks for."""
+
+    def __init__(self, rows: Sequence["PriorOnDevice"]) -> None:
+        self.rows = rows
+
+    def gaussian(
+        self, row: int, amplitude: Float64[Tensor, ""]
+    ) -> tuple[Float64[Tensor, " W"], Float64[Tensor, "W W"]]:
+        """Mean and covariance of a planet's spectra of one amplitude."""
+        return self.rows[row].gaussian(row, amplitude)
+
+    def posterior(
+        self,
+        information: Float64[Tensor, "B W W"],
+        vector: Float64[Tensor, "B W"],
+        log_scale: Float64[Tensor, " B"],
+    ) -> Posterior:
+        """As that of `PriorOnDevice`."""
+        parts = [
+            prior.posterior(information[row, None], vector[row, None], log_scale[row, None])
+            for row, prior in enumerate(self.rows)
+        ]
+        return Posterior(
+            torch.cat([part.mean for part in parts]),
+            torch.cat([part.covariance for part in parts]),
+            torch.cat([part.log_amplitude for part in parts]),
+        )
+
+
 class PriorOnDevice:
     """A prior's matrices, ready to meet likelihoods of a batch."""
 
     def __init__(self, prior: SpectrumPrior, device: torch.device) -> None:
-        self.prior = prior
+        self.prior, self.device = prior, device
         self.lower = torch.linalg.cholesky(torch.tensor(prior.covariance(), device=device))
         self.shape = torch.tensor(prior.shape, device=device)
         self.rest = torch.tensor(prior.rest**2 * _correlation(_FLOOR_UM), device=device)
 
+    def own_floors(
+        self,
+        information: Float64[Tensor, "B W W"],
+        vector: Float64[Tensor, "B W"],
+        log_scale: Float64[Tensor, " B"],
+    ) -> OwnFloors:
+        """Priors with a floor of each planet's own: root of the mean square by its evidence."""
+        trials = [PriorOnDevice(replace(self.prior, floor=own), self.device) for own in FLOORS]
+        evidence = [trial.total_evidence(information, vector, log_scale) for trial in trials]
+        shares = torch.tensor(self.prior.shares, device=self.device)
+        weight = torch.softmax(torch.stack(evidence, dim=1) + shares.log(), dim=1)
+        square = weight @ torch.tensor(FLOORS, dtype=weight.dtype, device=self.device) ** 2
+        return OwnFloors(
+            [
+                PriorOnDevice(replace(self.prior, floor=floor), self.device)
+                for floor in square.sqrt().tolist()
+            ]
+        )
+
     def gaussian(
-        self, amplitude: Float64[Tensor, ""]
+        self,
+        row: int,  # noqa: ARG002 - all planets have the same prior
+        amplitude: Float64[Tensor, ""],
     ) -> tuple[Float64[Tensor, " W"], Float64[Tensor, "W W"]]:
-        """Mean and covariance of spectra of one amplitude."""
+        """Mean and covariance of a planet's spectra of one amplitude."""
         level, scatter = self.prior.level
         shapes = self.lower @ self.lower.T
         return level + amplitude * self.shape, amplitude**2 * shapes + self.rest + scatter**2
@@ -228,6 +282,29 @@ class PriorOnDevice:
         """The same, the amplitude marginalised."""
         evidence = self.log_evidence(information, vector, log_scale)
         return torch.logsumexp(evidence - 0.5 * AMPLITUDES.to(evidence) ** 2, dim=-1)
+
+    def surprise(
+        self,
+        information: Float64[Tensor, "B W W"],
+        vector: Float64[Tensor, "B W"],
+        log_amplitude: Float64[Tensor, " B"],
+    ) -> Float64[Tensor, " B"]:
+        """How far light lies from shapes of one amplitude, in standard deviations of its chi^2.
+
+        Args:
+            information: A, one per planet.
+            vector: b.
+            log_amplitude: Of each planet.
+        """
+        seen = self.see(information)
+        pull = vector - seen.row * seen.offset(vector, self.prior.level)
+        alpha = log_amplitude.exp()[:, None]
+        left = torch.einsum("bwv,bw->bv", seen.basis, pull) - alpha * seen.mean[:, 0]
+        values = seen.values[:, 0]
+        told = values > _TOLD * values.amax(-1, keepdim=True)
+        square = left**2 / (values.clamp_min(1e-300) * (1.0 + alpha**2 * values))
+        excess = torch.where(told, square - 1.0, 0.0).sum(-1)
+        return excess / (2.0 * told.sum(-1)).clamp_min(1.0).sqrt()
 
     def see(self, information: Float64[Tensor, "I W W"]) -> Seen:
         """Eliminate the level and decompose what is left in whitened coordinates.

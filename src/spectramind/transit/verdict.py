@@ -35,6 +35,7 @@ class Findings:
     mean: tuple[float, float]  # AIRS-CH0 mean of the spectrum, and its error
     fixed: Float64[np.ndarray, " 9"]  # orbit and limb darkening minus prior mean, over scatter
     offset_sigma: Float64[np.ndarray, "V 2"]  # disagreement of a visit's depth [sigma]
+    prior_sigma: float  # light from what the prior over spectra expects; 0 without prior
     amplitude_sigma: float  # ln amplitude minus its expectation, over scatter; 0 without prior
     change_ppm: float  # of the spectrum in the last pass
     white: Float64[np.ndarray, "V 2 T"]  # white-light residual over its white noise; NaN: unused
@@ -70,6 +71,11 @@ def judge(
     if abs(found.amplitude_sigma) > config.tension_sigma:
         reasons.append(
             f"The spectrum's amplitude lies {found.amplitude_sigma:+.1f} sigma from the expected."
+        )
+    if found.prior_sigma > config.tension_sigma:
+        reasons.append(
+            "The spectrum has shapes that the prior over spectra does not know: the light lies "
+            f"{found.prior_sigma:.1f} sigma from it."
         )
     return tuple(reasons)
 
