@@ -135,7 +135,7 @@ def test_an_edited_module_makes_exactly_the_stages_stale_that_import_it(copy, mo
         for module in changed
     }
     assert changed["cli/app.py"] == changed["config.py"] == []
-    assert changed["transit/white.py"] == ["fit"]
+    assert changed["transit/white.py"] == ["fit", "predict"]
     assert changed["uq/conformal.py"] == ["calibrate-temp", "predict", "diagnose"]
     assert "calibrate" not in changed["transit/stage.py"]
     assert set(changed["observation.py"]) == set(STAGES)

@@ -90,7 +90,7 @@ def test_a_planet_without_a_fit_or_labels_has_no_spectrum_and_is_named(borrowed)
 def test_inspect_says_what_was_not_measured(borrowed):
     run, _ = borrowed
     without, whole = (spectramind(run, "inspect", p, *BORROWED).stdout for p in ("8", "7"))
-    assert "ppm, not measured: it follows from the prior" in without
+    assert ", not measured: it follows from the prior" in without
     assert "visit 0 fgs1" not in without
     assert "not measured" not in whole
     assert "from 282 wavelengths" in whole

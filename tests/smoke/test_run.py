@@ -15,6 +15,7 @@ from tiny_run import LIGHT_CURVES, TINY, spectramind, spectramind_process
 
 from spectramind.observation import NOT_MEASURED
 from spectramind.stages.folders import STAGES, command_of
+from spectramind.transit.store import read_fits
 
 SUBMISSION = "artefacts/predict/submission.csv"
 PRODUCTS = (
@@ -119,18 +120,25 @@ def test_a_second_run_computes_nothing(copy):
 
 
 def test_the_network_of_another_run_predicts_without_training(copy, light_curves, tmp_path):
-    """Its calibration comes along; training settings of this run no longer matter."""
+    """Its calibration comes along, and no label here makes sigma smaller than the fit's.
+
+    Training settings of this run no longer matter.
+    """
     bare = spectramind(copy, "predict", *TINY, "weights=artefacts", "--overwrite", check=False)
     assert bare.exit_code == 2
     assert "too few labels to learn a prior over spectra" in bare.stderr
     run = shutil.copytree(light_curves, tmp_path / "again")
-    own = (run / SUBMISSION).read_bytes()
+    own = pl.read_csv(run / SUBMISSION).to_numpy()
     for stage in ("train", "calibrate-temp"):
         shutil.move(run / "artefacts" / stage, tmp_path / "other" / stage)
     words = (*TINY, *LIGHT_CURVES, "training.lr=2e-3", "--overwrite")
     done = spectramind(run, "predict", *words, f"weights={tmp_path / 'other'}")
     assert "running it first" not in done.stderr
-    assert (run / SUBMISSION).read_bytes() == own
+    borrowed = pl.read_csv(run / SUBMISSION).to_numpy()
+    np.testing.assert_array_equal(borrowed[:, :284], own[:, :284])  # planets and mu
+    fits = read_fits(run / "artefacts/fit", "test")
+    least = np.stack([fits[int(planet)].sigma for planet in own[:, 0]])
+    np.testing.assert_allclose(borrowed[:, 284:], np.maximum(own[:, 284:], least), rtol=1e-6)
     nowhere = spectramind(run, "predict", *words, "weights=nowhere", check=False)
     assert nowhere.exit_code == 1
     assert "weights=nowhere: nowhere lacks train/members" in nowhere.stderr

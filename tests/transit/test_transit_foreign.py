@@ -67,7 +67,7 @@ def fitted(root, tmp_path_factory):
 def test_every_planet_is_fitted_with_or_without_label_star_and_all_wavelengths(fitted):
     result, folder = fitted
     assert result.failures == ()
-    assert result.facts == {"planets": 4, "flagged": 0, "labels": 0}
+    assert result.facts == {"planets": 4, "flagged": 0, "labels": 0, "scale": [1.0, 1.0]}
     assert "too few labels for a prior over spectra" in result.summary
     assert list(read_fits(folder, "train")) == [3]  # the labelled one
     fits = read_fits(folder, "test") | read_fits(folder, "train")
@@ -153,7 +153,7 @@ def test_the_exported_spectra_are_those_of_the_fits(fitted):
 def test_a_likelihood_of_the_fits_scatters_about_the_truth_as_it_says(fitted):
     _, folder = fitted
     spectra = spectra_of_fits(folder, kind="likelihood", samples=0)
-    assert sorted(spectra.planet_ids) == [1, 2, 3]
+    assert sorted(spectra.planet_ids) == [1, 2, 3, 4]
     for row, planet in enumerate(spectra.planet_ids):
         seen = spectra.measured[row]
         assert np.array_equal(np.isnan(spectra.depth[row]), ~seen)

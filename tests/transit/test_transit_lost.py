@@ -3,7 +3,8 @@
 import pytest
 
 from spectramind import config
-from spectramind.simulate.atmosphere import depths, draw_atmosphere
+from spectramind.simulate.atmosphere import depths
+from spectramind.simulate.composition import draw_atmosphere
 from spectramind.simulate.curves import draw_curves
 from spectramind.simulate.population import draw_planet
 from spectramind.simulate.star import draw_star
@@ -23,7 +24,7 @@ def test_a_drift_like_half_a_transit_does_not_lose_the_planet(index):
         settings.seed, "train", index, settings.two_visit_fraction, settings.population
     )
     atmosphere = draw_atmosphere(settings.seed, planet, settings.atmosphere)
-    star = draw_star(settings.seed, planet, spots=False, config=settings.star)
+    star = draw_star(settings.seed, planet, settings.effects, settings.star)
     spectrum = depths([planet], [atmosphere], settings.atmosphere)[0]
     visit = draw_visit(
         settings.seed, planet, 0, settings.cadence_factor, settings.effects, settings.visit

@@ -48,6 +48,7 @@ def _population(rng) -> Population:
         drift_fgs1=_covariance(rng, [0.002, 0.001]),
         drift_time=_covariance(rng, [0.003, 0.0015]),
         drift_wavelength=_covariance(rng, [1.0, 0.5, 0.25]),
+        spots=0.003,
         planets=0,
     )
 
@@ -189,7 +190,7 @@ def test_an_order_of_the_drift_that_is_not_there_loses_its_scatter(rng):
 
 def _lesson(number, known, evidence):
     silent = np.zeros((1, *NoiseBelief.first().belief.shape))
-    return LabelledEvidence(number, known, evidence, silent, np.full(283, 0.01), 0.0)
+    return LabelledEvidence(number, known, evidence, silent, np.zeros(5), np.full(283, 0.01), 0.0)
 
 
 def test_too_few_planets_of_a_kind_leave_the_settings(rng):
@@ -227,21 +228,21 @@ def test_prior_of_a_planet_puts_every_scatter_in_its_place(rng):
     assert covariance[2, 2] == pytest.approx(population.covariance[2, 2] * unit**2)
     assert covariance[2, 5] == pytest.approx(population.covariance[2, 5] * unit)
     for visit, middle in enumerate((3.0, 4.0)):
-        first = 9 + 12 * visit
-        np.testing.assert_array_equal(mean[first : first + 12], [middle] + [0.0] * 11)
-        own = covariance[first : first + 12, first : first + 12]
-        expected = np.diag([24.0**2, 0.002**2, 8e-5**2, 8e-5**2])
-        np.testing.assert_allclose(own[:4, :4], expected)
-        np.testing.assert_array_equal(own[4:6, 4:6], population.drift_fgs1)
-        airs = own[6:, 6:].reshape(2, 3, 2, 3)
+        first = 9 + 13 * visit
+        np.testing.assert_array_equal(mean[first : first + 13], [middle] + [0.0] * 12)
+        own = covariance[first : first + 13, first : first + 13]
+        expected = np.diag([24.0**2, 0.002**2, 8e-5**2, 2e-5**2, 1e-5**2])
+        np.testing.assert_allclose(own[:5, :5], expected)
+        np.testing.assert_array_equal(own[5:7, 5:7], population.drift_fgs1)
+        airs = own[7:, 7:].reshape(2, 3, 2, 3)
         assert airs[0, 1, 1, 2] == pytest.approx(
             population.drift_time[0, 1] * population.drift_wavelength[1, 2]
         )
-        rest = np.delete(covariance[first : first + 12], np.s_[first : first + 12], axis=1)
+        rest = np.delete(covariance[first : first + 13], np.s_[first : first + 13], axis=1)
         assert not rest.any()
     narrow = population.prior(GUESS, [3.0], Layout(1, 2, 1), CONFIG)[1]
     np.testing.assert_allclose(
-        narrow[15:, 15:], population.drift_time * population.drift_wavelength[0, 0]
+        narrow[16:, 16:], population.drift_time * population.drift_wavelength[0, 0]
     )
 
 
@@ -262,10 +263,12 @@ def test_evidence_is_the_likelihood_with_free_mid_transit_times(rng):
     information, pull = root @ root.T, rng.normal(size=layout.size)
     shared = rng.normal(size=layout.size)
     evidence = make_evidence(GUESS, shared, information, pull, layout, CONFIG)
-    mid = [9, 21]
+    mid = [9, 22]
     rest = np.delete(np.arange(layout.size), mid)
     scale = np.ones(layout.size)
     scale[2] = _impact_unit(0.4)
+    for visit in range(2):
+        scale[layout.offsets(visit)] = GUESS.depth
     centre = np.zeros(layout.size)
     centre[:3] = np.log(4.0), np.log(9.0), 0.16
 
