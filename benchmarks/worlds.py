@@ -6,9 +6,10 @@
     python benchmarks/worlds.py --stored           the last full runs again
 
 benchmarks/families.py writes the worlds and says which of them were looked at once. Each is
-fitted by the command `spectramind fit data=lightcurves`, twice: with `prior=pretrained` and no
-label (`pretrained`), and with 60 labelled planets of its own (`own`). Rows: `fit`, and `v50`, the
-network that ships on top of the same fits. Scores are those of the metric of 2025 against the mean
+predicted by the command `spectramind predict data=lightcurves weights=pretrained`, twice: with
+`prior=pretrained` and no label (`pretrained`), and with 60 labelled planets of its own, from which
+the fit learns its priors and scale (`own`). Rows: `fit`, and `v50`, the network that ships on top
+of the same fits, as `predict` writes it. Scores are those of the metric of 2025 against the mean
 of other labels of the family. `joint` is the median over planets of the squared Mahalanobis
 distance from truth over 283, 1 where the covariance is right. Nothing is scaled afterwards. The
 last line is JSON.
@@ -30,13 +31,11 @@ from grading import scores_by_planet
 from quiet import Machine
 from reports.worlds import table
 from spectramind import config as configuration
-from spectramind.archive.foreign import open_foreign
-from spectramind.archive.opening import stars_of
+from spectramind.archive.submission import read_spectra
 from spectramind.diagnose.metrics import naive_statistics
 from spectramind.files import write_json
 from spectramind.observation import TransitFit
-from spectramind.stages.folders import PRETRAINED, run_folder
-from spectramind.training.predict import Epistemic, predict_members
+from spectramind.stages.folders import SPECTRA
 from spectramind.transit.store import read_fits
 from v50 import Answers, _fits, _gain
 
@@ -95,24 +94,16 @@ def judged(family: str, prior: str, labelled: int, test: int, seed: int) -> Judg
         planets, truth = write_world(
             family, folder / "world", labelled=labelled, test=test, seed=seed
         )
-        words = ["fit", "data=lightcurves", "data.root=world", "runtime.out=out"]
+        words = ["predict", "data=lightcurves", "data.root=world", "runtime.out=out"]
+        words += ["weights=pretrained"]
         words += ["prior=pretrained"] if prior == "pretrained" else []
         command = [sys.executable, "-m", "spectramind", *words]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         fits = read_fits(folder / "out/fit", "test")
-        stars = stars_of(open_foreign(folder / "world"), "test", fits)
+        ids, spectra = read_spectra(folder / "out/predict" / SPECTRA)
+        network = Answers(ids, spectra.mu.numpy(), spectra.sigma.numpy())
         rows = np.isin(planets, list(fits))
-        return Judged(fits, _network(fits, stars), truth[rows])
-
-
-def _network(fits: dict[int, TransitFit], stars: dict) -> Answers:
-    config = configuration.load([])
-    ids, spectra = predict_members(
-        run_folder(PRETRAINED) / "train", fits, stars,
-        model=None, epistemic=Epistemic("ensemble", config.uq.mc_samples),
-        device=config.runtime.device, seed=config.training.seed,
-    )  # fmt: skip
-    return Answers(ids, spectra.mu.numpy(), spectra.sigma.numpy())
+        return Judged(fits, network, truth[rows])
 
 
 def grade(worlds: list[Judged], naive: Any) -> dict[str, float]:  # noqa: ANN401 - pair of arrays

@@ -88,10 +88,8 @@ def learn_without_labels(
 ) -> list[UnlabelledEvidence]:
     """What planets with equally many visits teach, their depths marginalised under a prior."""
     fit, start, scale = _fitted(planets, priors, config, device)
-    normal, floors = (
-        fit.linear.normal(fit.apparent, fit.shared),
-        [torch.zeros_like(scale)[:, None]],
-    )
+    normal = fit.linear.normal(fit.apparent, fit.shared)
+    floors = [torch.zeros_like(scale)[:, None]]
     spots = torch.zeros(len(planets), len(SPOTS)).to(scale)
     if priors.spectrum is not None:
         given = (fit.information, fit.vector, scale)
