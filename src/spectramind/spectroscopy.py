@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 SECOND_RADIATION_CONSTANT_CM_K = 1.4388  # h c / k
+_HC_OVER_K_UM = 14387.77  # [um K]
 BOLTZMANN_CM_PER_K = 0.6950  # k / (h c)
 REFERENCE_TEMPERATURE_K = 296.0
 HOT_BANDS = 12  # terms of the geometric series of thermal quanta, the cold band included
@@ -377,3 +378,10 @@ GASES: dict[str, Gas] = {
         ),
     ),
 }
+
+
+def photons(
+    wavelength: Float64[np.ndarray, " W"], temperature_k: float
+) -> Float64[np.ndarray, " W"]:
+    """Planck photon rate by wavelength, 1 / (l^4 (exp(hc/(l k T)) - 1)), arbitrary unit."""
+    return wavelength**-4.0 / np.expm1(_HC_OVER_K_UM / (wavelength * temperature_k))

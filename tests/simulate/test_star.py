@@ -12,7 +12,8 @@ from spectramind.simulate.limb_darkening import (
     power2_law,
 )
 from spectramind.simulate.population import draw_planet
-from spectramind.simulate.star import draw_star, moments, photons, separation, transit_flux
+from spectramind.simulate.star import draw_star, moments, separation, transit_flux
+from spectramind.spectroscopy import photons
 
 STAR = Star(1.2, 1.1, 5500.0, 1.0, 0.0, 5.2, 10.5, 88.5)
 TIME = np.linspace(0.0, 7.5, 1500)

@@ -21,8 +21,7 @@ from spectramind.simulate.population import (
     scale_height_m,
 )
 from spectramind.simulate.settings import AtmosphereConfig
-from spectramind.simulate.star import photons
-from spectramind.spectroscopy import GASES, cross_section
+from spectramind.spectroscopy import GASES, cross_section, photons
 
 _BOLTZMANN_CGS = 1.380649e-16
 _BAR_CGS = 1e6

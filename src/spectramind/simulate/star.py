@@ -17,8 +17,8 @@ from spectramind.simulate.interpolation import chebyshev_nodes, lagrange
 from spectramind.simulate.limb_darkening import LimbLaw, foreign_law, own_law
 from spectramind.simulate.population import Planet, stream
 from spectramind.simulate.settings import Effects, StarConfig
+from spectramind.spectroscopy import photons
 
-_HC_OVER_K_UM = 14387.77  # [um K]
 _REFERENCE_UM = 2.1  # where the AIRS brightness is quoted
 # Photons to electrons over wavelength, 1 at 2.13 um. Source: spectrum of one public 2025 visit
 # (a 4,800 K star) over a Planck curve, rounded; a smooth stand-in for optics and detector.
@@ -78,13 +78,6 @@ def _law(
         return foreign_law(wavelength_um(), heat, scale=scale, steepness=steepness)
     nonquadratic = rng.uniform(*config.nonquadratic)
     return own_law(wavelength_um(), heat, scale=scale, nonquadratic=nonquadratic)
-
-
-def photons(
-    wavelength: Float64[np.ndarray, " W"], temperature_k: float
-) -> Float64[np.ndarray, " W"]:
-    """Planck photon rate by wavelength, 1 / (l^4 (exp(hc/(l k T)) - 1)), arbitrary unit."""
-    return wavelength**-4.0 / np.expm1(_HC_OVER_K_UM / (wavelength * temperature_k))
 
 
 def throughput(wavelength: Float64[np.ndarray, " W"]) -> Float64[np.ndarray, " W"]:

@@ -16,11 +16,11 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from spectramind.instrument import wavelength_um
+from spectramind.spectroscopy import photons
 from spectramind.transit.settings import SpotsConfig
 
 SPOTS = (0.0, 0.003, 0.01, 0.03, 0.1)  # scatters of the share that are tried on an archive
 _BELIEF = np.log([0.75, 0.1, 0.07, 0.05, 0.03])  # in each of them beforehand
-_HC_OVER_K_UM = 14387.77  # [um K]
 _USUAL_K = 5000.0  # temperature of a star for which a scatter is told
 _STEEPNESS = 4.0  # by which power of the temperature the scatter falls
 
@@ -126,14 +126,14 @@ def make_spots(
         config: Section `transit.spots`.
     """
     cool = np.maximum(temperature_k - config.cooling_k, 0.5 * temperature_k)
-    wavelength = wavelength_um()
-    rate, less = (
-        1.0 / np.expm1(_HC_OVER_K_UM / (wavelength * own[:, None]))
-        for own in (temperature_k, cool)
+    contrast = np.stack(
+        [
+            1.0 - photons(wavelength_um(), low) / photons(wavelength_um(), high)
+            for low, high in zip(cool.tolist(), temperature_k.tolist(), strict=True)
+        ]
     )
-    contrast = torch.tensor(1.0 - less / rate).to(depth)
     own = scatter * (_USUAL_K / temperature_k) ** _STEEPNESS
-    return Spots(depth[:, None] * contrast, torch.tensor(own).to(depth))
+    return Spots(depth[:, None] * torch.tensor(contrast).to(depth), torch.tensor(own).to(depth))
 
 
 def learn_spots(evidence: Float64[np.ndarray, "N S"]) -> float:
