@@ -124,7 +124,7 @@ def test_what_priors_say_counts_and_not_who_wrote_them(archive, tmp_path):
     again = found(spectrum, "tomorrow")
     assert again[0] == key
     np.testing.assert_array_equal(again[1].depth, seen.depth)
-    other = found(replace(spectrum, process=0.1 * spectrum.process), "tomorrow")
+    other = found(replace(spectrum, process=0.01 * spectrum.process), "tomorrow")
     assert other[0] != key
     np.testing.assert_array_equal(other[1].truth, seen.truth)
     assert not np.allclose(other[1].sigma, seen.sigma, rtol=1e-6)

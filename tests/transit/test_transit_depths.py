@@ -191,17 +191,14 @@ class _Zero(PriorOnDevice):
     def __init__(self):
         pass
 
-    def gaussian(self, row, amplitude):  # noqa: ARG002
+    def gaussian(self, amplitude, scale):  # noqa: ARG002
         return torch.zeros(8).double(), 1e-20 * torch.eye(8).double()
-
-    def own_floors(self, information, vector, log_scale):  # noqa: ARG002
-        return self
 
     def posterior(self, information, vector, log_scale):
         assert information.shape == (*vector.shape, vector.shape[1])
         size = vector.shape[1]
         tight = 1e-20 * torch.eye(size).to(vector).expand(len(vector), -1, -1)
-        return Posterior(torch.zeros_like(vector), tight, log_scale)
+        return Posterior(torch.zeros_like(vector), tight, log_scale, log_scale)
 
 
 def test_a_sure_prior_over_spectra_outweighs_the_light_curves(case):

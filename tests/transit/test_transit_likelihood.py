@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from biased_fits import make_fit
-from transit_world import default_config, draw_world, fit_alone, make_curves
+from scipy.signal import lfilter
+from spectral_process import SURE, exponential
+from transit_world import default_config, draw_world, fit_alone, level_error, make_curves
 
 from spectramind.transit.likelihood import LOOSEST, measured_depths
 from spectramind.transit.priors import first_priors
@@ -18,10 +20,10 @@ CONFIG = default_config()
 X = np.linspace(-1.0, 1.0, W)
 BROAD = SpectrumPrior(
     level=(0.012, 0.006), shape=X, components=np.vstack([X**2, np.sin(5.0 * X)]),
-    process=np.full(W, 0.3), length_um=0.03, amplitude=(-9.0, 0.0, 0.5), planets=50,
-    typical=(-9.0, 0.5), rest=1e-6, shares=np.eye(6)[0],
+    process=exponential(np.full(W, 0.3), 0.03), amplitude=(-9.0, 0.0, 0.5), planets=50,
+    typical=(-9.0, 0.5), least=1e-6, shares=SURE,
 )  # fmt: skip
-OTHER = replace(BROAD, level=(0.02, 0.01), shape=-2.0 * X, process=np.full(W, 0.6))
+OTHER = replace(BROAD, level=(0.02, 0.01), shape=-2.0 * X, process=4.0 * BROAD.process)
 
 
 def priors(spectrum, noise):
@@ -71,7 +73,7 @@ def test_likelihood_times_a_gaussian_prior_is_the_posterior(seed, central):
     mean, spread = (
         part.numpy()
         for part in PriorOnDevice(sure, torch.device("cpu")).gaussian(
-            0, torch.tensor(np.exp(-9.0))
+            torch.tensor(np.exp(-9.0)), torch.tensor(1.0).double()
         )
     )
     gain = spread @ np.linalg.inv(spread + own.covariance)
@@ -113,6 +115,24 @@ def test_a_widened_fit_has_a_widened_likelihood():
     assert own.sigma[0] / bare.sigma[0] == pytest.approx(fit.widening[0], rel=1e-6)
     assert own.sigma[1:] / bare.sigma[1:] == pytest.approx(fit.widening[1], rel=1e-6)
     assert np.array_equal(own.depth, bare.depth)
+
+
+def test_noise_in_time_takes_some_trust_in_the_level():
+    world = world_of(1)
+    clean = make_curves(world, factor=90)
+    steps = np.random.default_rng(4).standard_normal(clean.airs_time_h.size)
+    walk = 3e-4 * lfilter([0.6], [1.0, -0.8], steps)
+    noisy = replace(
+        clean,
+        airs_e=np.float32(clean.airs_e * (1.0 + walk)[:, None]),
+        fgs1_e=np.float32(
+            clean.fgs1_e * (1.0 + np.interp(clean.fgs1_time_h, clean.airs_time_h, walk))
+        ),
+    )
+    quiet, loud = (fit_alone([own], world.table, CONFIG) for own in (clean, noisy))
+    assert quiet.level_sigma < 1.2e-5
+    assert loud.level_sigma > 5e-5
+    assert abs(level_error(loud, world.depth)) < 3.0
 
 
 def test_a_planet_without_a_transit_keeps_its_reasons_and_its_wide_sigma():

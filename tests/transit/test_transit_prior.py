@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from spectral_process import SURE, exponential
 from transit_world import default_config
 
 from spectramind.errors import DataError
-from spectramind.instrument import wavelength_um
 from spectramind.observation import Star
 from spectramind.transit.spectrum_learning import (
     _best_amplitudes,
@@ -17,7 +17,7 @@ from spectramind.transit.spectrum_learning import (
 )
 from spectramind.transit.spectrum_prior import (
     AMPLITUDES,
-    FLOORS,
+    SCALES,
     PriorOnDevice,
     SpectrumPrior,
     log_signal,
@@ -37,13 +37,12 @@ def _prior(*, components=4, length=0.03) -> SpectrumPrior:
         level=(0.012, 0.006),
         shape=shape - np.append(0.0, np.full(W - 1, shape[1:].mean())),
         components=np.concatenate([first, waves - waves.mean(1, keepdims=True)], axis=1),
-        process=np.append(0.4, 0.3 + 0.1 * x),
-        length_um=length,
+        process=exponential(np.append(0.4, 0.3 + 0.1 * x), length),
         amplitude=(-1.0, 1.1, 0.5),
         planets=100,
         typical=(-9.5, 1.2),
-        rest=1e-6,
-        shares=np.eye(len(FLOORS))[0],
+        least=1e-7,
+        shares=SURE,
     )
 
 
@@ -52,16 +51,12 @@ def _expected(prior, scale):
     return float(prior.log_amplitude(np.array([scale]))[0][0])
 
 
-def _dense(prior, alpha):
+def _dense(prior, alpha, scale=1.0):
     """Mean and covariance of the spectrum for one amplitude, written out."""
-    wavelength = wavelength_um()
-    correlation = np.exp(-np.abs(np.subtract.outer(wavelength, wavelength)) / prior.length_um)
-    correlation[0, 1:] = correlation[1:, 0] = 0.0
-    shape = np.einsum("kv,kw->vw", prior.components, prior.components)
-    shape += prior.process[:, None] * correlation * prior.process
-    shape += 1e-7 * np.trace(shape) / W * np.eye(W)
+    shape = np.einsum("kv,kw->vw", prior.components, prior.components) + scale**2 * prior.process
     level, spread = prior.level
-    return level + alpha * prior.shape, spread**2 + alpha**2 * shape
+    covariance = spread**2 + alpha**2 * shape + prior.least**2 * prior.process
+    return level + alpha * prior.shape, covariance
 
 
 def _likelihood(rng, prior, scale, *, sigma=(2e-4, 1e-4)):
@@ -101,7 +96,7 @@ def _mixture(prior, information, vector, scale):
 
 @pytest.mark.parametrize("sigma", [(2e-4, 1e-4), (3e-2, 1e-2)], ids=["strong", "weak"])
 def test_posterior_equals_the_mixture_of_dense_gaussians(rng, sigma):
-    prior, scales = _prior(), [-7.0, -8.5]
+    prior, scales = replace(_prior(), least=2e-5), [-7.0, -8.5]
     cases = [_likelihood(rng, prior, scale, sigma=sigma) for scale in scales]
     information, vector = (torch.tensor(np.stack([case[i] for case in cases])) for i in (1, 2))
     device = PriorOnDevice(prior, torch.device("cpu"))
@@ -112,15 +107,14 @@ def test_posterior_equals_the_mixture_of_dense_gaussians(rng, sigma):
         assert (weight > 0.02).sum() > 1  # no single amplitude decides
         assert np.abs(found.mean[b].numpy() - mean).max() < 1e-4 * sigma_found.min()
         unit = np.outer(sigma_found, sigma_found)
-        own_part = (found.covariance[b] - device.rest).numpy()
-        assert np.abs((own_part - covariance) / unit).max() < 1e-4
-        assert device.rest.diagonal().numpy() == pytest.approx(prior.rest**2)
+        assert np.abs((found.covariance[b].numpy() - covariance) / unit).max() < 1e-4
         assert float(found.log_amplitude[b]) == pytest.approx(log_amplitude, abs=1e-5)
 
 
 def test_fgs1_is_tied_to_the_bands_by_the_components_alone():
     long = _prior(length=1.0)
-    np.testing.assert_allclose(long.covariance(), _dense(long, 1.0)[1] - long.level[1] ** 2)
+    wanted = _dense(replace(long, least=0.0), 1.0)[1] - long.level[1] ** 2
+    np.testing.assert_allclose(long.covariance(), wanted)
     tied = long.components[:, 0] @ long.components[:, 1:]
     np.testing.assert_allclose(long.covariance()[0, 1:], tied, atol=1e-12)
 
@@ -198,7 +192,7 @@ def test_prior_that_labels_were_drawn_from_is_learned(learned):
     expected = _relative(true)
     off = np.linalg.norm(_relative(found) - expected) / np.linalg.norm(expected)
     assert off < 0.2
-    assert (len(found.components), found.length_um) == (8, 0.03)
+    assert len(found.components) == 8
     assert found.amplitude[1] == pytest.approx(true.amplitude[1], abs=0.12)
     assert found.amplitude[2] == pytest.approx(true.amplitude[2], rel=0.2)
     level = labels[:, 1:].mean(1)
@@ -219,11 +213,11 @@ def test_amplitude_of_the_learned_prior_is_that_of_the_labels(learned):
 def test_left_out_labels_prefer_the_prior_they_were_drawn_from(learned):
     true, _, _, found = learned
     labels, scale = _labels(np.random.default_rng(8), true, 40)
-    best = _log_likelihood(true, labels, scale).sum()
-    learned_from_few = _log_likelihood(found, labels, scale).sum()
-    wrong = _log_likelihood(_prior(length=0.3), labels, scale).sum()
+    best = _log_likelihood(true, labels, scale, 1e-6).sum()
+    learned_from_few = _log_likelihood(found, labels, scale, 1e-6).sum()
+    wrong = _log_likelihood(_prior(length=0.3), labels, scale, 1e-6).sum()
     assert best > learned_from_few > wrong
-    shifted = _log_likelihood(true, labels, scale + 1.5).sum()
+    shifted = _log_likelihood(true, labels, scale + 1.5, 1e-6).sum()
     assert best > shifted + 20.0
 
 
@@ -277,12 +271,12 @@ def test_signal_is_the_annulus_of_one_scale_height():
 
 
 def test_an_archive_teaches_amplitudes_without_labels(rng):
-    """Planets a scatter brighter, twice as different from one another, with a floor."""
+    """Planets a scatter brighter, twice as different from one another, of a stronger process."""
     prior, steps = _prior(), AMPLITUDES.numpy()
     true = 1.0 + 2.0 * rng.normal(size=60)
     sharp = -0.5 * ((steps - true[:, None]) / 0.3) ** 2
-    likely = 3
-    evidence = sharp[:, None, :] + 6.0 * (np.arange(len(FLOORS)) == likely)[:, None]
+    likely = SCALES.index(4.0)
+    evidence = sharp[:, None, :] + 6.0 * (np.arange(len(SCALES)) == likely)[:, None]
     found = learn_amplitudes(with_doubt(prior), evidence, np.ones(60, dtype=bool))
     constant, exponent, scatter = prior.amplitude
     assert found.amplitude[0] == pytest.approx(constant + scatter, abs=0.5 * scatter)
@@ -291,7 +285,7 @@ def test_an_archive_teaches_amplitudes_without_labels(rng):
     assert found.typical == pytest.approx(prior.typical)  # no planet of an unknown star
     assert found.shares.argmax() == likely
     assert found.shares.sum() == pytest.approx(1.0)
-    assert found.floor == pytest.approx(found.shares @ FLOORS)
+    assert 2.0 < found.scale < 5.0
 
 
 def test_shapes_have_unit_size_however_alike_the_labels_are(rng):
@@ -324,29 +318,65 @@ def _light(prior, rng, bump):
 
 @pytest.mark.parametrize("bump", [0.0, 4e-4])
 def test_shapes_that_no_label_had_are_noticed_and_sigma_holds_them(rng, bump):
-    prior = with_doubt(replace(_prior(), process=np.full(W, 0.01), typical=(-9.5, 0.3)))
-    device = PriorOnDevice(prior, torch.device("cpu"))
-    information, vector, depth = _light(replace(prior, floor=0.0), rng, bump)
+    process = exponential(np.full(W, 0.01), 0.03)
+    prior = replace(_prior(), process=process, typical=(-9.5, 0.3))
+    information, vector, depth = _light(prior, rng, bump)
     scale = torch.full((6,), float("nan"), dtype=torch.float64)
-    found = device.own_floors(information, vector, scale).posterior(information, vector, scale)
-    sigma = found.covariance.diagonal(dim1=-2, dim2=-1).sqrt().numpy()
-    z2 = np.mean(((found.mean.numpy() - depth) / sigma) ** 2)
+    device = PriorOnDevice(with_doubt(prior), torch.device("cpu"))
+    found = device.posterior(information, vector, scale)
     surprise = device.surprise(information, vector, found.log_amplitude)
-    bare = device.posterior(information, vector, scale)
-    usual = bare.covariance.diagonal(dim1=-2, dim2=-1).sqrt().numpy()
-    without = np.mean(((bare.mean.numpy() - depth) / usual) ** 2)
+    bare = PriorOnDevice(prior, torch.device("cpu")).posterior(information, vector, scale)
+    z2, without = (
+        np.mean((own.mean.numpy() - depth) ** 2 / own.covariance.diagonal(dim1=1, dim2=2).numpy())
+        for own in (found, bare)
+    )
     if bump:
         assert (surprise > 6.0).all()
         assert z2 < 1.6 < 3.0 < without
+        assert (found.scale > 4.0).all()
     else:
         assert (surprise.abs() < 4.0).all()
         assert 0.5 < z2 < 1.5
+        assert (found.scale < 2.0).all()
 
 
-def test_planets_of_another_archive_are_doubted_a_little():
+def test_the_scale_of_a_planet_is_the_root_mean_square_by_its_evidence(rng):
+    prior = replace(_prior(), amplitude=(-1.0, 1.1, 1e-6), shares=np.full(len(SCALES), 1 / 7))
+    _, information, vector = _likelihood(rng, prior, -7.0)
+    alpha, evidence = np.exp(_expected(prior, -7.0)), []
+    for scale in SCALES:
+        mean, covariance = _dense(prior, alpha, scale)
+        both = np.eye(W) + covariance @ information
+        left = vector - information @ mean
+        fit = left @ np.linalg.solve(both, covariance @ left) - np.linalg.slogdet(both)[1]
+        evidence.append(0.5 * fit)
+    share = np.exp(np.array(evidence) - max(evidence))
+    wanted = np.sqrt(share @ np.square(SCALES) / share.sum())
+    found = PriorOnDevice(prior, torch.device("cpu")).posterior(
+        torch.tensor(information)[None], torch.tensor(vector)[None], torch.tensor([-7.0]).double()
+    )
+    assert float(found.scale[0]) == pytest.approx(wanted, rel=1e-4)
+    assert abs(wanted - prior.scale) > 0.5  # the light has said something
+
+
+def test_planets_of_another_archive_may_differ_at_any_wavelength():
     prior = _prior()
     doubted = with_doubt(prior)
+    more = np.diag(doubted.process - prior.process)
+    assert more == pytest.approx(np.full(W, 0.1**2))
     assert doubted.shares.sum() == pytest.approx(1.0)
-    assert 0.8 < doubted.shares[0] < prior.shares[0]
-    assert (doubted.shares > 0.01).all()
-    assert prior.floor < doubted.floor < 0.05
+    assert (doubted.shares > 0.0).all()
+
+
+def test_what_components_leave_is_learned_where_it_is():
+    """A rough red half beside a smooth blue one, both of the same strength."""
+    rng = np.random.default_rng(5)
+    spectra = np.zeros((60, W))
+    spectra[:, 1:142] = 0.3 * np.cos(np.linspace(0.0, 6.0, 141) + rng.uniform(0, 7, (60, 1)))
+    spectra[:, 142:] = 0.2 * rng.standard_normal((60, 141))
+    config = default_config(spectrum__components=[0], spectrum__lengths_um=[0.1]).spectrum
+    found = learn_spectrum_prior(0.01 + 1e-4 * spectra, [np.nan] * 60, config).process
+    size = np.sqrt(np.diag(found))
+    near = np.diag(found, 1) / size[1:] / size[:-1]
+    assert near[2:140].min() > 0.9
+    assert abs(np.median(near[142:])) < 0.1

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from spectral_process import SURE, exponential
 from transit_world import default_config, draw_world, fit_alone, make_curves
 
 from spectramind.transit.priors import first_priors
@@ -16,8 +17,8 @@ CONFIG = default_config()
 X = np.linspace(-1.0, 1.0, W)
 NARROW = SpectrumPrior(
     level=(0.012, 0.006), shape=0.1 * X, components=np.vstack([X**2, np.sin(5.0 * X)]),
-    process=np.full(W, 0.05), length_um=0.03, amplitude=(-10.0, 0.0, 0.5), planets=50,
-    typical=(-10.0, 0.5), rest=1e-6, shares=np.eye(6)[0],
+    process=exponential(np.full(W, 0.05), 0.03), amplitude=(-10.0, 0.0, 0.5), planets=50,
+    typical=(-10.0, 0.5), least=1e-6, shares=SURE,
 )  # fmt: skip
 
 

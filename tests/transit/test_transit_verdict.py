@@ -7,7 +7,7 @@ import pytest
 from transit_world import default_config
 
 from spectramind.transit.binning import BinnedVisit
-from spectramind.transit.verdict import Findings, judge, lost, widening
+from spectramind.transit.verdict import Findings, judge, level_error, lost, widening
 
 CONFIG = default_config().failure
 
@@ -16,9 +16,10 @@ CONFIG = default_config().failure
 def found(rng):
     series = rng.standard_normal((1, 2, 180))
     return Findings(
-        depth=(0.01, 0.01), depth_sigma=(1e-5, 1e-5), mean=(0.01, 1e-5), fixed=np.zeros(9),
-        offset_sigma=np.zeros((1, 2)), prior_sigma=0.0, amplitude_sigma=0.0, change_ppm=0.0,
-        white=series, settled=series, inside=np.zeros((1, 2, 180), dtype=bool),
+        depth=(0.01, 0.01), depth_sigma=(1e-5, 1e-5), mean=(0.01, 1e-5),
+        hidden_share=0.0, fixed=np.zeros(9), offset_sigma=np.zeros((1, 2)), prior_sigma=0.0,
+        amplitude_sigma=0.0, change_ppm=0.0, white=series, settled=series,
+        inside=np.zeros((1, 2, 180), dtype=bool),
     )  # fmt: skip
 
 
@@ -105,3 +106,13 @@ def test_distance_from_a_prior_widens_both_channels_without_a_step(found, part):
 def test_a_star_of_no_table_is_no_evidence(found):
     far = replace(found, fixed=np.full(9, 20.0))
     assert max(widening(far, known=False, config=CONFIG)) < 1.25
+
+
+def test_a_level_that_noise_in_time_hides_is_less_sure(found):
+    """Up to the level's own error once more, without a step; all of it beside a lost transit."""
+    errors = [
+        level_error(replace(found, hidden_share=share), (), CONFIG) for share in (0.0, 0.5, 1.0)
+    ]
+    assert errors == pytest.approx([0.0, np.sqrt(0.5) * 1e-5, 1e-5])
+    lost = level_error(found, ("FGS1: no transit found, depth 0 +- 1 ppm.",), CONFIG)
+    assert lost == pytest.approx(CONFIG.depth_scatter)

@@ -1,6 +1,7 @@
 """A fit with correlated errors, and a prior over spectra, both written down by hand."""
 
 import numpy as np
+from spectral_process import SURE, exponential
 
 from spectramind.observation import TransitFit
 from spectramind.transit.spectrum_prior import SpectrumPrior
@@ -17,13 +18,12 @@ def plain_prior() -> SpectrumPrior:
         level=(0.012, 0.006),
         shape=np.append(-0.5, np.cos(4.0 * x) - np.cos(4.0 * x).mean()),
         components=np.concatenate([[[0.8], [-0.3]], waves], axis=1),
-        process=np.append(0.4, np.full(W - 1, 0.2)),
-        length_um=0.05,
+        process=exponential(np.append(0.4, np.full(W - 1, 0.2)), 0.05),
         amplitude=(np.log(2e-4), 0.0, 0.1),
         planets=100,
         typical=(-9.0, 1.0),
-        rest=1e-6,
-        shares=np.array([0.9, 0.1, 0.0, 0.0, 0.0, 0.0]),
+        least=1e-6,
+        shares=SURE,
     )
 
 

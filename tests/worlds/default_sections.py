@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+from spectral_process import SURE, exponential
 
 from spectramind import config
 from spectramind.simulate.settings import SimulateConfig
@@ -28,11 +29,10 @@ def default_spectrum_prior() -> tuple[TransitConfig, SpectrumPrior]:
         level=(0.012, 0.01),
         shape=np.zeros(283),
         components=np.concatenate([first, waves], axis=1),
-        process=np.append(1.0, np.full(282, 0.5)),
-        length_um=0.1,
+        process=exponential(np.append(1.0, np.full(282, 0.5)), 0.1),
         amplitude=(np.log(1e-4), 0.0, 1.0),
         planets=100,
         typical=(-9.0, 1.0),
-        rest=1e-6,
-        shares=np.array([0.9, 0.1, 0.0, 0.0, 0.0, 0.0]),
+        least=1e-6,
+        shares=SURE,
     )

@@ -17,7 +17,7 @@ from spectramind.transit.columns import Columns
 from spectramind.transit.linear import Curves, Linear, Normal
 from spectramind.transit.parameters import Layout
 from spectramind.transit.settings import TransitConfig
-from spectramind.transit.spectrum_prior import OwnFloors, Posterior, PriorOnDevice
+from spectramind.transit.spectrum_prior import Posterior, PriorOnDevice
 from spectramind.transit.spots import Apparent, Spots
 from spectramind.transit.time_noise import (
     NoiseBelief,
@@ -161,8 +161,6 @@ def fit_spectrum(
         likelihood = marginalise(linear.normal(depth, shared), prior, depth, shared)
         seen = likelihood.information, likelihood.vector
         information, hidden, _ = beliefs.spots.marginalised(*seen)
-        if number == config.passes - _HELD and isinstance(spectra, PriorOnDevice):
-            spectra = spectra.own_floors(information, hidden, log_scale)
         posterior = _posterior(information, hidden, spectra, log_scale, white)
         apparent = beliefs.spots.apparent(*seen, posterior.mean, posterior.covariance)
         held, shared = _most_likely(likelihood, apparent, depth, prior)
@@ -252,7 +250,7 @@ def _own_drift(
 def _posterior(
     information: Float64[Tensor, "B W W"],
     vector: Float64[Tensor, "B W"],
-    spectra: PriorOnDevice | OwnFloors | None,
+    spectra: PriorOnDevice | None,
     log_scale: Float64[Tensor, " B"],
     white: Float64[Tensor, "B W"],
 ) -> Posterior:
@@ -261,7 +259,8 @@ def _posterior(
     bare = torch.eye(vector.shape[1]).to(vector) * BARE**-2.0
     covariance = torch.linalg.inv(information + bare)
     mean = (covariance @ (vector + white @ bare)[..., None])[..., 0]
-    return Posterior(mean, covariance, torch.zeros_like(log_scale))
+    nothing = torch.zeros_like(log_scale)
+    return Posterior(mean, covariance, nothing, nothing)
 
 
 def _cleaned(
@@ -358,7 +357,7 @@ def find_noise(
 
 
 def depth_priors(
-    spectra: PriorOnDevice | OwnFloors | None,
+    spectra: PriorOnDevice | None,
     posterior: Posterior | None,
     depth: Float64[Tensor, "B W"],
 ) -> list[DepthPrior]:
@@ -366,8 +365,8 @@ def depth_priors(
     if spectra is None or posterior is None:
         bare = BARE**2 * torch.eye(depth.shape[1]).to(depth)
         return [(own.mean() * torch.ones_like(own), bare) for own in depth]
-    sizes = posterior.log_amplitude.exp()
-    return [spectra.gaussian(row, size) for row, size in enumerate(sizes)]
+    sizes = zip(posterior.log_amplitude.exp(), posterior.scale, strict=True)
+    return [spectra.gaussian(amplitude, scale) for amplitude, scale in sizes]
 
 
 def without_depths(

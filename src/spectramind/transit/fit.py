@@ -17,12 +17,18 @@ from spectramind.transit.depths import (
     marginalise,
     without_depths,
 )
+from spectramind.transit.linear import Linear, Normal
 from spectramind.transit.parameters import FIXED
 from spectramind.transit.priors import LabelledEvidence, Priors, UnlabelledEvidence
 from spectramind.transit.product import make_product
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.shared_prior import make_evidence, with_wide_orbit
-from spectramind.transit.spectrum_prior import FLOORS, PriorOnDevice, log_signal
+from spectramind.transit.spectrum_prior import (
+    AMPLITUDES,
+    SCALES,
+    PriorOnDevice,
+    log_signal,
+)
 from spectramind.transit.spots import SPOTS, Spots, make_spots
 from spectramind.transit.start import BinnedPlanet, Start, all_columns, begin_fit
 from spectramind.transit.verdict import (
@@ -30,9 +36,7 @@ from spectramind.transit.verdict import (
     contradicts_table,
     table_sentence,
 )
-from spectramind.transit.white import (
-    Solution,
-)
+from spectramind.transit.white import SharedPrior, Solution
 
 _CPU = torch.device("cpu")
 _IN_TRANSIT = 1e-9  # hidden share above which a bin is in transit
@@ -89,14 +93,12 @@ def learn_without_labels(
     """What planets with equally many visits teach, their depths marginalised under a prior."""
     fit, start, scale = _fitted(planets, priors, config, device)
     normal = fit.linear.normal(fit.apparent, fit.shared)
-    floors = [torch.zeros_like(scale)[:, None]]
+    heard = torch.zeros(len(planets), len(SCALES), len(AMPLITUDES)).to(scale)
     spots = torch.zeros(len(planets), len(SPOTS)).to(scale)
     if priors.spectrum is not None:
-        given = (fit.information, fit.vector, scale)
-        trials = [replace(priors.spectrum, floor=floor) for floor in FLOORS]
-        floors = [PriorOnDevice(trial, device).log_evidence(*given) for trial in trials]
-        unit = _unit_spots(start, config)
-        spots = _spots_evidence(fit, unit, PriorOnDevice(priors.spectrum, device), scale)
+        prior = PriorOnDevice(priors.spectrum, device)
+        heard = prior.log_evidence(fit.information, fit.vector, scale)
+        spots = _spots_evidence(fit, _unit_spots(start, config), prior, scale)
     evidence = []
     for row, (planet, guess) in enumerate(zip(planets, start.guesses, strict=True)):
         information, pull = without_depths(normal, row, fit.known[row], fit.apparent[row])
@@ -104,13 +106,12 @@ def learn_without_labels(
             guess, fit.shared[row].cpu().numpy(), information.cpu().numpy(), pull.cpu().numpy(),
             start.layout, config,
         )  # fmt: skip
-        heard = fit.noise.evidence[row].cpu().numpy()
+        noise, bright, spectra = (
+            part[row].cpu().numpy() for part in (fit.noise.evidence, spots, heard)
+        )
         evidence.append(
-            UnlabelledEvidence(
-                planet.planet_id, guess.known, own, heard, spots[row].cpu().numpy(),
-                np.stack([floor[row].cpu().numpy() for floor in floors]),
-            )
-        )  # fmt: skip
+            UnlabelledEvidence(planet.planet_id, guess.known, own, noise, bright, spectra)
+        )
     return evidence
 
 
@@ -236,7 +237,7 @@ def _findings(
     fixed = ((fit.shared - start.prior.mean) / scatter)[:, :FIXED]
     level, sigma = _white_depths(start.white)
     mean, error = _mean_depth(fit)
-    disagreement = _disagreement(fit, start)
+    disagreement, hidden = _disagreement(fit, start), _hidden_share(fit, start)
     strength = surprise = 0.0 * fit.change
     if priors.spectrum is not None:
         expected, spread = (
@@ -251,6 +252,7 @@ def _findings(
             depth=tuple(level[row].tolist()),
             depth_sigma=tuple(sigma[row].tolist()),
             mean=(float(mean[row]), float(error[row])),
+            hidden_share=float(hidden[row]),
             fixed=fixed[row].cpu().numpy(),
             offset_sigma=disagreement[row].cpu().numpy(),
             prior_sigma=float(surprise[row]),
@@ -276,6 +278,27 @@ def _mean_depth(fit: SpectrumFit) -> tuple[Float64[Tensor, " B"], Float64[Tensor
     weight = weight / weight.sum(-1, keepdim=True)
     variance = torch.einsum("bw,bwv,bv->b", weight, covariance, weight)
     return (weight * fit.depth[:, 1:]).sum(-1), variance.clamp_min(0.0).sqrt()
+
+
+def _hidden_share(fit: SpectrumFit, start: Start) -> Float64[Tensor, " B"]:
+    """Share of the information on the level of AIRS-CH0 that noise in time takes."""
+    batch, layout = fit.linear.batch, start.layout
+    known = [
+        _level_information(linear.normal(fit.apparent, fit.shared), start.prior)
+        for linear in (fit.linear, Linear(batch, layout))
+    ]
+    return (1.0 - known[0] / known[1].clamp_min(1e-300)).clamp(0.0, 1.0)
+
+
+def _level_information(normal: Normal, prior: SharedPrior) -> Float64[Tensor, " B"]:
+    """On the level of AIRS-CH0, its spectrum known and the shared parameters marginalised."""
+    total = normal.depth[:, 1:].sum(-1)
+    if normal.blurred is not None:
+        total = total - normal.blurred[:, 1:, 1:].sum((1, 2))
+    cross = normal.cross[:, 1:].sum(1)[..., None]
+    lower = torch.linalg.cholesky(normal.shared + prior.precision)
+    half = torch.linalg.solve_triangular(lower, cross, upper=False)
+    return total - half.square().sum((1, 2))
 
 
 def _disagreement(fit: SpectrumFit, start: Start) -> Float64[Tensor, "B V 2"]:

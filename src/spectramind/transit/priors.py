@@ -80,7 +80,7 @@ class LabelledEvidence(Evidence):
 class UnlabelledEvidence(Evidence):
     """What a planet teaches whose depths are marginalised."""
 
-    spectra: Float64[np.ndarray, "F G"]  # log evidence of each of `FLOORS` and each amplitude
+    spectra: Float64[np.ndarray, "C G"]  # log evidence of each of `SCALES` and each amplitude
 
 
 def first_priors(config: TransitConfig) -> Priors:

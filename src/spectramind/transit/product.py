@@ -11,7 +11,7 @@ from spectramind.transit.drift import chebyshev
 from spectramind.transit.linear import transit_columns
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.start import BinnedPlanet, Start
-from spectramind.transit.verdict import Findings, judge, lost, widening
+from spectramind.transit.verdict import Findings, judge, level_error, widening
 
 _ORBIT_NAMES = ("period_d", "semi_major_axis_rs", "impact_parameter")
 _LIMB_NAMES = ("u1_fgs1", "u2_fgs1", "u1_airs", "u2_airs")
@@ -33,7 +33,7 @@ def make_product(
     reduced_chi2 = float(np.mean(found.white[used] ** 2)) if used.any() else 0.0
     posterior = fit.posterior.covariance[row].cpu().numpy()
     factors = widening(found, known=start.guesses[row].known, config=config.failure)
-    level = float(np.hypot(1e-6 * found.change_ppm, config.failure.depth_scatter * lost(reasons)))
+    level = level_error(found, reasons, config.failure)
     spread = widened(posterior, factors, level**2)
     information = fit.information[row].cpu().numpy()
     alone = information.diagonal()

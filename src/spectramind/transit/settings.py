@@ -67,9 +67,10 @@ class SpectrumConfig(Settings):
     folds: int = Field(ge=2)  # a labelled planet's priors are learned from the other folds
     seed: Seed  # of the folds
     components: tuple[int, ...] = Field(min_length=1)  # numbers tried
-    lengths_um: tuple[float, ...] = Field(min_length=1)  # correlation lengths tried [um]
+    lengths_um: tuple[float, ...] = Field(min_length=1)  # beyond which wavelengths are independent
     unit_scale: float = Field(ge=0.0)  # planets' worth of belief that sigma needs no scale
-    rest: float = Field(gt=0.0)  # standard deviation of what no shape explains [(Rp/Rs)^2]
+    least: float = Field(gt=0.0)  # amplitude of the process of any planet, over the typical
+    noise: float = Field(gt=0.0)  # of a depth, with which left-out labels judge [(Rp/Rs)^2]
 
 
 class FailureConfig(Settings):
@@ -82,6 +83,7 @@ class FailureConfig(Settings):
     bins: int = Field(ge=1)  # fewest bins in and out of transit
     tension_sigma: float = Field(gt=0.0)  # largest distance from a prior [sigma]
     disagreement_sigma: float = Field(gt=0.0)  # largest distance of two visits [sigma]
+    hidden_noise: float = Field(ge=0.0)  # added to the level's variance, over it, at most
     rejected_share: float = Field(gt=0.0, lt=1.0)  # largest share of rejected bins
     tolerated_sigma: float = Field(gt=0.0)  # distance from a prior from which sigma grows [sigma]
     red_noise_bins: tuple[int, ...]  # lengths of correlation that widen sigma [bins]

@@ -1,27 +1,35 @@
 """How a prior over spectra is learned: from labels, and its amplitudes from light curves too."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from spectramind.errors import DataError
+from spectramind.instrument import wavelength_um
 from spectramind.transit.settings import SpectrumConfig
-from spectramind.transit.spectrum_prior import AMPLITUDES, FLOORS, SpectrumPrior
+from spectramind.transit.spectrum_prior import (
+    AMPLITUDES,
+    SCALES,
+    SpectrumPrior,
+    plain_correlation,
+)
 
 _SHIFTS = np.linspace(-4.0, 4.0, 33)  # of the mean ln amplitude, tried on an archive [scatters]
 _WIDTHS = np.geomspace(0.25, 4.0, 17)  # of the scatter, tried on an archive [scatters]
 _BELIEF = 1.0  # scatter of ln of that width beforehand
 _SEARCH = np.linspace(-2.0, 2.0, 81)  # [ln]
 _PASSES = 12  # amplitudes and shapes in turn
-_HELD_OUT = 5  # every fifth planet judges
+_FOLDS = 5  # of labels, each judged by what the others teach
 _SMALLEST = 1e-8  # amplitude of a flat spectrum [(Rp/Rs)^2]
 _LEAST_SCATTER = 0.1  # of ln amplitude
-_EVEN = np.full(len(FLOORS), 1.0 / len(FLOORS))
-_DOUBT = 0.1  # that shapes of other planets fit no better than any floor says
+_USUAL = np.array([0.05, 0.15, 0.5, 0.2, 0.07, 0.025, 0.005])  # shares of `SCALES` beforehand
+_SURE = np.eye(len(SCALES))[SCALES.index(1.0)]
+_SHRUNK = 0.01  # share of the process that is as strong at one wavelength as at another
+_DOUBT = 0.1  # of unit amplitude, by which shapes of another archive's planets are off anywhere
 _ROUNDS = 30  # of expectation-maximisation
-_TURNS = 3  # amplitudes and floors in turn
+_TURNS = 3  # amplitudes and scales in turn
 
 
 def learn_spectrum_prior(
@@ -30,6 +38,9 @@ def learn_spectrum_prior(
     config: SpectrumConfig,
 ) -> SpectrumPrior:
     """Prior from known spectra.
+
+    Number of components and length of the process are those with which left-out labels, as light
+    curves would see them, are most likely.
 
     Args:
         labels: Depths (Rp/Rs)^2 of the training planets.
@@ -46,31 +57,93 @@ def learn_spectrum_prior(
             "lower the key, or name a trained prior with prior=FILE."
         )
     scale = np.asarray(log_scale)
-    judges = np.arange(len(labels)) % _HELD_OUT == 0
-    best, chosen, shares = -np.inf, (config.components[0], config.lengths_um[0]), _EVEN
-    for components in config.components:
-        if components > len(labels) // 4:
-            continue
+    counts = [own for own in config.components if own <= len(labels) // 4]
+    best, chosen = -np.inf, None
+    for components in counts or config.components[:1]:
+        trials = _Trials.of(labels, scale, components, config)
         for length in config.lengths_um:
-            trial = _learn(labels[~judges], scale[~judges], components, length, config.rest)
-            evidence = np.stack(
-                [
-                    _log_likelihood(replace(trial, floor=floor), labels[judges], scale[judges])
-                    for floor in FLOORS
-                ],
-                axis=1,
-            )
-            own = _learn_shares(evidence, _EVEN)
-            likelihood = float(_mixed(evidence, own).sum())
+            likelihood = trials.likelihood(length, config.noise).sum()
             if likelihood > best:
-                best, chosen, shares = likelihood, (components, length), own
-    return _with_shares(_learn(labels, scale, *chosen, config.rest), shares)
+                best, chosen = likelihood, (trials, length)
+    assert chosen is not None  # there is a length
+    trials, length = chosen
+    evidence = [trials.likelihood(length, config.noise, sure) for sure in np.eye(len(SCALES))]
+    prior = _learn(labels, scale, len(trials.priors[0].components), config)
+    shares = _learn_shares(np.stack(evidence, axis=1), _USUAL)
+    return replace(prior, process=_localised(trials.left, length), shares=shares)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trials:
+    """Priors that did not see one fold of the labels each, and what they leave of that fold."""
+
+    labels: Float64[np.ndarray, "N 283"]
+    scale: Float64[np.ndarray, " N"]
+    priors: list[SpectrumPrior]
+    left: Float64[np.ndarray, "N 283"]  # of the shapes of unit amplitude
+
+    @classmethod
+    def of(
+        cls,
+        labels: Float64[np.ndarray, "N 283"],
+        scale: Float64[np.ndarray, " N"],
+        components: int,
+        config: SpectrumConfig,
+    ) -> "_Trials":
+        """Of so many components."""
+        priors, left = [], np.empty_like(labels)
+        for out in _folds(len(labels)):
+            prior = _learn(labels[~out], scale[~out], components, config)
+            left[out] = _remainder(prior, labels[out], scale[out])
+            priors.append(prior)
+        return cls(labels, scale, priors, left)
+
+    def likelihood(
+        self, length_um: float, noise: float, shares: Float64[np.ndarray, " C"] = _SURE
+    ) -> Float64[np.ndarray, " N"]:
+        """Log likelihood of each label by a prior that did not see it."""
+        found = np.empty(len(self.labels))
+        for out, prior in zip(_folds(len(self.labels)), self.priors, strict=True):
+            own = replace(prior, process=_localised(self.left[~out], length_um), shares=shares)
+            found[out] = _log_likelihood(own, self.labels[out], self.scale[out], noise)
+        return found
+
+
+def _folds(count: int) -> list[Bool[np.ndarray, " N"]]:
+    """Which labels each fold holds."""
+    return [np.arange(count) % _FOLDS == fold for fold in range(_FOLDS)]
+
+
+def _remainder(
+    prior: SpectrumPrior, labels: Float64[np.ndarray, "N 283"], scale: Float64[np.ndarray, " N"]
+) -> Float64[np.ndarray, "N 283"]:
+    """Shapes of unit amplitude without the mean shape and without what components can follow."""
+    shapes = _shapes(labels)
+    amplitude = _best_amplitudes(prior, shapes, scale, _sizes(shapes))
+    unit = shapes / np.exp(amplitude)[:, None] - prior.shape
+    followed, _ = np.linalg.qr(prior.components.T)
+    return unit - (unit @ followed) @ followed.T
+
+
+def _localised(
+    left: Float64[np.ndarray, "N 283"], length_um: float
+) -> Float64[np.ndarray, "283 283"]:
+    """Covariance of spectra, that of wavelengths far from one another taken for chance.
+
+    Source: Houtekamer and Mitchell 2001, for ensembles of few members.
+    """
+    wavelength = wavelength_um()
+    near = np.exp(-0.5 * ((wavelength[:, None] - wavelength) / length_um) ** 2)
+    near[0, 1:] = near[1:, 0] = 0.0
+    own = near * (left.T @ left) / len(left)
+    everywhere = np.trace(own) / len(own) * plain_correlation()
+    return (1.0 - _SHRUNK) * own + _SHRUNK * everywhere
 
 
 def _learn_shares(
-    evidence: Float64[np.ndarray, "N F"], expected: Float64[np.ndarray, " F"]
-) -> Float64[np.ndarray, " F"]:
-    """Shares of planets with each floor that make them most likely, one as expected among them."""
+    evidence: Float64[np.ndarray, "N C"], expected: Float64[np.ndarray, " C"]
+) -> Float64[np.ndarray, " C"]:
+    """Shares of planets with each scale that make them most likely, one as expected among them."""
     shares = expected
     for _ in range(_ROUNDS):
         weight = np.exp(evidence - evidence.max(1, keepdims=True)) * shares
@@ -79,83 +152,81 @@ def _learn_shares(
     return shares
 
 
-def _mixed(
-    evidence: Float64[np.ndarray, "N F"], shares: Float64[np.ndarray, " F"]
-) -> Float64[np.ndarray, " N"]:
-    """Log evidence of planets whose floor is one of several."""
-    high = evidence.max(1)
-    return high + np.log(np.exp(evidence - high[:, None]) @ shares)
-
-
 def with_doubt(prior: SpectrumPrior) -> SpectrumPrior:
     """A prior for planets of another archive: its shapes may not be theirs."""
-    return _with_shares(prior, (1.0 - _DOUBT) * prior.shares + _DOUBT * _EVEN)
-
-
-def _with_shares(prior: SpectrumPrior, shares: Float64[np.ndarray, " F"]) -> SpectrumPrior:
-    """A prior with these shares, and their mean floor to begin with."""
-    return replace(prior, shares=shares, floor=float(shares @ FLOORS))
+    process = prior.process + _DOUBT**2 * plain_correlation()
+    return replace(prior, process=process, shares=_USUAL)
 
 
 def learn_amplitudes(
-    prior: SpectrumPrior, evidence: Float64[np.ndarray, "N F G"], known: Bool[np.ndarray, " N"]
+    prior: SpectrumPrior, evidence: Float64[np.ndarray, "N C G"], known: Bool[np.ndarray, " N"]
 ) -> SpectrumPrior:
-    """A prior's floor and amplitudes as an archive's own light curves have them, without labels.
+    """A prior's process and amplitudes as an archive's own light curves have them, without labels.
 
     The mean of ln amplitude and its scatter are those that make the planets most likely, for stars
-    of the table and others apart; so are the shares of planets with each floor.
+    of the table and others apart; so are the shares of planets with each scale of the process.
 
     Args:
         prior: Whose shapes are kept.
-        evidence: Of each of `FLOORS` and each amplitude of the grid, by planet.
+        evidence: Of each of `SCALES` and each amplitude of the grid, by planet.
         known: Whether a planet's star is in the table.
     """
     parts = (evidence[known], evidence[~known])
     found = [_shift_and_width(own, prior.shares) for own in parts]
-    shares = _learn_shares(np.concatenate([floors for *_, floors in found]), prior.shares)
+    shares = _learn_shares(np.concatenate([scales for *_, scales in found]), prior.shares)
     (shift, width, _), (other, broad, _) = found
     constant, exponent, scatter = prior.amplitude
     mean, spread = prior.typical
     return replace(
-        _with_shares(prior, shares),
+        prior,
+        shares=shares,
         amplitude=(float(constant + shift * scatter), exponent, float(width * scatter)),
         typical=(float(mean + other * spread), float(broad * spread)),
     )
 
 
 def _shift_and_width(
-    evidence: Float64[np.ndarray, "N F G"], expected: Float64[np.ndarray, " F"]
-) -> tuple[float, float, Float64[np.ndarray, "N F"]]:
-    """How ln amplitudes are distributed, in scatters of the prior, whatever the floors.
+    evidence: Float64[np.ndarray, "N C G"], expected: Float64[np.ndarray, " C"]
+) -> tuple[float, float, Float64[np.ndarray, "N C"]]:
+    """How ln amplitudes are distributed, in scatters of the prior, whatever the scales.
 
     Returns:
-        Shift of the mean, factor on the scatter, and the evidence of each planet and floor.
+        Shift of the mean, factor on the scatter, and the evidence of each planet and scale.
     """
     steps = AMPLITUDES.numpy()
     log = -0.5 * ((steps - _SHIFTS[:, None, None]) / _WIDTHS[:, None]) ** 2  # (S, D, G)
     log -= np.log(np.exp(log).sum(-1, keepdims=True).clip(1e-300))
     high = evidence.max((1, 2), keepdims=True)
-    likely = np.einsum("nfg,sdg->nfsd", np.exp(evidence - high), np.exp(log)) + 1e-300
+    likely = np.einsum("nkg,sdg->nksd", np.exp(evidence - high), np.exp(log)) + 1e-300
     belief = -0.5 * (np.log(_WIDTHS) / _BELIEF) ** 2 - 0.5 * _SHIFTS[:, None] ** 2
     shares = expected
     for _ in range(_TURNS):
-        total = np.log(np.einsum("nfsd,f->nsd", likely, shares)).sum(0) + belief
+        total = np.log(np.einsum("nksd,k->nsd", likely, shares)).sum(0) + belief
         shift, width = np.unravel_index(total.argmax(), total.shape)
-        floors = np.log(likely[:, :, shift, width]) + high[:, :, 0]
-        shares = _learn_shares(floors, expected)
-    return float(_SHIFTS[shift]), float(_WIDTHS[width]), floors
+        scales = np.log(likely[:, :, shift, width]) + high[:, :, 0]
+        shares = _learn_shares(scales, expected)
+    return float(_SHIFTS[shift]), float(_WIDTHS[width]), scales
+
+
+def _shapes(labels: Float64[np.ndarray, "N 283"]) -> Float64[np.ndarray, "N 283"]:
+    """Without their level."""
+    return labels - labels[:, 1:].mean(axis=1, keepdims=True)
+
+
+def _sizes(shapes: Float64[np.ndarray, "N 283"]) -> Float64[np.ndarray, " N"]:
+    """Logarithm of their scatter over AIRS-CH0."""
+    return np.log(np.maximum(shapes[:, 1:].std(axis=1), _SMALLEST))
 
 
 def _learn(
     labels: Float64[np.ndarray, "N 283"],
     scale: Float64[np.ndarray, " N"],
     components: int,
-    length_um: float,
-    rest: float,
+    config: SpectrumConfig,
 ) -> SpectrumPrior:
-    level = labels[:, 1:].mean(axis=1)
-    shapes = labels - level[:, None]
-    amplitude = np.log(np.maximum(shapes[:, 1:].std(axis=1), _SMALLEST))
+    """The prior, its process that of the same labels."""
+    level, shapes = labels[:, 1:].mean(axis=1), _shapes(labels)
+    amplitude = _sizes(shapes)
     usual = amplitude
     known = np.isfinite(scale)
     line = np.column_stack([np.ones(known.sum()), scale[known]])
@@ -173,13 +244,12 @@ def _learn(
             level=(float(level.mean()), float(2.0 * level.std())),
             shape=mean,
             components=kept * (singular[:components] / np.sqrt(len(unit)))[:, None],
-            process=left.std(axis=0),
-            length_um=length_um,
+            process=_localised(left, config.lengths_um[0]),
             amplitude=(float(coefficient[0]), float(coefficient[1]), scatter),
             planets=len(labels),
             typical=(float(amplitude.mean()), max(float(amplitude.std()), _LEAST_SCATTER)),
-            rest=rest,
-            shares=_EVEN,
+            least=config.least * float(np.exp(amplitude.mean())),
+            shares=_SURE,
         )
         amplitude = _best_amplitudes(prior, shapes, scale, usual)
         amplitude += (usual - amplitude).mean()  # shapes of unit amplitude keep the same size
@@ -218,13 +288,22 @@ def _amplitude_likelihood(
 
 
 def _log_likelihood(
-    prior: SpectrumPrior, labels: Float64[np.ndarray, "N 283"], scale: Float64[np.ndarray, " N"]
+    prior: SpectrumPrior,
+    labels: Float64[np.ndarray, "N 283"],
+    scale: Float64[np.ndarray, " N"],
+    noise: float,
 ) -> Float64[np.ndarray, " N"]:
-    """Log likelihood of left-out labels, the amplitude marginalised."""
-    shapes = labels - labels[:, 1:].mean(axis=1, keepdims=True)
+    """Log likelihood of labels, the amplitude marginalised, with `noise` on every depth.
+
+    Of the noise, which is white, the mean over all its draws is taken.
+    """
+    values, vectors = np.linalg.eigh(prior.covariance())
+    shapes, mean = _shapes(labels) @ vectors, prior.shape @ vectors
     expected, scatter = prior.log_amplitude(scale)
-    steps = np.linspace(-4.0, 4.0, 161)
-    tried = expected[:, None] + scatter[:, None] * steps
-    terms = _amplitude_likelihood(prior, shapes, tried) - 0.5 * steps**2
+    steps = np.linspace(-4.0, 4.0, 81)
+    factor = np.exp(expected[:, None] + scatter[:, None] * steps)[..., None]
+    variance = factor**2 * values.clip(0.0) + noise**2
+    square = ((shapes[:, None] - factor * mean) ** 2 + noise**2) / variance
+    terms = -0.5 * (square + np.log(variance)).sum(-1) - 0.5 * steps**2
     highest = terms.max(axis=1)
     return highest + np.log(np.exp(terms - highest[:, None]).sum(axis=1))

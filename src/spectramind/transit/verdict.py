@@ -33,6 +33,7 @@ class Findings:
     depth: tuple[float, float]  # white light of FGS1 and AIRS-CH0, by their own light alone
     depth_sigma: tuple[float, float]
     mean: tuple[float, float]  # AIRS-CH0 mean of the spectrum, and its error
+    hidden_share: float  # of the information on that mean, taken by noise in time
     fixed: Float64[np.ndarray, " 9"]  # orbit and limb darkening minus prior mean, over scatter
     offset_sigma: Float64[np.ndarray, "V 2"]  # disagreement of a visit's depth [sigma]
     prior_sigma: float  # light from what the prior over spectra expects; 0 without prior
@@ -110,6 +111,18 @@ def widening(found: Findings, *, known: bool, config: FailureConfig) -> tuple[fl
     tension = max(max(distances) / config.tolerated_sigma, 1.0)
     fgs1, airs = (_misfit(found.settled[:, channel], config) for channel in range(2))
     return tension * fgs1, tension * airs
+
+
+def level_error(found: Findings, reasons: Sequence[str], config: FailureConfig) -> float:
+    """What all depths may be off together, beyond their covariance [(Rp/Rs)^2].
+
+    The last change of the spectrum; where no transit was found, the scatter of depths; and where
+    noise in time takes part of the information, some of the level's own error again: kernels and
+    their amplitudes are not known as well as the covariance has it.
+    """
+    hidden = config.hidden_noise * found.hidden_share * found.mean[1] ** 2
+    scatter = config.depth_scatter * lost(reasons)
+    return float(np.sqrt((1e-6 * found.change_ppm) ** 2 + scatter**2 + hidden))
 
 
 def _misfit(residual: Float64[np.ndarray, "V T"], config: FailureConfig) -> float:
