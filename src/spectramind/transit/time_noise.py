@@ -138,9 +138,15 @@ def process_covariance(
     slopes = _thinning(seen.used) @ seen.design
     noise = slopes @ parameters @ slopes.mT + torch.eye(thin.shape[1]).to(slopes)
     residual = (_thinning(seen.used) @ seen.residual[..., None])[..., 0]
-    kernels = torch.stack([thin @ own @ thin.mT for own in tried.kernels.unbind(1)], dim=1)
-    shapes = thin @ tried.shapes
-    total, found = torch.zeros_like(tried.kernels[:, 0]), []
+    rows = thin[:, None]
+    kernels = torch.cat(
+        [
+            own @ kernel @ own.mT
+            for own, kernel in zip((rows[:1], rows[1:]), tried.kernels, strict=False)
+        ]
+    )
+    shapes = thin @ tried.shapes[tried.channel]
+    total, found = torch.zeros_like(centre), []
     for number in range(len(belief.belief)):
         lower = torch.linalg.cholesky(noise + thin @ total @ thin.mT)
         process = _process_evidence(lower, residual, kernels)
@@ -168,20 +174,21 @@ def _joined(
 class _Tried:
     """Kernels and shapes of all hypotheses, each of unit size."""
 
-    kernels: Float64[Tensor, "K N T T"]
-    shapes: Float64[Tensor, "K T R"]
+    kernels: Float64[Tensor, "C N T T"]  # of each channel
+    shapes: Float64[Tensor, "C T R"]
     counts: list[int]  # shapes in each group
+    channel: list[int]  # of each mode
 
     @classmethod
     def of(cls, time_h: Float64[Tensor, "K T"]) -> "_Tried":
         """For the times of each mode; those of AIRS-CH0 have the same."""
         pair = time_h[:2]
         groups = _shapes(pair)
-        modes = [0, *[1] * (len(time_h) - 1)]
         return cls(
-            torch.stack(_stationary(pair), dim=1)[modes],
-            torch.cat(groups, dim=2)[modes],
+            torch.stack(_stationary(pair), dim=1),
+            torch.cat(groups, dim=2),
             [own.shape[2] for own in groups],
+            [0, *[1] * (len(time_h) - 1)],
         )
 
     def covariance(
@@ -209,8 +216,13 @@ class _Tried:
                 zip(single, second.split(self.counts, 1), strict=True)
             )
         ]
-        scaled = self.shapes * torch.cat(within, dim=1)[:, None]
-        return torch.einsum("kn,knts->kts", variance, self.kernels) + scaled @ self.shapes.mT
+        shapes = self.shapes[self.channel]
+        scaled = shapes * torch.cat(within, dim=1)[:, None]
+        process = [
+            (own @ kernels.flatten(1)).unflatten(1, kernels.shape[1:])
+            for own, kernels in zip((variance[:1], variance[1:]), self.kernels, strict=False)
+        ]
+        return torch.cat(process) + scaled @ shapes.mT
 
 
 def smoother_of(covariance: Float64[Tensor, "*K T T"]) -> Float64[Tensor, "*K T T"]:
