@@ -8,9 +8,10 @@
 `sim2025` is judged by the metric of 2025, `inject2024` by that of 2024; each table shows both.
 Priors never see the labels of the planets they judge: test planets of sim2025 are judged by
 priors of all training planets, every other planet by priors of the four other folds. Each row's
-sigma is multiplied by one scale per channel, from trusted planets of other folds (of sim2025:
-200 training planets; the bounds, which need the truth: folds of the test planets). The last line
-is JSON.
+sigma is multiplied by the scales that `fit` learns, one per channel, from trusted planets of other
+folds (of sim2025: 200 training planets; the bounds, which need the truth: folds of the test
+planets). `joint_home` is the mean squared Mahalanobis distance from truth over 283 on sim2025, 1
+where the covariance is right. The last line is JSON.
 """
 
 import argparse
@@ -110,11 +111,14 @@ def main() -> None:
         seeds = range(DRIFT_SEED, DRIFT_SEED + size.drift_draws)
         drift = drift_moments(DRIFTS, seeds, os.cpu_count() or 1)
         result = {name: measure(name, size, drift) | state for name in names}
+        if "sim2025" in result:
+            result["joint_home"] = result["sim2025"]["rows"]["full fit"]["joint"]
         if not arguments.quick:
             result = stored | result
             write_json(RESULT, result)
-    for name, own in result.items():
-        print(f"{name}\n\n{table(own)}\n")
+    for name in SETS:
+        if name in result:
+            print(f"{name}\n\n{table(result[name])}\n")
     print(json.dumps(result))
 
 
@@ -165,7 +169,13 @@ def judge_set(plan: Plan, drift: DriftPrior, config: Config, workers: int) -> di
     bounds = make_panel_of_bounds(panel, plan, config.transit)
     metric = config.diagnostics.metric
     grades = {
-        name: grade(bounds if name in BOUNDS else panel, rows[name], metric, plan.year)
+        name: grade(
+            bounds if name in BOUNDS else panel,
+            rows[name],
+            metric,
+            config.transit.spectrum,
+            plan.year,
+        )
         for name in ORDER
     }
     fit, limit = grades["full fit"]["score"], grades["limit"]["score"]
@@ -291,10 +301,12 @@ def assemble(
 
 
 def _row(own: Sequence[Answer]) -> Row:
+    joint = [answer.joint for answer in own]
     return Row(
         np.stack([answer.depth for answer in own]),
         np.stack([answer.sigma for answer in own]),
         np.array([not answer.reasons for answer in own]),
+        None if any(one is None for one in joint) else np.array(joint),
     )
 
 

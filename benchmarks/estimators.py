@@ -51,6 +51,7 @@ class Answer:
     sigma: Float64[np.ndarray, " 283"]
     reasons: tuple[str, ...]  # why it is not to be trusted
     measured_sigma: Float64[np.ndarray, " 283"] | None = None  # by a wavelength alone
+    joint: Float64[np.ndarray, " 3"] | None = None  # parts of the distance from the truth
 
 
 def teach(worlds: Sequence[World], config: TransitConfig) -> list[LabelledEvidence]:
@@ -89,7 +90,10 @@ def answers(
     torch.set_num_threads(1)
     planets = _planets(worlds)
     rows = {
-        name: [_answer(fit) for fit in fit_planets(planets, priors, config)]
+        name: [
+            _answer(fit, world.label)
+            for fit, world in zip(fit_planets(planets, priors, config), worlds, strict=True)
+        ]
         for name, priors in _variants(schooling, config).items()
     }
     rows["white light"] = [
@@ -189,8 +193,23 @@ def distrusted(
     return Answer(depth, np.hypot(sigma, scatter), reasons)
 
 
-def _answer(fit: TransitFit) -> Answer:
-    return Answer(fit.depth, fit.sigma, fit.reasons, fit.measured_sigma)
+def _answer(fit: TransitFit, label: Float64[np.ndarray, " 283"]) -> Answer:
+    joint = joint_distance(fit, label)
+    return Answer(fit.depth, fit.sigma, fit.reasons, fit.measured_sigma, joint)
+
+
+def joint_distance(
+    fit: TransitFit, label: Float64[np.ndarray, " 283"]
+) -> Float64[np.ndarray, " 3"]:
+    """Squared Mahalanobis distance of a label over 283, in parts: FGS1, both, and AIRS-CH0.
+
+    With sigma of FGS1 times f and of AIRS-CH0 times g it is a / f^2 + 2 b / (f g) + c / g^2.
+    """
+    error = fit.depth - label
+    parts = np.zeros((283, 2))
+    parts[0, 0], parts[1:, 1] = error[0], error[1:]
+    solved = parts.T @ np.linalg.solve(fit.covariance, parts) / 283.0
+    return np.array([solved[0, 0], solved[0, 1], solved[1, 1]])
 
 
 def measured_sigma(answer: Answer) -> Float64[np.ndarray, " 283"]:

@@ -1,4 +1,4 @@
-"""Grades of benchmarks/accuracy.py: one scale of sigma a channel, out of fold; both metrics."""
+"""Grades of benchmarks/accuracy.py: sigma scaled as `fit` scales it, out of fold; both metrics."""
 
 from dataclasses import dataclass
 
@@ -14,6 +14,8 @@ from spectramind.diagnose.metrics import (
     score_2025,
 )
 from spectramind.diagnose.settings import MetricConfig
+from spectramind.transit.own_scale import learn_scale
+from spectramind.transit.settings import SpectrumConfig
 
 _FAR = 8.0  # [sigma]
 _CHANNELS = {"fgs1": slice(0, 1), "airs": slice(1, None)}  # of the 283 wavelengths
@@ -41,18 +43,22 @@ class Row:
     depth: Float64[np.ndarray, "P 283"]
     sigma: Float64[np.ndarray, "P 283"]
     trusted: Bool[np.ndarray, " P"]
+    joint: Float64[np.ndarray, "P 3"] | None = None  # parts of the Mahalanobis distance
 
 
-def grade(panel: Panel, row: Row, metric: MetricConfig, year: int) -> dict[str, float]:
+def grade(
+    panel: Panel, row: Row, metric: MetricConfig, spectrum: SpectrumConfig, year: int
+) -> dict[str, float]:
     """Scores and errors of the graded planets, depths in ppm.
 
     Args:
         panel: The planets.
         row: An estimator.
         metric: Constants of both years; 2024 takes the AIRS-CH0 ideal at every wavelength.
+        spectrum: How scales of sigma are learned.
         year: Whose metric is called `score`.
     """
-    scale = scales(panel, row)
+    scale = scales(panel, row, spectrum)
     sigma = row.sigma * scale
     graded, trusted = panel.graded, row.trusted[panel.graded]
     label, depth = panel.label[graded], row.depth[graded]
@@ -73,6 +79,11 @@ def grade(panel: Panel, row: Row, metric: MetricConfig, year: int) -> dict[str, 
             f"scale_{name}": float(np.mean(scale[graded][:, columns])),
             f"rms_{name}_ppm": 1e6 * float(np.sqrt(np.mean(error[:, columns] ** 2))),
         }
+    if row.joint is not None:
+        fgs1, airs = scale[graded, 0], scale[graded, 1]
+        parts = np.stack([fgs1**-2.0, 2.0 / (fgs1 * airs), airs**-2.0], axis=1)
+        distance = (row.joint[graded] * parts).sum(1)
+        result |= {"joint": float(distance.mean()), "joint_median": float(np.median(distance))}
     far = np.abs(z).max(axis=1) > _FAR
     return result | {
         "flagged": int((~trusted).sum()),
@@ -81,15 +92,16 @@ def grade(panel: Panel, row: Row, metric: MetricConfig, year: int) -> dict[str, 
     }
 
 
-def scales(panel: Panel, row: Row) -> Float64[np.ndarray, "P 283"]:
-    """Factor on sigma: root mean z^2 of trusted planets of other folds, one per channel."""
+def scales(panel: Panel, row: Row, config: SpectrumConfig) -> Float64[np.ndarray, "P 283"]:
+    """Factor on sigma, one per channel, that `fit` learns from trusted planets of other folds."""
     square = ((row.depth - panel.label) / row.sigma) ** 2
+    errors = np.stack([square[:, own].mean(1) for own in _CHANNELS.values()], axis=1)
     factor = np.empty_like(square)
     for fold in np.unique(panel.fold):
         own = panel.fold == fold
-        judges = panel.calibrates & ~own & row.trusted
-        for columns in _CHANNELS.values():
-            factor[own, columns] = np.sqrt(square[judges, columns].mean())
+        found = learn_scale(errors[panel.calibrates & ~own & row.trusted], config)
+        for columns, value in zip(_CHANNELS.values(), found, strict=True):
+            factor[own, columns] = value
     return factor
 
 

@@ -10,9 +10,9 @@ weights of `make pretrained`, which never saw a planet of any set; `tuned`, thos
 further on the set's training planets (experiment=tuned). `v50` and `gain` are those of `tuned`.
 `sim2025` and `shifted` are judged on test planets; `inject2024` has none, so that what learns
 there is judged out of fold.
-Each row's sigma, the fit's too, has one scale per channel from trusted training planets that the
-row did not learn from. Intervals: 95 % bootstrap over planets of the paired gain in the set's
-own metric of 2025. The last line is JSON.
+Each row's sigma has the scales that `fit` learns, one per channel, from trusted training planets
+that the row did not learn from. Intervals: 95 % bootstrap over planets of the paired gain in the
+set's own metric of 2025. The last line is JSON.
 """
 
 import argparse
@@ -42,6 +42,7 @@ from spectramind.provenance import describe
 from spectramind.stages.folders import PRETRAINED, run_folder
 from spectramind.training.members import Recipe, Runtime, TrainingPlanets, train_members
 from spectramind.training.predict import Epistemic, predict_members
+from spectramind.transit.own_scale import learn_scale
 
 TRAINING_CODE = code_hash("spectramind.training.members", "spectramind.training.augmentation")
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "v50.json"
@@ -209,7 +210,7 @@ def _truth(data: Observed, planets: list[int]) -> Float64[np.ndarray, "P 283"]:
 
 
 def _scale(judged: Answers, scaling: Answers, school: Observed) -> Float64[np.ndarray, "P 283"]:
-    """Factor on sigma of each judged planet: root mean z^2 per channel of other trusted ones."""
+    """Factor on sigma of each judged planet that `fit` would learn from other trusted ones."""
     truth = _truth(school, scaling.planets.tolist())
     square = ((scaling.mu - truth) / scaling.sigma) ** 2
     trusted = np.array([not school.train[planet].reasons for planet in scaling.planets.tolist()])
@@ -217,11 +218,13 @@ def _scale(judged: Answers, scaling: Answers, school: Observed) -> Float64[np.nd
     own = np.full(len(judged.planets), -1)  # fold of a judged planet; -1: it is not among them
     among = np.isin(judged.planets, scaling.planets)
     own[among] = place[np.searchsorted(scaling.planets, judged.planets[among])]
+    errors = np.stack([square[:, columns].mean(1) for columns in _CHANNELS], axis=1)
+    spectrum = configuration.load([]).transit.spectrum
     factor = np.ones_like(judged.sigma)
     for fold in np.unique(own):
-        others = trusted & (place != fold)
-        for columns in _CHANNELS:
-            factor[own == fold, columns] = np.sqrt(square[others, columns].mean())
+        found = learn_scale(errors[trusted & (place != fold)], spectrum)
+        for columns, value in zip(_CHANNELS, found, strict=True):
+            factor[own == fold, columns] = value
     return factor
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from reports.markdown import grid
 
 HEAD = (
-    "family", "prior", "fit", "V50", "z² FGS1", "AIRS", "68 %", "90 %", "flagged", "joint",
+    "family", "prior", "fit", "wide", "V50", "z² FGS1", "AIRS", "68 %", "90 %", "flagged", "joint",
 )  # fmt: skip
 
 
@@ -13,7 +13,7 @@ def table(result: dict[str, Any]) -> str:
     """A row per family and kind of prior."""
     rows = [
         (
-            f"`{name}`", prior, f"{own['fit']:.3f}", f"{own['v50']:.3f}", f"{own['z2_fgs1']:.1f}",
+            f"`{name}`", prior, f"{own['fit']:.3f}", f"{found['wide']:.3f}", f"{own['v50']:.3f}", f"{own['z2_fgs1']:.1f}",
             f"{own['z2_airs']:.1f}", f"{100.0 * own['cover68']:.0f}",
             f"{100.0 * own['cover90']:.0f}", f"{own['flagged']} of {found['planets']}",
             f"{own['joint']:.1f}",
@@ -22,4 +22,29 @@ def table(result: dict[str, Any]) -> str:
         for prior, own in found.items()
         if isinstance(own, dict)
     ]  # fmt: skip
-    return grid(HEAD, rows)
+    return f"{grid(HEAD, rows)}\n\n{_facts(result)}".rstrip()
+
+
+def judged(result: dict[str, Any]) -> str:
+    """The families that were looked at once."""
+    return table(result | {"families": _some(result, result["judged"])})
+
+
+def developed(result: dict[str, Any]) -> str:
+    """The families that the fit was developed on."""
+    return table({"families": _some(result, result["developed"])})
+
+
+def _some(result: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: own for name, own in result["families"].items() if name in names}
+
+
+def _facts(result: dict[str, Any]) -> str:
+    """What is said of all families together."""
+    if "joint_home" not in result:
+        return ""
+    return (
+        f"At home (sim2025) the mean joint distance is {result['joint_home']:.2f}. Doubt about "
+        f"noise in time costs {result['control_loss']:+.4f} where all noise is white. The network "
+        f"adds {result['mixed_gain']:+.4f} on average."
+    )

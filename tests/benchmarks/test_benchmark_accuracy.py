@@ -17,6 +17,9 @@ from spectramind.transit.shared_prior import first_population
 from spectramind.transit.spectrum_learning import learn_spectrum_prior
 from spectramind.transit.spectrum_prior import log_signal
 
+SPECTRUM = configuration.load(
+    ["transit.spectrum.unit_scale=0", "transit.spectrum.fewest_labels=10"]
+).transit.spectrum
 NAMES = ("sets", "bounds", "estimators", "grading", "fit_chain", "fit", "accuracy")
 
 
@@ -74,7 +77,7 @@ def _noisy(modules, panel, factor, seed=3):
 
 
 def test_scale_is_the_factor_between_errors_and_sigmas(modules, panel):
-    scale = modules.grading.scales(panel, _noisy(modules, panel, 2.5))
+    scale = modules.grading.scales(panel, _noisy(modules, panel, 2.5), SPECTRUM)
     np.testing.assert_allclose(scale[:, 1:], 2.5, rtol=0.05)
     assert len(np.unique(scale[panel.fold == 0][:, 1:])) == 1  # one per channel and fold
     assert not np.allclose(scale[:, 0], scale[:, 1])
@@ -82,26 +85,26 @@ def test_scale_is_the_factor_between_errors_and_sigmas(modules, panel):
 
 def test_scale_never_sees_own_fold_nor_test_planets_nor_distrusted_ones(modules, panel):
     row = _noisy(modules, panel, 1.0)
-    before = modules.grading.scales(panel, row)
+    before = modules.grading.scales(panel, row, SPECTRUM)
     for fold in (0, 2):
         depth = row.depth.copy()
         depth[panel.fold == fold] += 0.1
-        after = modules.grading.scales(panel, replace(row, depth=depth))
+        after = modules.grading.scales(panel, replace(row, depth=depth), SPECTRUM)
         np.testing.assert_array_equal(after[panel.fold == fold], before[panel.fold == fold])
     assert after[0, 0] == before[0, 0]  # test planets calibrate nothing
     depth, trusted = row.depth.copy(), row.trusted.copy()
     depth[1] += 0.1  # of fold 1
-    spoilt = modules.grading.scales(panel, replace(row, depth=depth))
+    spoilt = modules.grading.scales(panel, replace(row, depth=depth), SPECTRUM)
     trusted[1] = False
-    spared = modules.grading.scales(panel, replace(row, depth=depth, trusted=trusted))
+    spared = modules.grading.scales(panel, replace(row, depth=depth, trusted=trusted), SPECTRUM)
     assert spoilt[0, 1] > 10.0 * spared[0, 1]
 
 
 def test_grade_is_the_hosts_score_of_the_scaled_sigma(modules, panel, config):
     row, metric = _noisy(modules, panel, 1.5), config.diagnostics.metric
-    own = modules.grading.grade(panel, row, metric, 2025)
+    own = modules.grading.grade(panel, row, metric, SPECTRUM, 2025)
     graded = panel.graded
-    sigma = (row.sigma * modules.grading.scales(panel, row))[graded]
+    sigma = (row.sigma * modules.grading.scales(panel, row, SPECTRUM))[graded]
     found = gains(
         panel.label[graded], row.depth[graded], sigma=sigma, naive=naive_statistics(panel.taught),
         sigma_true=metric.sigma_true(283),
@@ -119,11 +122,31 @@ def test_grade_counts_far_planets_only_while_they_are_trusted(modules, panel, co
     depth, trusted = row.depth.copy(), row.trusted.copy()
     depth[2, 40] += 2e-3
     metric = config.diagnostics.metric
-    own = modules.grading.grade(panel, replace(row, depth=depth), metric, 2025)
+    own = modules.grading.grade(panel, replace(row, depth=depth), metric, SPECTRUM, 2025)
     assert (own["flagged"], own["far_unflagged"]) == (0, 1)
     trusted[2] = False
-    own = modules.grading.grade(panel, replace(row, depth=depth, trusted=trusted), metric, 2025)
+    own = modules.grading.grade(
+        panel, replace(row, depth=depth, trusted=trusted), metric, SPECTRUM, 2025
+    )
     assert (own["flagged"], own["far_unflagged"]) == (1, 0)
+
+
+def test_joint_distance_is_that_of_the_scaled_covariance(modules, panel, config):
+    rng, row = np.random.default_rng(7), _noisy(modules, panel, 2.0)
+    lower = 1e-4 * (np.eye(283) + 0.05 * np.tril(rng.standard_normal((283, 283))))
+    covariance = lower @ lower.T
+    fits = [SimpleNamespace(depth=depth, covariance=covariance) for depth in row.depth]
+    distance = modules.estimators.joint_distance
+    joint = np.stack([distance(*pair) for pair in zip(fits, panel.label, strict=True)])
+    metric = config.diagnostics.metric
+    own = modules.grading.grade(panel, replace(row, joint=joint), metric, SPECTRUM, 2025)
+    found = []
+    for planet in np.flatnonzero(panel.graded):
+        factor = modules.grading.scales(panel, row, SPECTRUM)[planet]
+        error = (row.depth - panel.label)[planet] / factor
+        found.append(error @ np.linalg.solve(covariance, error) / 283.0)
+    assert own["joint"] == pytest.approx(np.mean(found))
+    assert own["joint_median"] == pytest.approx(np.median(found))
 
 
 def test_train_mean_is_that_of_the_other_folds(modules, panel):
