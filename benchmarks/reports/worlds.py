@@ -13,8 +13,8 @@ def table(result: dict[str, Any]) -> str:
     """A row per family and kind of prior."""
     rows = [
         (
-            f"`{name}`", prior, f"{own['fit']:.3f}", f"{found['wide']:.3f}", f"{own['v50']:.3f}", f"{own['z2_fgs1']:.1f}",
-            f"{own['z2_airs']:.1f}", f"{100.0 * own['cover68']:.0f}",
+            f"`{name}`", prior, f"{own['fit']:.3f}", f"{found['wide']:.3f}", f"{own['v50']:.3f}",
+            f"{own['z2_fgs1']:.1f}", f"{own['z2_airs']:.1f}", f"{100.0 * own['cover68']:.0f}",
             f"{100.0 * own['cover90']:.0f}", f"{own['flagged']} of {found['planets']}",
             f"{own['joint']:.1f}",
         )
