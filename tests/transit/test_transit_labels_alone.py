@@ -123,6 +123,9 @@ def test_beside_planets_without_labels_their_prior_over_spectra_stands(planets, 
     borrowed = read_priors(learned(lent=lent).everyone)
     assert borrowed.spectrum is None
     assert borrowed.taught_by == {}
+    counted.read.clear()
+    learned({}, lent)
+    assert counted.read == []
 
 
 @pytest.fixture
