@@ -350,4 +350,7 @@ def test_what_is_not_read_of_foreign_light_curves_is_named(tmp_path):
     others, star, label = open_foreign(tmp_path).problems("test")
     assert f"{tmp_path} holds what is not read: 8_0.fits, 9_0.NC4, more. Light curv" in others
     assert "Ts is not from 1500 to 60000 for planet 8: -1.0. Such rows are left out; the" in star
-    assert label == "labels.csv lists planet 12, but there is no file of light curves."
+    assert label == (
+        "labels.csv lists planet 12, but there is no file of light curves. Such rows teach the "
+        "prior over spectra at most."
+    )

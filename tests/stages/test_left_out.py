@@ -1,16 +1,19 @@
 """Planets that cannot be used are named, one sentence a kind; a stage that did nothing fails."""
 
 from dataclasses import replace
+from shutil import rmtree
 
 import numpy as np
+import polars as pl
 import pytest
-from tiny_archive import PLANETS, own_copy, write_2025
+from tiny_archive import PLANETS, own_copy, write_2025, write_spectra_csv
 
 from spectramind.calibrate.cache import LightCurveStore
-from spectramind.errors import DataError
+from spectramind.errors import ConfigError, DataError
 from spectramind.observation import LightCurves
 from spectramind.provenance import describe
 from spectramind.stages.calibrate import calibrate
+from spectramind.stages.checks import require_inputs
 from spectramind.stages.fit import fit
 from spectramind.stages.light_curves import open_source
 
@@ -77,6 +80,37 @@ def test_planets_without_light_curves_are_named(config, root):
         f"train: planet {FIRST} left out: no light curves. The stage `calibrate` says why.",
         f"test: planet {TESTED} left out: no light curves. The stage `calibrate` says why.",
     )
+
+
+def test_labels_without_light_curves_are_kept_but_not_of_test_planets(config, root):
+    """Of a planet whose folder is missing, and of one whose light curves could not be made."""
+    both = open_source(config).labels
+    rmtree(root / "train" / str(FIRST))
+    forget(root, "train", FIRST)
+    table = pl.read_csv(root / "train.csv")
+    tested = table.head(1).with_columns(pl.lit(TESTED, pl.Int64).alias("planet_id"))
+    (root / "train.csv").unlink()  # a link
+    pl.concat([table, tested]).write_csv(root / "train.csv")
+    for visits in ({SECOND: 1}, {}):
+        source = open_source(config)
+        assert source.visits["train"] == visits
+        assert source.alone == 2 - len(visits)
+        assert {planet: label.tolist() for planet, label in source.labels.items()} == {
+            planet: both[planet].tolist() for planet in (FIRST, SECOND)
+        }
+        assert source.stars["train"][FIRST].period_d == 5.2
+        forget(root, "train", SECOND)
+
+
+def test_labels_without_light_curves_count_for_a_prior_but_not_of_test_planets(of, root, tmp_path):
+    config = of(tmp_path / "out", f"data.root={root}", "data.name=kaggle", "weights=pretrained")
+    (root / "train.csv").unlink()  # a link
+    others = list(range(5000, 4998 + config.transit.spectrum.fewest_labels))
+    write_spectra_csv(root / "train.csv", [*PLANETS["train"], *others[:-1], TESTED])
+    with pytest.raises(ConfigError, match="too few labels to learn a prior over spectra"):
+        require_inputs(config, ["predict"])
+    write_spectra_csv(root / "train.csv", [*PLANETS["train"], *others])
+    require_inputs(config, ["predict"])
 
 
 def test_light_curves_of_planets_that_the_archive_does_not_know_are_named(config, root):

@@ -6,7 +6,13 @@ from transit_world import default_config
 
 from spectramind.observation import Star
 from spectramind.transit.parameters import FIXED, Layout
-from spectramind.transit.priors import LabelledEvidence, first_priors, learn_priors
+from spectramind.transit.priors import (
+    LabelAlone,
+    LabelledEvidence,
+    first_priors,
+    label_hash,
+    learn_priors,
+)
 from spectramind.transit.shared_prior import (
     Guess,
     OrbitEvidence,
@@ -19,6 +25,7 @@ from spectramind.transit.shared_prior import (
     learn_population,
     make_evidence,
 )
+from spectramind.transit.spectrum_learning import learn_spectrum_prior
 from spectramind.transit.time_noise import NoiseBelief
 
 CONFIG = default_config(baseline__scatter=[0.008, 0.004], baseline__wavelength_order=2)
@@ -203,6 +210,36 @@ def test_too_few_planets_of_a_kind_leave_the_settings(rng):
         assert found.planets == 0
         np.testing.assert_array_equal(found.covariance, expected.covariance)
         assert found.visit_offset == expected.visit_offset
+
+
+@pytest.mark.parametrize("measured", [0, 5, 25])
+def test_labels_without_light_curves_teach_the_spectra_and_nothing_else(rng, measured):
+    few = {"components": (2,), "lengths_um": (0.03,)}
+    config = CONFIG.model_copy(update={"spectrum": CONFIG.spectrum.model_copy(update=few)})
+    true, fewest = _population(rng), config.spectrum.fewest_labels
+    labels = 0.012 + 1e-4 * rng.normal(size=(measured + fewest, 283))
+    lessons = [
+        replace(_lesson(n, True, _draw(rng, true, 1, 0.5)), label=labels[n], log_scale=-9.0)
+        for n in range(measured)
+    ]
+    scales = rng.normal(-9.0, 1.0, fewest)
+    scales[0] = np.nan  # its star is in no table
+    alone = [
+        LabelAlone(n, labels[n], float(scale)) for n, scale in enumerate(scales, start=measured)
+    ]
+    found, without = learn_priors(lessons, config, alone), learn_priors(lessons, config)
+    expected = learn_spectrum_prior(labels, [*[-9.0] * measured, *scales], config.spectrum)
+    assert found.spectrum.planets == measured + fewest
+    np.testing.assert_array_equal(found.spectrum.components, expected.components)
+    assert found.spectrum.amplitude == expected.amplitude
+    for own, other in ((found.known, without.known), (found.unknown, without.unknown)):
+        assert own.planets == other.planets
+        np.testing.assert_array_equal(own.covariance, other.covariance)
+    assert found.noise.visits == without.noise.visits == (measured if measured >= fewest else 0)
+    assert found.taught_by == {n: label_hash(label) for n, label in enumerate(labels)}
+    few = learn_priors(lessons[:5], config, alone[: fewest - 6])
+    assert few.spectrum is None
+    assert few.taught_by == {}
 
 
 def test_unknown_stars_start_wider():

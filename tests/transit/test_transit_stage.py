@@ -496,21 +496,21 @@ def test_an_archive_teaches_without_labels_and_only_once(planets, config, tmp_pa
     write_priors(lent, replace(first, known=strange), {})
     work = work_of(counted, config, tmp_path / "fit")
     visits = {"train": {}, "test": planets.numbers(*LABELLED[:6])}
-    learned = learn_archive({"train": work, "test": work}, visits, lent, workers=1)
+    learned = learn_archive({"train": work, "test": work}, visits, lent, {}, workers=1)
     priors = read_priors(learned.everyone)
     assert priors.known.planets == 6
     assert priors.noise.visits == 6
     assert np.abs(priors.known.mean[3:]).max() < 0.15
     assert sorted(set(reads)) == sorted(LABELLED[:6])
     reads.clear()
-    learn_archive({"train": work, "test": work}, visits, lent, workers=1)
+    learn_archive({"train": work, "test": work}, visits, lent, {}, workers=1)
     assert reads == []
 
 
 def test_too_few_planets_leave_the_wide_priors(planets, config, tmp_path):
     work = work_of(planets, config, tmp_path / "fit")
     visits = {"train": {}, "test": planets.numbers(*LABELLED[:4])}
-    learned = learn_archive({"train": work, "test": work}, visits, None, workers=1)
+    learned = learn_archive({"train": work, "test": work}, visits, None, {}, workers=1)
     priors, first = read_priors(learned.everyone), first_priors(config)
     np.testing.assert_array_equal(priors.known.covariance, first.known.covariance)
     np.testing.assert_array_equal(priors.noise.belief, first.noise.belief)

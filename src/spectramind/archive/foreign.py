@@ -139,14 +139,14 @@ class ForeignArchive:
         )
 
     def stars(self, split: Split) -> dict[int, Star]:
-        """The star of each planet of a split that has a usable row in `stars.csv`.
+        """Stars of a split by planet, with light curves or without: usable rows of `stars.csv`.
 
         Raises:
             DataError: If a table is damaged.
         """
-        path = find_table(self.root, _STARS)
+        path, labelled = find_table(self.root, _STARS), set(self.labels().planet_ids.tolist())
         known = read_stars(path).by_planet if path.exists() else {}
-        return {planet: known[planet] for planet in self.planets(split) if planet in known}
+        return {p: star for p, star in known.items() if (p in labelled) == (split == "train")}
 
     def labels(self) -> Labels:
         """True spectra of the planets with a usable row in `labels.csv`; of none without it.
@@ -190,7 +190,10 @@ class ForeignArchive:
         strange = sorted(planets - {planet for planet, _ in self.files})
         if not strange:
             return []
-        return [f"{table.name} lists {named(strange)}, but there is no file of light curves."]
+        return [
+            f"{table.name} lists {named(strange)}, but there is no file of light curves. Such "
+            "rows teach the prior over spectra at most."
+        ]
 
 
 def open_foreign(root: Path) -> ForeignArchive:

@@ -225,7 +225,8 @@ class Archive:
         if not path.exists():
             return [f"{path.name} is missing, so all planets {then}. Put it into {self.root}."]
         lost = read_stars(path).lost if new else _lost(path)
-        return _against(path, on_disk, lost, f"A planet without one {alone}.")
+        mend = "Fetch the archive again or remove the rows."
+        return _against(path, on_disk, lost, f"A planet without one {alone}.", mend)
 
     def _label_problems(self) -> list[str]:
         path = self.label_table
@@ -233,7 +234,10 @@ class Archive:
             return []
         _, lost = read_usable_labels(path)
         then = "A planet without one teaches nothing."
-        return _against(path, set(self.planets("train")), lost, then)
+        use = (
+            "Such rows teach the prior over spectra at most. Fetch the archive again to fit them."
+        )
+        return _against(path, set(self.planets("train")), lost, then, use)
 
     def _sample_problems(self) -> list[str]:
         path = find_table(self.root, _SAMPLE)
@@ -326,7 +330,9 @@ def _lost(path: Path) -> tuple[str, ...]:
     return planet_rows(read_table(path), path).lost
 
 
-def _against(path: Path, on_disk: set[int], lost: tuple[str, ...], then: str) -> list[str]:
+def _against(
+    path: Path, on_disk: set[int], lost: tuple[str, ...], then: str, without_folder: str
+) -> list[str]:
     """Contradictions between the folders of a split and a table, and its unusable rows."""
     listed = set(_listed(path))
     found = [f"{path.name}: {text}. Such rows are left out. {then}" for text in lost]
@@ -336,7 +342,6 @@ def _against(path: Path, on_disk: set[int], lost: tuple[str, ...], then: str) ->
     if listed - on_disk:
         without = named(sorted(listed - on_disk))
         found.append(
-            f"{path.name} has a row, but there is no folder of {without}. Fetch the archive again "
-            "or remove the rows."
+            f"{path.name} has a row, but there is no folder of {without}. {without_folder}"
         )
     return found

@@ -115,7 +115,8 @@ def _require_predictable(config: "Config", *, simulated: bool) -> None:
     if config.weights is not None and config.prior is None:
         from spectramind.stages.predict import require_prior  # loads torch
 
-        labelled = set(archive.labels().planet_ids.tolist()) & set(archive.planets("train"))
+        tested = archive.expected() - set(archive.planets("train"))
+        labelled = set(archive.labels().planet_ids.tolist()) - tested
         fewest = config.transit.spectrum.fewest_labels
         require_prior(config, over_spectra=len(labelled) >= fewest)
 

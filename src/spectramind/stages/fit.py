@@ -1,9 +1,10 @@
 """Stage `fit`: priors learned from labelled planets, then a spectrum for every planet."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectramind.archive.layout import SPLITS, Split
+from spectramind.archive.layout import Split
 from spectramind.errors import ConfigError
 from spectramind.observation import named
 from spectramind.provenance import Provenance
@@ -17,7 +18,7 @@ from spectramind.transit.priors import Priors, prior_path, read_priors, remove_o
 from spectramind.transit.spectra import spectra_of_fits
 from spectramind.transit.stage import fit_split
 from spectramind.transit.teaching import learn_archive, learn_folds
-from spectramind.transit.work import Work
+from spectramind.transit.work import LearnedPriors, Work
 
 if TYPE_CHECKING:
     from spectramind.config import Config
@@ -28,27 +29,18 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     source = open_source(config)
     device = resolve_device(config.runtime.device)
     workers = 1 if device.type == "cuda" else config.runtime.workers
-
-    def work(split: Split) -> Work:
-        stars = source.stars[split]
-        return Work(source.curves, stars, config.transit, folder, provenance, str(device))
-
-    everyone = sum(map(len, source.visits.values()))
+    work: dict[Split, Work] = {
+        split: Work(source.curves, stars, config.transit, folder, provenance, str(device))
+        for split, stars in source.stars.items()
+    }
     lent = None if config.prior is None else prior_file(config.prior)
     if lent is not None:
         _require_unknown(config, source, read_priors(lent))
-    if lent is None and len(source.labels) >= config.transit.spectrum.fewest_labels:
-        visits = source.visits["train"]
-        learned = learn_folds(
-            work("train"), source.labels, visits, workers=workers, later=everyone
-        )
-    else:
-        both: dict[Split, Work] = {split: work(split) for split in SPLITS}
-        learned = learn_archive(both, source.visits, lent, workers=workers, later=everyone)
+    learned = _learn(source, lent, work, workers)
     after: dict[Split, int] = {"train": len(source.visits["test"]), "test": 0}
     reports = [
         fit_split(
-            work(split), split, source.visits[split], learned, workers=workers, later=after[split]
+            work[split], split, source.visits[split], learned, workers=workers, later=after[split]
         )
         for split in config.data.splits
     ]
@@ -68,7 +60,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     return Result(
         summary=(
             f"fitted {counted(done, 'planet')} -> {folder}; {flagged} flagged; "
-            f"{_prior_words(priors)}{words(scale)}"
+            f"{_prior_words(priors, source.alone if lent is None else 0)}{words(scale)}"
         ),
         outputs=tuple(outputs),
         facts={
@@ -79,6 +71,22 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         },
         failures=failures,
     )
+
+
+def _learn(
+    source: Source, lent: Path | None, work: Mapping[Split, Work], workers: int
+) -> LearnedPriors:
+    """Priors of every planet.
+
+    They come in folds where labels of fitted planets teach: those are enough by themselves, or
+    make enough together with labels of planets without light curves.
+    """
+    fewest, alone = work["train"].config.spectrum.fewest_labels, source.alone
+    measured, later = len(source.labels) - alone, sum(map(len, source.visits.values()))
+    if lent is None and (measured >= fewest or alone < fewest <= measured + alone):
+        visits = source.visits["train"]
+        return learn_folds(work["train"], source.labels, visits, workers=workers, later=later)
+    return learn_archive(work, source.visits, lent, source.labels, workers=workers, later=later)
 
 
 def _require_unknown(config: "Config", source: Source, priors: Priors) -> None:
@@ -101,10 +109,12 @@ def _labels_behind(priors: Priors) -> int:
     return 0 if priors.spectrum is None else priors.spectrum.planets
 
 
-def _prior_words(priors: Priors) -> str:
+def _prior_words(priors: Priors, alone: int) -> str:
     words = "too few labels for a prior over spectra, so each wavelength stands alone"
     if priors.spectrum is not None:
         words = f"prior over spectra from {counted(priors.spectrum.planets, 'label')}"
+        if alone:
+            words += f", {alone} of them of planets without light curves"
     if priors.known.gave_up or priors.unknown.gave_up:
         words += (
             "; limb darkening differs between planets by more than `transit.prior` can believe: "

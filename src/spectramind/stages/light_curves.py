@@ -48,10 +48,15 @@ class Source:
 
     visits: Mapping[Split, Mapping[int, int]]  # number of visits of each planet
     curves: LightCurveSource
-    stars: Mapping[Split, Mapping[int, Star | None]]
-    labels: Mapping[int, Float64[np.ndarray, " 283"]]  # of training planets with light curves
+    stars: Mapping[Split, Mapping[int, Star | None]]  # of these planets and of labelled ones
+    labels: Mapping[int, Float64[np.ndarray, " 283"]]  # of training planets, also without curves
     problems: tuple[str, ...]  # what is left out, a sentence for each kind
     for_retrieval: bool  # whether spectra are written for retrieval codes too
+
+    @property
+    def alone(self) -> int:
+        """Number of labels of planets without light curves."""
+        return len(self.labels.keys() - self.visits["train"].keys())
 
 
 def open_source(config: "Config") -> Source:
@@ -72,8 +77,9 @@ def open_source(config: "Config") -> Source:
         problems += _one_sided(split, everyone | set(archive.listed(split)), measured)
         known[split] = stars_of(archive, split, sorted(everyone & measured))
         visits[split] = {planet: len(curves.visits(split, planet)) for planet in known[split]}
-    spectra = archive.labels().by_planet().items()
-    labels = {planet: depth for planet, depth in spectra if planet in visits["train"]}
+    labels, tested = archive.labels().by_planet(), archive.expected() - set(visits["train"])
+    labels = {planet: depth for planet, depth in labels.items() if planet not in tested}
+    known["train"] |= stars_of(archive, "train", labels.keys() - known["train"].keys())
     found = tuple(dict.fromkeys(problems))  # some archives say the same of both splits
     return Source(visits, curves, known, labels, found, archive.for_retrieval)
 

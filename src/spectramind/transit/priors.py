@@ -77,6 +77,15 @@ class LabelledEvidence(Evidence):
 
 
 @dataclass(frozen=True, eq=False)
+class LabelAlone:
+    """The label of a planet without light curves: it teaches the prior over spectra alone."""
+
+    planet_id: int
+    label: Float64[np.ndarray, " 283"]
+    log_scale: float
+
+
+@dataclass(frozen=True, eq=False)
 class UnlabelledEvidence(Evidence):
     """What a planet teaches whose depths are marginalised."""
 
@@ -89,8 +98,16 @@ def first_priors(config: TransitConfig) -> Priors:
     return Priors(known, unknown, spectrum=None)
 
 
-def learn_priors(planets: Sequence[LabelledEvidence], config: TransitConfig) -> Priors:
-    """Priors from labelled planets; too few of a kind leave that part as the settings have it."""
+def learn_priors(
+    planets: Sequence[LabelledEvidence], config: TransitConfig, alone: Sequence[LabelAlone] = ()
+) -> Priors:
+    """Priors from labelled planets; too few of a kind leave that part as the settings have it.
+
+    Args:
+        planets: Those with light curves.
+        config: Section `transit`.
+        alone: Labels of planets without, which teach the prior over spectra and nothing else.
+    """
     start = first_priors(config)
     fewest = config.spectrum.fewest_labels
     learned = {}
@@ -100,16 +117,16 @@ def learn_priors(planets: Sequence[LabelledEvidence], config: TransitConfig) -> 
         learned[known] = _learned(first, own, config) if len(own) >= fewest else first
     if learned[True].planets and not learned[False].planets:
         learned[False] = _with(_INSTRUMENT, start.unknown, learned[True])
-    spectrum = None
-    if len(planets) >= fewest:
-        labels = np.stack([planet.label for planet in planets])
-        scale = [planet.log_scale for planet in planets]
-        spectrum = learn_spectrum_prior(labels, scale, config.spectrum)
-    teachers = planets if len(planets) >= fewest else ()
-    taught_by = {planet.planet_id: label_hash(planet.label) for planet in teachers}
-    noise = start.noise
+    spectrum, noise, teachers = None, start.noise, [*planets, *alone]
+    if len(teachers) < fewest:
+        teachers = []
     if teachers:
-        noise = learn_belief(np.concatenate([planet.noise for planet in teachers]))
+        labels = np.stack([planet.label for planet in teachers])
+        scale = [planet.log_scale for planet in teachers]
+        spectrum = learn_spectrum_prior(labels, scale, config.spectrum)
+    taught_by = {planet.planet_id: label_hash(planet.label) for planet in teachers}
+    if len(planets) >= fewest:
+        noise = learn_belief(np.concatenate([planet.noise for planet in planets]))
     return Priors(learned[True], learned[False], spectrum, noise, taught_by)
 
 
@@ -137,13 +154,19 @@ def _with(names: Sequence[str], population: Population, other: Population) -> Po
 
 
 def learn_unlabelled(
-    planets: Sequence[UnlabelledEvidence], lent: Priors, config: TransitConfig
+    planets: Sequence[UnlabelledEvidence], start: Priors, config: TransitConfig, *, lent: bool
 ) -> Priors:
-    """Priors from an archive's own planets without a label, beside those that are lent to it.
+    """Priors from an archive's own planets without a label, beside those that they began with.
 
-    From `prior.fewest` planets of a kind on; with fewer the wide priors stand.
+    From `prior.fewest` planets of a kind on; with fewer the first ones stand.
+
+    Args:
+        planets: What they teach.
+        start: Priors that they were fitted with.
+        config: Section `transit`.
+        lent: Whether the prior over spectra is another archive's, so that amplitudes are learned.
     """
-    learned, first, fewest = wide_priors(lent, config), first_priors(config), config.prior.fewest
+    learned, first, fewest = start, first_priors(config), config.prior.fewest
     for name, known in (("known", True), ("unknown", False)):
         own = [planet for planet in planets if planet.known == known]
         if len(own) >= fewest:
@@ -155,7 +178,7 @@ def learn_unlabelled(
     if len(planets) < fewest:
         return learned
     noise = learn_belief(np.concatenate([planet.noise for planet in planets]))
-    if learned.spectrum is None:
+    if learned.spectrum is None or not lent:
         return replace(learned, noise=noise)
     known = np.array([planet.known for planet in planets])
     heard = np.stack([planet.spectra for planet in planets])

@@ -13,11 +13,13 @@ from spectramind.parallel import Shown, each, one_thread, results
 from spectramind.provenance import digest
 from spectramind.transit.fit import learn_from, learn_without_labels
 from spectramind.transit.priors import (
+    LabelAlone,
     LabelledEvidence,
     Priors,
     UnlabelledEvidence,
     deal_folds,
     first_priors,
+    label_hash,
     learn_priors,
     learn_unlabelled,
     prior_path,
@@ -27,6 +29,7 @@ from spectramind.transit.priors import (
     wide_priors,
     write_priors,
 )
+from spectramind.transit.spectrum_prior import log_signal
 from spectramind.transit.start import BinnedPlanet
 from spectramind.transit.work import (
     UNSOLVABLE,
@@ -49,23 +52,27 @@ def learn_folds(
 
     Args:
         work: Source, settings and place.
-        labels: Spectra of the training planets that have light curves.
-        visits: Number of visits of each.
+        labels: Spectra of the training planets; one without light curves teaches every prior over
+            spectra and nothing else.
+        visits: Number of visits of each that has light curves.
         workers: Processes.
         later: Planets that are fitted afterwards.
     """
-    spectrum = work.config.spectrum
+    spectrum, alone = work.config.spectrum, _alone(work, labels, visits)
+    labels = {planet: label for planet, label in labels.items() if planet in visits}
     folds = deal_folds(sorted(labels), spectrum.folds, spectrum.seed)
     own = {planet: prior_path(work.out, fold) for planet, fold in folds.items()}
     everyone = prior_path(work.out, None)
     planets = {planet: _taught_by(work, labels, planet) for planet in folds}
     origins = {
-        fold: _prior_origin(work, [planets[p] for p in folds if fold is None or folds[p] != fold])
+        fold: _prior_origin(
+            work, [planets[p] for p in folds if fold is None or folds[p] != fold], alone
+        )
         for fold in (None, *sorted(set(folds.values())))
     }
     if _are_learned(work, origins):
         return LearnedPriors(everyone, own)
-    task = partial(_fit_labelled, work, dict(labels))
+    task = partial(_fit_labelled, work, labels)
     tasks = batches(sorted(labels), visits, work.config.planets_per_batch)
     evidence: list[LabelledEvidence] = []
     binned: dict[int, BinnedPlanet] = {}
@@ -78,7 +85,7 @@ def learn_folds(
     unread = " ".join(map(str, sorted(labels.keys() - binned.keys())))
     common = facts_of(work.provenance) | {"unread": unread}
     facts = {fold: common | {"origin": origin} for fold, origin in origins.items()}
-    learn = partial(_learn_fold, work, evidence, folds, facts)
+    learn = partial(_learn_fold, work, evidence, alone, folds, facts)
     unseen = Shown("learn priors", "priors", silent=True)  # seconds
     for _ in results(learn, list(origins), workers=workers, shown=unseen):
         pass
@@ -89,23 +96,28 @@ def learn_archive(
     work: Mapping[Split, Work],
     visits: Mapping[Split, Mapping[int, int]],
     lent: Path | None,
+    labels: Labels,
     *,
     workers: int,
     later: int = 0,
 ) -> LearnedPriors:
     """Learn what planets of an archive share from their light curves alone, to `OUT/priors`.
 
+    Labels of planets without light curves teach the prior over spectra, unless one is lent.
+    Labels of the others teach nothing, so that they can judge each fit.
+
     Priors that are there already, learned from the same, are kept; then nothing is read.
 
     Args:
         work: Source, settings and place, of each split.
         visits: Planets of each split and their number of visits.
-        lent: File of priors whose spectra are taken; None: there are none.
+        lent: File of priors whose spectra are taken; None: those that labels teach.
+        labels: Spectra of the training planets.
         workers: Processes.
         later: Planets that are fitted afterwards.
     """
     config, path = work["test"].config, prior_path(work["test"].out, None)
-    base = first_priors(config) if lent is None else read_priors(lent)
+    alone = [] if lent is not None else _alone(work["train"], labels, visits["train"])
     everyone = sum(map(len, visits.values()))
     chosen: dict[Split, list[int]] = {
         split: _spread(sorted(visits[split]), config.prior.most * len(visits[split]) // everyone)
@@ -115,10 +127,14 @@ def learn_archive(
     made_by = work["test"].provenance
     heard = [_origins(work[split], split, planets) for split, planets in chosen.items()]
     learned_from = None if lent is None else priors_hash(lent)
-    origin = digest([made_by.config_hash, made_by.code_hash, learned_from, heard])
+    told = _told(alone)
+    origin = digest([made_by.config_hash, made_by.code_hash, learned_from, heard, told])
     if _origin_of(path) == origin:
         return LearnedPriors(path)
-    task = partial(_fit_unlabelled, work, wide_priors(base, config))
+    start = learn_priors([], config, alone)
+    if lent is not None:
+        start = wide_priors(read_priors(lent), config)
+    task = partial(_fit_unlabelled, work, start)
     tasks: list[tuple[Split, tuple[int, ...]]] = [
         (split, batch)
         for split, planets in chosen.items()
@@ -129,7 +145,7 @@ def learn_archive(
     for outcome in each(task, tasks, workers=workers, shown=shown):
         evidence += outcome.value or []  # a planet that cannot be read fails again in fit
     evidence.sort(key=lambda planet: planet.planet_id)
-    priors = learn_unlabelled(evidence, base, config)
+    priors = learn_unlabelled(evidence, start, config, lent=lent is not None)
     lender = "" if lent is None else f"{lent.name} of hash {learned_from}"
     facts = {"unread": "", "origin": origin, "lent": lender}
     write_priors(path, priors, facts_of(made_by) | facts)
@@ -208,12 +224,13 @@ def _evidence(
 def _learn_fold(
     work: Work,
     evidence: Sequence[LabelledEvidence],
+    alone: Sequence[LabelAlone],
     folds: Mapping[int, int],
     facts: Mapping[int | None, Mapping[str, str]],
     fold: int | None,
 ) -> None:
     seen = [own for own in evidence if fold is None or folds[own.planet_id] != fold]
-    write_priors(prior_path(work.out, fold), learn_priors(seen, work.config), facts[fold])
+    write_priors(prior_path(work.out, fold), learn_priors(seen, work.config, alone), facts[fold])
 
 
 def _taught_by(work: Work, labels: Labels, planet_id: int) -> dict[str, object] | None:
@@ -225,10 +242,26 @@ def _taught_by(work: Work, labels: Labels, planet_id: int) -> dict[str, object] 
     return planet | {"label": hashlib.sha256(labels[planet_id].tobytes()).hexdigest()}
 
 
-def _prior_origin(work: Work, planets: Sequence[dict[str, object] | None]) -> str:
+def _alone(work: Work, labels: Labels, visits: Mapping[int, int]) -> list[LabelAlone]:
+    """Labels of the planets without light curves."""
+    return [
+        LabelAlone(planet, own, log_signal(work.stars[planet], float(own[1:].mean())))
+        for planet, own in sorted(labels.items())
+        if planet not in visits
+    ]
+
+
+def _told(alone: Sequence[LabelAlone]) -> list[tuple[int, str, str]]:
+    """What labels of planets without light curves add to priors."""
+    return [(own.planet_id, repr(own.log_scale), label_hash(own.label)) for own in alone]
+
+
+def _prior_origin(
+    work: Work, planets: Sequence[dict[str, object] | None], alone: Sequence[LabelAlone]
+) -> str:
     """Hash of all that priors depend on: settings, code, and what each labelled planet adds."""
     made_by = work.provenance
-    return digest([made_by.config_hash, made_by.code_hash, planets])
+    return digest([made_by.config_hash, made_by.code_hash, planets, _told(alone)])
 
 
 def _are_learned(work: Work, origins: Mapping[int | None, str]) -> bool:
