@@ -17,6 +17,7 @@ from spectramind.transit.depths import (
     marginalise,
     without_depths,
 )
+from spectramind.transit.ends import without_bad_ends
 from spectramind.transit.linear import Linear, Normal
 from spectramind.transit.parameters import FIXED
 from spectramind.transit.priors import LabelledEvidence, Priors, UnlabelledEvidence
@@ -149,6 +150,22 @@ def fit_planets(
         config: Section `transit`.
         device: Where torch computes.
     """
+    fits = []
+    whole = _fits_and_misfits(planets, priors, config, device)
+    for planet, (fit, chi2) in zip(planets, whole, strict=True):
+        poor = chi2 > config.failure.chi2
+        shorter = without_bad_ends(planet, chi2, priors, config) if poor else None
+        if shorter is not None:
+            ((own, _),) = _fits_and_misfits([shorter.planet], priors, config, device)
+            fit = replace(own, reasons=(*shorter.reasons, *own.reasons))
+        fits.append(fit)
+    return fits
+
+
+def _fits_and_misfits(
+    planets: Sequence[BinnedPlanet], priors: Priors, config: TransitConfig, device: torch.device
+) -> list[tuple[TransitFit, float]]:
+    """Fits of planets from all of their bins, and `Start.misfit` with the star table believed."""
     fit, start, scale = _fitted(planets, priors, config, device)
     findings = _findings(fit, start, priors, scale)
     products = []
@@ -156,7 +173,7 @@ def fit_planets(
         product = make_product(planet, row, fit, start, found, config)
         if start.guesses[row].known and _doubted(planet, start.misfit[row], found, priors, config):
             product = _without_table(planet, priors, config, device)
-        products.append(product)
+        products.append((product, start.misfit[row]))
     return products
 
 
