@@ -47,9 +47,9 @@ def without_bad_ends(
 ) -> Shortened | None:
     """The planet without the ends that spoil its white light; None if no end does.
 
-    First the longest of `ends.parts_h` is left out at every end. If the white light then fits
-    better by `ends.gain`, each end is given back alone: bad are those with which it fits worse by
-    as much. They lose the shortest part that does as well as the longest.
+    First the longest of `ends.parts_h` is left out at every end. If the white light then is no
+    longer poor, and fits better by `ends.gain`, each end is given back alone: bad are those with
+    which it fits worse by as much. They lose the shortest part that does as well as the longest.
 
     Args:
         planet: With whole visits.
@@ -63,7 +63,7 @@ def without_bad_ends(
         return None
     every = np.full((visits, 2), parts[-1])
     least = _tried(planet, every, priors, config).misfit[0]
-    if gain * least >= whole:
+    if least > config.failure.chi2 or gain * least >= whole:
         return None
     bad = np.zeros((visits, 2))
     for place in np.ndindex(visits, 2):
@@ -117,7 +117,7 @@ def _enough(
     """Whether visits with bad ends have bins in transit, and outside it at each bad end."""
     shared = start.solution.shared[0]
     reach = 1.0 + float(start.white.depth[0, 1]) ** 0.5
-    counts = []
+    counts: list[int] = []
     for number, (visit, (first, last)) in enumerate(zip(planet.visits, bad, strict=True)):
         time, middle = visit.airs_time_h, float(shared[start.layout.times(number).start])
         z = separation(
@@ -126,7 +126,7 @@ def _enough(
         )  # fmt: skip
         inside = z.numpy() < reach
         used = start.used[0, number, 1, : time.size].numpy()
-        counts += [np.sum(used & inside)] if first or last else []
-        counts += [np.sum(used & ~inside & (time < middle))] if first else []
-        counts += [np.sum(used & ~inside & (time > middle))] if last else []
+        counts += [int(np.sum(used & inside))] if first or last else []
+        counts += [int(np.sum(used & ~inside & (time < middle)))] if first else []
+        counts += [int(np.sum(used & ~inside & (time > middle)))] if last else []
     return min(counts) >= config.failure.bins
