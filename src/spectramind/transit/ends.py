@@ -45,7 +45,7 @@ def _words(gone_h: Float64[np.ndarray, " 2"]) -> str:
 def without_bad_ends(
     planet: BinnedPlanet, whole: float, priors: Priors, config: TransitConfig
 ) -> Shortened | None:
-    """The planet without the ends that spoil its white light; None if no end does.
+    """The planet without the ends that spoil its white light; None if it fits or no end does.
 
     First the longest of `ends.parts_h` is left out at every end. If the white light then is no
     longer poor, and fits better by `ends.gain`, each end is given back alone: bad are those with
@@ -59,7 +59,7 @@ def without_bad_ends(
     """
     gain, visits = config.ends.gain, len(planet.visits)
     parts = [own for own in sorted(config.ends.parts_h) if _stays(planet, own)]
-    if not parts:
+    if whole <= config.failure.chi2 or not parts:
         return None
     every = np.full((visits, 2), parts[-1])
     least = _tried(planet, every, priors, config).misfit[0]
