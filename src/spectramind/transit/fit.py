@@ -17,6 +17,7 @@ from spectramind.transit.depths import (
     marginalise,
     without_depths,
 )
+from spectramind.transit.ends import Shortened, without_bad_ends
 from spectramind.transit.linear import Linear, Normal
 from spectramind.transit.parameters import FIXED
 from spectramind.transit.priors import LabelledEvidence, Priors, UnlabelledEvidence
@@ -91,7 +92,8 @@ def learn_without_labels(
     device: torch.device = _CPU,
 ) -> list[UnlabelledEvidence]:
     """What planets with equally many visits teach, their depths marginalised under a prior."""
-    fit, start, scale = _fitted(planets, priors, config, device)
+    start = begin_fit(planets, priors, config, device)
+    fit, scale = _fitted(planets, start, priors, config)
     normal = fit.linear.normal(fit.apparent, fit.shared)
     heard = torch.zeros(len(planets), len(SCALES), len(AMPLITUDES)).to(scale)
     spots = torch.zeros(len(planets), len(SPOTS)).to(scale)
@@ -149,13 +151,32 @@ def fit_planets(
         config: Section `transit`.
         device: Where torch computes.
     """
-    fit, start, scale = _fitted(planets, priors, config, device)
+    start = begin_fit(planets, priors, config, device)
+    shorter: dict[int, Shortened] = {}
+    for row, (planet, chi2) in enumerate(zip(planets, start.misfit, strict=True)):
+        found = without_bad_ends(planet, chi2, priors, config)
+        if found is not None:
+            shorter[row] = found
+    if not shorter:
+        return _fits(planets, start, priors, config)
+    left = [shorter[row].planet if row in shorter else own for row, own in enumerate(planets)]
+    fits = _fits(left, begin_fit(left, priors, config, device), priors, config)
+    for row, found in shorter.items():
+        fits[row] = replace(fits[row], reasons=(*found.reasons, *fits[row].reasons))
+    return fits
+
+
+def _fits(
+    planets: Sequence[BinnedPlanet], start: Start, priors: Priors, config: TransitConfig
+) -> list[TransitFit]:
+    """Fits of planets from their white light on."""
+    fit, scale = _fitted(planets, start, priors, config)
     findings = _findings(fit, start, priors, scale)
     products = []
     for row, (planet, found) in enumerate(zip(planets, findings, strict=True)):
         product = make_product(planet, row, fit, start, found, config)
         if start.guesses[row].known and _doubted(planet, start.misfit[row], found, priors, config):
-            product = _without_table(planet, priors, config, device)
+            product = _without_table(planet, priors, config, start.white.depth.device)
         products.append(product)
     return products
 
@@ -186,22 +207,18 @@ def _without_table(
 ) -> TransitFit:
     """Fit of a planet whose light curves contradict its row of the star table."""
     wide = _doubting(priors, config)
-    fit, start, scale = _fitted([planet], wide, config, device, believed=False)
+    start = begin_fit([planet], wide, config, device, believed=False)
+    fit, scale = _fitted([planet], start, wide, config)
     (found,) = _findings(fit, start, wide, scale)
     product = make_product(planet, 0, fit, start, found, config)
     return replace(product, reasons=(table_sentence(start.guesses[0], product), *product.reasons))
 
 
 def _fitted(
-    planets: Sequence[BinnedPlanet],
-    priors: Priors,
-    config: TransitConfig,
-    device: torch.device,
-    *,
-    believed: bool = True,
-) -> tuple[SpectrumFit, Start, Float64[Tensor, " B"]]:
-    """Spectra, the white-light fits that they began with, and `log_signal` of each planet."""
-    start = begin_fit(planets, priors, config, device, believed=believed)
+    planets: Sequence[BinnedPlanet], start: Start, priors: Priors, config: TransitConfig
+) -> tuple[SpectrumFit, Float64[Tensor, " B"]]:
+    """Spectra, and `log_signal` of each planet."""
+    device = start.white.depth.device
     batch = all_columns(planets, start, config, device)
     white = start.white.depth[:, 1].tolist()
     signal = [log_signal(planet.star, depth) for planet, depth in zip(planets, white, strict=True)]
@@ -214,7 +231,7 @@ def _fitted(
     )  # fmt: skip
     beliefs = Beliefs(start.prior, spectra, priors.noise, spots)
     fit = fit_spectrum(batch, start.layout, beliefs, scale, start.solution, config)
-    return fit, start, scale
+    return fit, scale
 
 
 def _findings(

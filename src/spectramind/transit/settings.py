@@ -60,6 +60,13 @@ class ScanConfig(Settings):
     starts: int = Field(ge=1)  # least-squares fits that are begun
 
 
+class EndsConfig(Settings):
+    """Parts without which a planet is tried whose white light fits poorly."""
+
+    parts_h: tuple[PositiveFloat, ...]  # lengths tried; none: whole visits stay [h]
+    gain: float = Field(gt=1.0)  # factor on the white light's reduced chi^2 that tells a bad end
+
+
 class SpectrumConfig(Settings):
     """How the prior over spectra is learned."""
 
@@ -106,5 +113,6 @@ class TransitConfig(Settings):
     unknown_star: UnknownStarConfig
     spots: SpotsConfig
     scan: ScanConfig
+    ends: EndsConfig
     spectrum: SpectrumConfig
     failure: FailureConfig
