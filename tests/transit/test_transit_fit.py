@@ -298,6 +298,15 @@ def test_a_star_table_that_cannot_be_is_named_and_left_out(world, curves, fit, c
     assert np.median(lost.sigma / fit.sigma) < 2.0  # and no wider than it has to be
 
 
+def test_no_search_begins_with_a_planet_larger_than_its_star(config):
+    """A wide template has hardly any power, and its amplitude no bound."""
+    world = draw_world(2)
+    star = replace(world.table, semi_major_axis_rs=0.4 * world.table.semi_major_axis_rs)
+    fit = fit_alone([make_curves(world, factor=90)], star, config)
+    assert fit.reasons[0].startswith("The light curves contradict the star table's orbit (P ")
+    assert abs(level_error(fit, world.depth)) < 3.0
+
+
 def test_too_few_bins_outside_transit_are_named(world, curves, fit):
     distrusted = fit_alone([curves], world.table, default_config(scan__starts=1, failure__bins=90))
     assert all("bins in transit and" in reason for reason in distrusted.reasons)

@@ -34,6 +34,7 @@ _COST_OF_A_JUMP = 50.0  # gain in chi^2 from which it is believed
 _TEMPLATE = 0.1  # radius ratio of the search
 _SEARCH_ORDER = 3  # of the baseline beside the template
 _DEPTH_RANGE = (1e-6, 0.16)
+_SHALLOWEST = 1e-4  # depth of a start
 _PERIOD_REACH, _AXIS_REACH, _LARGEST_IMPACT = 0.2, 1.2, 1.2  # [ln], [ln], [stellar radii]
 
 
@@ -320,8 +321,8 @@ def _starts(
                 shared[layout.times(number).start] = time
                 amplitudes.append(amplitude)
                 gain += own
-            depth = _TEMPLATE**2 * float(np.mean(amplitudes))
-            found.append((gain, max(depth, 1e-4), shared))
+            depth = np.clip(_TEMPLATE**2 * np.mean(amplitudes), _SHALLOWEST, _DEPTH_RANGE[1])
+            found.append((gain, float(depth), shared))
     found.sort(key=lambda start: -start[0])
     best = found[: config.scan.starts + len(axes) - 1]
     return [*[(depth, shared) for _, depth, shared in best], (_TYPICAL_DEPTH, mean)]
