@@ -36,10 +36,11 @@ def test_scale_finds_what_sigma_lacks(school):
     """Errors three times as large as claimed; twice as large for FGS1 alone."""
     claimed = answers(school, np.append(2.0, np.full(282, 3.0)))
     factor = _scale(claimed, claimed, school)
-    assert abs(factor[:, 1:].mean() / 3.0 - 1.0) < 0.03
+    shrunk = np.sqrt((COUNT * 9.0 + 10.0) / (COUNT + 10.0))  # towards 1, by ten planets
+    assert abs(factor[:, 1:].mean() / shrunk - 1.0) < 0.03
     assert abs(factor[:, 0].mean() / 2.0 - 1.0) < 0.3
     stranger = Answers(np.array([999]), claimed.mu[:1], claimed.sigma[:1])
-    assert abs(_scale(stranger, claimed, school)[0, 5] / 3.0 - 1.0) < 0.03
+    assert abs(_scale(stranger, claimed, school)[0, 5] / shrunk - 1.0) < 0.03
 
 
 def test_no_planet_scales_itself(school):

@@ -16,7 +16,7 @@ from spectramind.transit.time_noise import (
     colour_modes,
     learn_belief,
     process_covariance,
-    smoother_of,
+    root_of,
 )
 
 BINS = 150
@@ -76,9 +76,20 @@ def test_a_step_widens_what_a_step_hides_and_nothing_else(rng, size):
 def test_a_ramp_is_told_from_a_transit(rng):
     ramp = 40.0 * np.exp(-TIME_H / 0.5)
     found, _ = total(rng.standard_normal(BINS) + ramp)
-    smoother = smoother_of(torch.tensor(found)).numpy()
+    root = root_of(torch.tensor(found)).numpy()
+    smoother = root @ np.swapaxes(root, -1, -2)
     left = (np.eye(BINS) - smoother) @ (ramp - ramp.mean())
     assert np.abs(left).max() < 4.0
+
+
+def test_a_root_keeps_all_but_a_thousandth(rng):
+    basis, _ = np.linalg.qr(rng.standard_normal((3, 40, 40)))
+    values = np.geomspace(1e-9, 1e4, 40)
+    covariance = torch.tensor((basis * values) @ np.swapaxes(basis, 1, 2))
+    root = root_of(covariance)
+    wanted = covariance @ torch.linalg.inv(torch.eye(40).double() + covariance)
+    assert torch.linalg.eigvalsh(wanted - root @ root.mT).abs().max() < 1e-3
+    assert root.shape[-1] == np.sum(values > 1e-3)
 
 
 def test_a_transit_is_no_noise(rng):
@@ -136,11 +147,11 @@ def test_normal_equations_are_those_of_the_dense_covariance(rng):
     noise = 2.0 * torch.tensor(rng.standard_normal(batch.weight.shape)) * batch.weight**-0.5
     batch = with_flux(batch, batch.log_flux + noise)
     modes = colour_modes(batch.weight, batch.place)
-    root = torch.tensor(rng.normal(size=(1, 1, modes.shape[-1], 30, 30)))
+    root = torch.tensor(rng.normal(size=(1, 1, modes.shape[-1], 30, 12)))
     centre = torch.eye(30).double() - 1.0 / 30.0
     process = centre @ (root @ root.mT) @ centre
     nothing = torch.zeros(1, 1, 2, modes.shape[-1], 1).to(modes)
-    own = TimeNoise(modes, smoother_of(process), nothing)
+    own = TimeNoise(modes, root_of(process), nothing)
     linear = Linear(batch, layout, own)
     curves = linear.curves(depth, shared)
     found = linear.normal(depth, shared)

@@ -166,3 +166,10 @@ def test_a_file_of_other_content_is_named(tmp_path):
     save_tensors(path, {"depth": np.ones(2)}, {"facts": {}})
     with pytest.raises(ArtefactError, match=r"priors of a transit fit: it lacks 'known'"):
         read_priors(path)
+
+
+def test_a_prior_over_spectra_of_another_kind_is_named(tmp_path):
+    path = tmp_path / "all.safetensors"
+    save_tensors(path, {"spectrum.process": np.ones(283)}, {"facts": {}})
+    with pytest.raises(ArtefactError, match=r"its prior over spectra is of another kind"):
+        read_priors(path)

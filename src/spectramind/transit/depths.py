@@ -25,7 +25,7 @@ from spectramind.transit.time_noise import (
     TimeNoise,
     colour_modes,
     process_covariance,
-    smoother_of,
+    root_of,
 )
 from spectramind.transit.white import SharedPrior, Solution, bounded, solve, steady
 
@@ -336,7 +336,7 @@ def find_noise(
     design, residual = linear.projected(linear.curves(depth, shared), modes)
     shares = batch.weight / batch.weight.amax(-1, keepdim=True).clamp_min(1e-300)
     used = torch.einsum("bvwk,bvwt->bvkt", modes**2, shares).clamp(0.0, 1.0).sqrt()
-    smoothers, evidence = [], []
+    processes, evidence = [], []
     for row in range(len(depth)):
         mean, covariance = known[row]
         parameters = torch.block_diag(covariance, torch.linalg.inv(prior.precision[row]))
@@ -350,10 +350,12 @@ def find_noise(
                 torch.cat([time[:1], time[1:].expand(modes.shape[-1] - 1, -1)]),
             )
             process, own = process_covariance(seen, parameters, belief)
-            smoothers.append(smoother_of(process))
+            processes.append(process)
             evidence.append(own)
-    parts = [torch.stack(own).unflatten(0, (len(depth), -1)) for own in (smoothers, evidence)]
-    return TimeNoise(modes, *parts)
+    process, heard = (
+        torch.stack(own).unflatten(0, (len(depth), -1)) for own in (processes, evidence)
+    )
+    return TimeNoise(modes, root_of(process), heard)
 
 
 def depth_priors(

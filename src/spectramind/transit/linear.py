@@ -93,8 +93,9 @@ class Linear:
         if self.noise is None:
             return normal
         design, residual = self.projected(curves, self.noise.modes)
-        all_of = torch.cat([design, residual[..., None]], dim=-1)
-        lost = (all_of.mT @ self.noise.smoother @ all_of).sum((1, 2))
+        root = self.noise.root.mT
+        seen = torch.cat([root @ design, root @ residual[..., None]], dim=-1).flatten(1, 3)
+        lost = seen.mT @ seen
         depths = self.batch.depths
         return Normal(
             depth=normal.depth,
@@ -144,7 +145,7 @@ class Linear:
             return torch.zeros_like(residual)
         weight = self.batch.weight
         projected = torch.einsum("bvwk,bvwt->bvkt", self.noise.modes, weight.sqrt() * residual)
-        smooth = (self.noise.smoother @ projected[..., None])[..., 0]
+        smooth = (self.noise.root @ (self.noise.root.mT @ projected[..., None]))[..., 0]
         own = torch.einsum("bvwk,bvkt->bvwt", self.noise.modes, smooth)
         return torch.where(weight > 0.0, own / weight.clamp_min(1e-300).sqrt(), 0.0)
 

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from spectramind.artefacts import Kind, load_tensors, save_tensors
 from spectramind.errors import ArtefactError
 from spectramind.files import unwritable
+from spectramind.instrument import WAVELENGTHS
 from spectramind.observation import Labels
 from spectramind.provenance import digest
 from spectramind.transit.settings import TransitConfig
@@ -34,6 +35,7 @@ _PRIORS = Kind("file of priors of a transit fit", "spectramind fit")
 _DRIFT = ("drift_fgs1", "drift_time", "drift_wavelength")
 _INSTRUMENT = (*_DRIFT, "clock_h", "visit_offset")  # of a population; the same for every star
 _EVERYONE = "all"
+_SYMMETRIC = "spectrum.process"  # half of it is stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +223,8 @@ def write_priors(path: Path, priors: Priors, facts: Mapping[str, str]) -> None:
         arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
         described[name] = {key: value for key, value in values.items() if key not in arrays}
         tensors |= {f"{name}.{key}": array for key, array in arrays.items()}
+    if _SYMMETRIC in tensors:
+        tensors[_SYMMETRIC] = _half(tensors[_SYMMETRIC])
     save_tensors(path, tensors, described)
 
 
@@ -237,6 +241,8 @@ def read_priors(path: Path) -> Priors:
     """
     described, tensors = load_tensors(path, _PRIORS)
     try:
+        if _SYMMETRIC in tensors:
+            tensors = {**tensors, _SYMMETRIC: _both_halves(tensors[_SYMMETRIC])}
         parts = {}
         for name, kind in _PARTS.items():
             arrays: dict[str, Any] = {
@@ -250,9 +256,22 @@ def read_priors(path: Path) -> Priors:
         priors = Priors(**parts, taught_by=taught_by)
     except (KeyError, TypeError) as error:
         raise _PRIORS.damaged(path, f"it lacks {error}") from error
+    except ValueError as error:
+        raise _PRIORS.damaged(path, "its prior over spectra is of another kind") from error
     if priors.noise.belief.shape != NoiseBelief.first().belief.shape:
         raise _PRIORS.damaged(path, "its noise in time is that of other kernels")
     return priors
+
+
+def _half(matrix: Float64[np.ndarray, "W W"]) -> Float64[np.ndarray, " M"]:
+    """Lower triangle of a symmetric matrix, row by row."""
+    return matrix[np.tril_indices(len(matrix))]
+
+
+def _both_halves(half: Float64[np.ndarray, " M"]) -> Float64[np.ndarray, "W W"]:
+    matrix = np.zeros((WAVELENGTHS, WAVELENGTHS))
+    matrix[np.tril_indices(WAVELENGTHS)] = half
+    return matrix + np.tril(matrix, -1).T
 
 
 def read_prior_facts(path: Path) -> dict[str, str]:

@@ -37,6 +37,7 @@ _KINDS = (  # kinds of kernels: how many of each there are, and the belief in al
     (2 * len(_SCALES_H), 0.12), (len(_RAMPS_H), 0.06), (1, 0.03), (len(_FLARES_H), 0.03),
     (len(_BUMPS_H), 0.03), (len(_PERIODS_H), 0.03),
 )  # fmt: skip
+_NEGLIGIBLE = 1e-3  # share of the information that a component of the process takes
 _NULL = 0.7  # belief that there is nothing (more)
 _TYPICAL = 5.0  # visits' worth of this belief in what an archive teaches
 _STEPS = 30  # of expectation-maximisation
@@ -89,10 +90,10 @@ def learn_belief(evidence: Float64[np.ndarray, "N R K H"]) -> NoiseBelief:
 
 @dataclass(frozen=True, eq=False)
 class TimeNoise:
-    """Noise in time of a batch; `smoother` is C (1 + C)^-1 for a covariance C of the process."""
+    """Noise in time of a batch; `root` is R with R R^T = C (1 + C)^-1 for a covariance C."""
 
     modes: Float64[Tensor, "B V W K"]
-    smoother: Float64[Tensor, "B V K T T"]
+    root: Float64[Tensor, "B V K T M"]
     evidence: Float64[Tensor, "B V R K H"]  # log evidence of each hypothesis of `NoiseBelief`
 
 
@@ -225,10 +226,17 @@ class _Tried:
         return torch.cat(process) + scaled @ shapes.mT
 
 
-def smoother_of(covariance: Float64[Tensor, "*K T T"]) -> Float64[Tensor, "*K T T"]:
-    """C (1 + C)^-1."""
-    unit = torch.eye(covariance.shape[-1]).to(covariance)
-    return unit - torch.linalg.inv(unit + covariance)
+def root_of(covariance: Float64[Tensor, "*K T T"]) -> Float64[Tensor, "*K T M"]:
+    """R with R R^T = C (1 + C)^-1, without what takes less than a thousandth of the information.
+
+    Quiet light curves have few columns, so they cost little.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    share = (values / (1.0 + values)).clamp_min(0.0)
+    told = share > _NEGLIGIBLE
+    columns = max(int(told.sum(-1).max()), 1)  # the largest come last
+    root = vectors * torch.where(told, share, 0.0).sqrt()[..., None, :]
+    return root[..., -columns:]
 
 
 def _thinning(used: Float64[Tensor, "K T"]) -> Float64[Tensor, "K S T"]:
