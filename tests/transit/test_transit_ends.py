@@ -15,8 +15,9 @@ from spectramind.transit.ends import without_bad_ends, without_ends
 from spectramind.transit.priors import first_priors
 from spectramind.transit.start import begin_fit, prepare
 
-CONFIG = default_config(scan__starts=1)
-WHOLE = default_config(scan__starts=1, ends__parts_h=[])
+QUICK = {"scan__starts": 1, "bin_s": 300.0, "samples_per_bin": 1, "passes": 6}
+CONFIG = default_config(**QUICK)
+WHOLE = default_config(**QUICK, ends__parts_h=[])
 WORLD = draw_world(1)
 LONG_H = 7.5
 BAD_H = 40.0 / 60.0
@@ -116,7 +117,7 @@ def test_each_visit_loses_its_own_bad_end_alone(curves):
 @pytest.mark.parametrize("changes", [{"failure__bins": 25}, {"bin_s": 1200.0}])
 def test_a_visit_too_short_to_lose_an_end_keeps_it(curves, changes):
     """Too few bins before the transit, or too few at all."""
-    config = default_config(scan__starts=1, **changes)
+    config = default_config(**(QUICK | changes))
     planet = prepare([spoiled(curves, FIRST)], WORLD.table, config)
     assert without_bad_ends(planet, 500.0, first_priors(config), config) is None
 
