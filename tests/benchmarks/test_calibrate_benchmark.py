@@ -13,8 +13,8 @@ import vectorised_chain
 from reports.calibrate import FIGURES, table
 from spectramind import config as configuration
 from spectramind.archive.layout import open_archive
-from spectramind.calibrate.chain import calibrate_visit
-from spectramind.instrument import AIRS, FGS1
+from spectramind.calibrate.chain import calibrate_visit, read_pixels
+from spectramind.instrument import AIRS, CHANNELS, FGS1
 
 PLANET = 42
 
@@ -76,9 +76,20 @@ def test_every_process_has_one_thread_on_one_core(monkeypatch):
 def test_the_decode_is_of_what_the_chain_reads(root, config, monkeypatch, capsys):
     visit = [str(root), "train", str(PLANET), "0", config.model_dump_json()]
     monkeypatch.setattr("sys.argv", ["-c", *visit, "2"])
+    read, whole = {}, pl.read_parquet
+
+    def noted(path, **words):
+        read[path] = words["columns"]
+        return whole(path, **words)
+
+    monkeypatch.setattr(pl, "read_parquet", noted)
     exec(compile(calibrate.DECODE, "decode", "exec"), {})
     spent = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert 0.0 < spent["decode"] < spent["calibrate"]
+    assert min(spent["decode"], spent["calibrate"]) > 0.0
+    archive = open_archive(root)
+    where = "train", PLANET, 0
+    wanted = {archive.signal_file(*where, one): read_pixels(one).tolist() for one in CHANNELS}
+    assert {path: read.get(path) for path in wanted} == wanted
 
 
 def test_the_vectorised_chain_gives_the_same_light_curves(root, config):
