@@ -4,7 +4,8 @@
 
 with B Planck's photon rate and `share` of the disc; below 0 it stands for faculae. Light curves
 know the apparent depth alone, and only a prior over spectra can tell the two apart. The share is
-Gaussian about 0, of a scatter that falls with the temperature of the star, and is marginalised.
+Gaussian about half its scatter, for spots are commoner than faculae. The scatter falls with the
+temperature of the star, and the share is marginalised.
 Source: Rackham, Apai and Giampapa 2018 and 2019, to first order in the share.
 """
 
@@ -21,6 +22,7 @@ from spectramind.transit.settings import SpotsConfig
 
 SPOTS = (0.0, 0.003, 0.01, 0.03, 0.1)  # scatters of the share that are tried on an archive
 _BELIEF = np.log([0.75, 0.1, 0.07, 0.05, 0.03])  # in each of them beforehand
+_SPOTTED = 0.5  # expected share over its scatter
 _USUAL_K = 5000.0  # temperature of a star for which a scatter is told
 _STEEPNESS = 4.0  # by which power of the temperature the scatter falls
 
@@ -41,6 +43,11 @@ class Spots:
     direction: Float64[Tensor, "B W"]
     scatter: Float64[Tensor, " B"]  # of the share
 
+    @property
+    def mean(self) -> Float64[Tensor, " B"]:
+        """Expected share: spots are commoner than faculae."""
+        return _SPOTTED * self.scatter
+
     def scaled(self, factor: float) -> "Spots":
         """The same stars with shares that scatter more widely."""
         return Spots(self.direction, self.scatter * factor)
@@ -55,7 +62,11 @@ class Spots:
         seen = (information @ self.direction[..., None])[..., 0]
         pull = (self.direction * vector).sum(-1) - (seen * depth).sum(-1)
         known, square = (self.direction * seen).sum(-1), self.scatter**2
-        return 0.5 * (square * pull**2 / (1.0 + square * known) - torch.log1p(square * known))
+        first = self.mean * (pull - 0.5 * self.mean * known)
+        pull = pull - self.mean * known
+        return first + 0.5 * (
+            square * pull**2 / (1.0 + square * known) - torch.log1p(square * known)
+        )
 
     def marginalised(
         self, information: Float64[Tensor, "B W W"], vector: Float64[Tensor, "B W"]
@@ -66,14 +77,17 @@ class Spots:
             A, b and the logarithm of what the likelihood gains in all.
         """
         seen, variance = self._seen(information)
-        pulled = (self.direction * vector).sum(-1)
+        whole = (self.direction * vector).sum(-1)
+        usual = (self.direction * seen).sum(-1)
+        first = self.mean * (whole - 0.5 * self.mean * usual)
+        vector, pulled = vector - self.mean[:, None] * seen, whole - self.mean * usual
         shrink = torch.einsum("bw,bv->bwv", seen, seen) * variance[:, None, None]
         known = (self.direction * seen).sum(-1)
         size = -0.5 * torch.log1p(self.scatter**2 * known)
         return (
             information - shrink,
             vector - seen * (variance * pulled)[:, None],
-            size + 0.5 * variance * pulled**2,
+            size + 0.5 * variance * pulled**2 + first,
         )
 
     def apparent(
@@ -92,7 +106,8 @@ class Spots:
             covariance: Of it.
         """
         seen, variance = self._seen(information)
-        share = variance * ((self.direction * vector).sum(-1) - (seen * mean).sum(-1))
+        left = (self.direction * vector).sum(-1) - (seen * mean).sum(-1)
+        share = self.mean + variance * (left - self.mean * (self.direction * seen).sum(-1))
         follows = torch.einsum("bw,bv->bwv", self.direction, seen) * variance[:, None, None]
         cross = covariance - follows @ covariance
         own = torch.einsum("bw,bv->bwv", self.direction, self.direction)
