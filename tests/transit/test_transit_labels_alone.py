@@ -9,8 +9,8 @@ pytest.importorskip("batman")
 
 from foreign_files import write_file, write_labels, write_stars
 from test_transit_foreign import fit_stage
-from test_transit_stage import Planets, work_of
-from transit_world import default_config, draw_world, make_curves
+from test_transit_stage import Planets, ten_labels, work_of
+from transit_world import draw_world, make_curves
 
 from spectramind.transit import teaching
 from spectramind.transit.priors import (
@@ -44,11 +44,7 @@ def planets():
 
 @pytest.fixture(scope="module")
 def config():
-    return default_config(
-        spectrum__fewest_labels=10, spectrum__folds=2, spectrum__components=[2],
-        spectrum__lengths_um=[0.03], passes=6, settled_ppm=1e3, bin_s=900.0,
-        scan__starts=1, samples_per_bin=1, planets_per_batch=8,
-    )  # fmt: skip
+    return ten_labels(folds=2)
 
 
 def test_they_teach_the_priors_of_every_fold(planets, config, tmp_path):

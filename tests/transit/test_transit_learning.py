@@ -58,7 +58,7 @@ def _log_likelihood(fit, depth):
 
 
 def test_learned_priors_make_left_out_spectra_more_likely(taught, config):
-    worlds = [draw_world(seed) for seed in (1, 2, 3, 4)]
+    worlds = [draw_world(seed) for seed in range(1, 9)]
     planets = [prepare([make_curves(w, factor=90)], w.table, config) for w in worlds]
     drift = replace(taught, spectrum=None)
     likelihood, squares = {}, {}
@@ -68,9 +68,9 @@ def test_learned_priors_make_left_out_spectra_more_likely(taught, config):
         likelihood[name] = sum(_log_likelihood(fit, world.depth) for fit, world in pairs)
         squares[name] = np.stack([fit.depth - world.depth for fit, world in pairs])
         z = np.stack([(fit.depth - world.depth) / fit.sigma for fit, world in pairs])
-        assert 0.3 < np.mean(z[:, 1:] ** 2) < 2.0
+        assert 0.5 < np.mean(z[:, 1:] ** 2) < 2.0
     assert likelihood["drift"] > likelihood["first"]
-    assert likelihood["all"] > likelihood["drift"] + 4 * 100.0  # nat
+    assert likelihood["all"] > likelihood["drift"] + 100.0 * len(worlds)  # nat
     assert np.std(squares["all"][:, 1:]) < 0.6 * np.std(squares["first"][:, 1:])
 
 

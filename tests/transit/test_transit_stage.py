@@ -81,8 +81,13 @@ def planets():
 @pytest.fixture(scope="module")
 def config():
     """Ten labels, those of two folds of three, are enough to learn everything from."""
+    return ten_labels(folds=3)
+
+
+def ten_labels(*, folds):
+    """Settings of quick fits, in which ten labels are enough to learn from."""
     return default_config(
-        spectrum__fewest_labels=10, spectrum__folds=3, spectrum__components=[2],
+        spectrum__fewest_labels=10, spectrum__folds=folds, spectrum__components=[2],
         spectrum__lengths_um=[0.03], passes=6, settled_ppm=1e3, bin_s=900.0,
         scan__starts=1, samples_per_bin=1, planets_per_batch=8,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from spectramind.transit.depths import (
     without_depths,
 )
 from spectramind.transit.ends import Shortened, without_bad_ends
-from spectramind.transit.linear import Linear, Normal
+from spectramind.transit.linear import Normal
 from spectramind.transit.parameters import FIXED
 from spectramind.transit.priors import LabelledEvidence, Priors, UnlabelledEvidence
 from spectramind.transit.product import make_product
@@ -94,7 +94,7 @@ def learn_without_labels(
     """What planets with equally many visits teach, their depths marginalised under a prior."""
     start = begin_fit(planets, priors, config, device)
     fit, scale = _fitted(planets, start, priors, config)
-    normal = fit.linear.normal(fit.apparent, fit.shared)
+    normal = fit.linear.normal_of(fit.curves)
     heard = torch.zeros(len(planets), len(SCALES), len(AMPLITUDES)).to(scale)
     spots = torch.zeros(len(planets), len(SPOTS)).to(scale)
     if priors.spectrum is not None:
@@ -254,7 +254,9 @@ def _findings(
     fixed = ((fit.shared - start.prior.mean) / scatter)[:, :FIXED]
     level, sigma = _white_depths(start.white)
     mean, error = _mean_depth(fit)
-    disagreement, hidden = _disagreement(fit, start), _hidden_share(fit, start)
+    normal = fit.linear.normal_of(fit.curves)
+    hidden = _hidden_share(normal, fit.linear.white_normal(fit.curves), start.prior)
+    disagreement = _disagreement(normal, fit.shared, start)
     strength = surprise = 0.0 * fit.change
     if priors.spectrum is not None:
         expected, spread = (
@@ -297,14 +299,10 @@ def _mean_depth(fit: SpectrumFit) -> tuple[Float64[Tensor, " B"], Float64[Tensor
     return (weight * fit.depth[:, 1:]).sum(-1), variance.clamp_min(0.0).sqrt()
 
 
-def _hidden_share(fit: SpectrumFit, start: Start) -> Float64[Tensor, " B"]:
+def _hidden_share(normal: Normal, white: Normal, prior: SharedPrior) -> Float64[Tensor, " B"]:
     """Share of the information on the level of AIRS-CH0 that noise in time takes."""
-    batch, layout = fit.linear.batch, start.layout
-    known = [
-        _level_information(linear.normal(fit.apparent, fit.shared), start.prior)
-        for linear in (fit.linear, Linear(batch, layout))
-    ]
-    return (1.0 - known[0] / known[1].clamp_min(1e-300)).clamp(0.0, 1.0)
+    left, all_of = (_level_information(own, prior) for own in (normal, white))
+    return (1.0 - left / all_of.clamp_min(1e-300)).clamp(0.0, 1.0)
 
 
 def _level_information(normal: Normal, prior: SharedPrior) -> Float64[Tensor, " B"]:
@@ -318,19 +316,20 @@ def _level_information(normal: Normal, prior: SharedPrior) -> Float64[Tensor, " 
     return total - half.square().sum((1, 2))
 
 
-def _disagreement(fit: SpectrumFit, start: Start) -> Float64[Tensor, "B V 2"]:
+def _disagreement(
+    normal: Normal, shared: Float64[Tensor, "B N"], start: Start
+) -> Float64[Tensor, "B V 2"]:
     """Distance of each visit's depths from the planet's, in units of their own error."""
     layout = start.layout
     if layout.visits == 1:
-        return torch.zeros(len(fit.depth), 1, 2).to(fit.depth)
-    normal = fit.linear.normal(fit.apparent, fit.shared)
+        return torch.zeros(len(shared), 1, 2).to(shared)
     first = [layout.offsets(visit).start for visit in range(layout.visits)]
     rows = [row + channel for row in first for channel in range(2)]
     precision = start.prior.precision.clone()
     for row in rows:
         precision[:, row, row] = _LOOSE**-2.0
     covariance = torch.linalg.inv(normal.shared + precision)
-    pull = normal.shared_pull + start.prior.pull(fit.shared)
+    pull = normal.shared_pull + start.prior.pull(shared)
     pull[:, rows] = normal.shared_pull[:, rows]
     step = (covariance @ pull[..., None])[..., 0][:, rows]
     sigma = covariance.diagonal(dim1=-2, dim2=-1)[:, rows].sqrt()

@@ -86,10 +86,11 @@ class Linear:
 
     def normal(self, depth: Float64[Tensor, "B W"], shared: Float64[Tensor, "B N"]) -> Normal:
         """Information matrix and gradient of the log likelihood at a guess."""
-        return self._normal(self.curves(depth, shared))
+        return self.normal_of(self.curves(depth, shared))
 
-    def _normal(self, curves: Curves) -> Normal:
-        normal = self._white_normal(curves)
+    def normal_of(self, curves: Curves) -> Normal:
+        """The same, of a model that is at hand."""
+        normal = self.white_normal(curves)
         if self.noise is None:
             return normal
         design, residual = self.projected(curves, self.noise.modes)
@@ -149,7 +150,8 @@ class Linear:
         own = torch.einsum("bvwk,bvkt->bvwt", self.noise.modes, smooth)
         return torch.where(weight > 0.0, own / weight.clamp_min(1e-300).sqrt(), 0.0)
 
-    def _white_normal(self, curves: Curves) -> Normal:
+    def white_normal(self, curves: Curves) -> Normal:
+        """The same if all noise were white."""
         gram = self._gram(curves)
         local, pull = gram[..., :-1, :-1], gram[..., :-1, -1]
         mixed = local @ self.design

@@ -100,21 +100,13 @@ def plain_correlation() -> Float64[np.ndarray, "283 283"]:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What light curves with given information can see of a prior's shapes, the level left free.
-
-    I is the batch: one for all spectra, or one per planet. The last column of M is the mean
-    shape, the others are the components.
-    """
+class Levelled:
+    """Information on shapes, the level left free; I is one for all spectra, or one per planet."""
 
     inner: Float64[Tensor, "I W W"]  # information on shapes
     row: Float64[Tensor, "I W"]  # sums of the information over its rows
     total: Float64[Tensor, "I 1"]  # information on the level, with that of its prior
     gain: Float64[Tensor, "I W"]  # pull of a shape on the level
-    values: Float64[Tensor, "I W"]  # information on each whitened coordinate of the process
-    basis: Float64[Tensor, "I W W"]  # these coordinates to shapes
-    cross: Float64[Tensor, "I W M"]  # information on coordinates and columns together
-    gram: Float64[Tensor, "I M M"]  # and on columns
 
     def offset(
         self, vector: Float64[Tensor, "B W"], level: tuple[float, float]
@@ -128,6 +120,19 @@ class Seen:
     ) -> Float64[Tensor, "B W"]:
         """Of the light curves on shapes."""
         return vector - self.row * self.offset(vector, level)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen(Levelled):
+    """What light curves with given information can see of a prior's shapes.
+
+    The last column of M is the mean shape, the others are the components.
+    """
+
+    values: Float64[Tensor, "I W"]  # information on each whitened coordinate of the process
+    basis: Float64[Tensor, "I W W"]  # these coordinates to shapes
+    cross: Float64[Tensor, "I W M"]  # information on coordinates and columns together
+    gram: Float64[Tensor, "I M M"]  # and on columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +279,7 @@ class PriorOnDevice:
             vector: b.
             log_amplitude: Of each planet.
         """
-        seen = self.see(information)
+        seen = self._levelled(information)
         alpha = log_amplitude.exp()[:, None]
         pull = seen.pull(vector, self.prior.level) - alpha * (seen.inner @ self.columns[-1])
         usual = torch.tensor(self.prior.scale).to(alpha)
@@ -294,22 +299,22 @@ class PriorOnDevice:
         Args:
             information: A of exp(-d A d / 2 + b d).
         """
-        row = information.sum(-1)
-        total = row.sum(-1, keepdim=True) + self.prior.level[1] ** -2.0
-        gain = row / total
-        inner = information - row[:, :, None] * gain[:, None, :]
-        values, basis = _decomposed(inner, self.lower)
-        known = inner @ self.columns.T
+        light = self._levelled(information)
+        values, basis = _decomposed(light.inner, self.lower)
+        known = light.inner @ self.columns.T
         return Seen(
-            inner=inner,
-            row=row,
-            total=total,
-            gain=gain,
+            **vars(light),
             values=values,
             basis=basis,
             cross=basis.mT @ known,
             gram=self.columns @ known,
         )
+
+    def _levelled(self, information: Float64[Tensor, "I W W"]) -> Levelled:
+        row = information.sum(-1)
+        total = row.sum(-1, keepdim=True) + self.prior.level[1] ** -2.0
+        gain = row / total
+        return Levelled(information - row[:, :, None] * gain[:, None, :], row, total, gain)
 
     def mixture(
         self, seen: Seen, vector: Float64[Tensor, "B W"], log_scale: Float64[Tensor, "#B"]

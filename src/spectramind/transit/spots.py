@@ -59,14 +59,10 @@ class Spots:
         depth: Float64[Tensor, "B W"],
     ) -> Float64[Tensor, " B"]:
         """Log evidence of the scatter where the depths are known, that of no spots being 0."""
-        seen = (information @ self.direction[..., None])[..., 0]
+        seen, variance = self._seen(information)
+        known = (self.direction * seen).sum(-1)
         pull = (self.direction * vector).sum(-1) - (seen * depth).sum(-1)
-        known, square = (self.direction * seen).sum(-1), self.scatter**2
-        first = self.mean * (pull - 0.5 * self.mean * known)
-        pull = pull - self.mean * known
-        return first + 0.5 * (
-            square * pull**2 / (1.0 + square * known) - torch.log1p(square * known)
-        )
+        return self._gain(known, variance, pull)
 
     def marginalised(
         self, information: Float64[Tensor, "B W W"], vector: Float64[Tensor, "B W"]
@@ -77,17 +73,12 @@ class Spots:
             A, b and the logarithm of what the likelihood gains in all.
         """
         seen, variance = self._seen(information)
-        whole = (self.direction * vector).sum(-1)
-        usual = (self.direction * seen).sum(-1)
-        first = self.mean * (whole - 0.5 * self.mean * usual)
-        vector, pulled = vector - self.mean[:, None] * seen, whole - self.mean * usual
-        shrink = torch.einsum("bw,bv->bwv", seen, seen) * variance[:, None, None]
-        known = (self.direction * seen).sum(-1)
-        size = -0.5 * torch.log1p(self.scatter**2 * known)
+        known, pull = (self.direction * seen).sum(-1), (self.direction * vector).sum(-1)
+        share = self._share(known, variance, pull)
         return (
-            information - shrink,
-            vector - seen * (variance * pulled)[:, None],
-            size + 0.5 * variance * pulled**2 + first,
+            information - torch.einsum("bw,bv->bwv", seen, seen) * variance[:, None, None],
+            vector - seen * share[:, None],
+            self._gain(known, variance, pull),
         )
 
     def apparent(
@@ -106,8 +97,9 @@ class Spots:
             covariance: Of it.
         """
         seen, variance = self._seen(information)
-        left = (self.direction * vector).sum(-1) - (seen * mean).sum(-1)
-        share = self.mean + variance * (left - self.mean * (self.direction * seen).sum(-1))
+        known = (self.direction * seen).sum(-1)
+        pull = (self.direction * vector).sum(-1) - (seen * mean).sum(-1)
+        share = self._share(known, variance, pull)
         follows = torch.einsum("bw,bv->bwv", self.direction, seen) * variance[:, None, None]
         cross = covariance - follows @ covariance
         own = torch.einsum("bw,bv->bwv", self.direction, self.direction)
@@ -116,6 +108,26 @@ class Spots:
             cross - cross @ follows.mT + variance[:, None, None] * own,
             cross,
         )
+
+    def _share(
+        self,
+        known: Float64[Tensor, " B"],
+        variance: Float64[Tensor, " B"],
+        pull: Float64[Tensor, " B"],
+    ) -> Float64[Tensor, " B"]:
+        """Mean share, given the information on it, its variance and the pull of the light."""
+        return self.mean + variance * (pull - self.mean * known)
+
+    def _gain(
+        self,
+        known: Float64[Tensor, " B"],
+        variance: Float64[Tensor, " B"],
+        pull: Float64[Tensor, " B"],
+    ) -> Float64[Tensor, " B"]:
+        """Log evidence of spots over that of none."""
+        left = pull - self.mean * known
+        first = self.mean * (pull - 0.5 * self.mean * known)
+        return first + 0.5 * (variance * left**2 - torch.log1p(self.scatter**2 * known))
 
     def _seen(
         self, information: Float64[Tensor, "B W W"]

@@ -86,8 +86,8 @@ def learn_folds(
     common = facts_of(work.provenance) | {"unread": unread}
     facts = {fold: common | {"origin": origin} for fold, origin in origins.items()}
     learn = partial(_learn_fold, work, evidence, alone, folds, facts)
-    unseen = Shown("learn priors", "priors", silent=True)  # seconds
-    for _ in results(learn, list(origins), workers=workers, shown=unseen):
+    shown = Shown("learn priors", "priors")
+    for _ in results(learn, list(origins), workers=workers, shown=shown):
         pass
     return LearnedPriors(everyone, own, binned)
 
