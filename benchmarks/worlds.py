@@ -24,6 +24,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,23 +76,32 @@ def main() -> None:
     parser.add_argument("--family", choices=FAMILIES, help="this one alone, small")
     parser.add_argument("--stored", action="store_true", help="print the last full runs")
     arguments = parser.parse_args()
-    stored = json.loads(RESULT.read_text()) if RESULT.exists() else {"families": {}}
-    state = Machine.now().stored()
-    if arguments.stored:
-        result = stored
-    elif arguments.family is not None:
+    if arguments.family is not None:
         result = {"families": {arguments.family: measure(arguments.family, 8, _SEEDS[:1])}}
+    elif arguments.stored:
+        result = _stored()
     else:
-        names = DEVELOPED if arguments.developed else JUDGED
-        found = {name: measure(name, _TEST, _SEEDS) | state for name in names}
-        families = stored["families"] | found
-        parts = {"developed": list(DEVELOPED), "judged": list(JUDGED)}
-        result = stored | summary(families) | parts | {"families": families}
-        if not arguments.developed:
-            result |= {"joint_home": joint_home(), "control_loss": control_loss()}
-        write_json(RESULT, result)
+        result = run(DEVELOPED if arguments.developed else JUDGED)
     print(table(result))
     print(json.dumps(result))
+
+
+def _stored() -> dict[str, Any]:
+    empty = {"families": {}, "developed": list(DEVELOPED), "judged": list(JUDGED)}
+    return empty | (json.loads(RESULT.read_text()) if RESULT.exists() else {})
+
+
+def run(names: Sequence[str]) -> dict[str, Any]:
+    """Measure families in full. Each is stored as soon as it is done."""
+    state, result = Machine.now().stored(), _stored()
+    for name in names:
+        families = result["families"] | {name: measure(name, _TEST, _SEEDS) | state}
+        result |= summary(families) | {"families": families}
+        write_json(RESULT, result)
+    if names == JUDGED:
+        result |= {"joint_home": joint_home(), "control_loss": control_loss()}
+        write_json(RESULT, result)
+    return result
 
 
 def measure(family: str, test: int, seeds: tuple[int, ...]) -> dict[str, Any]:

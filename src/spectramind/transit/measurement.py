@@ -37,6 +37,6 @@ class Measurement:
         """
         drawn = torch.from_numpy(rng.standard_normal(spectra.shape))
         vector = torch.from_numpy(spectra) @ self.information + drawn @ self.noise
-        scales = torch.full((len(spectra),), log_scale, dtype=torch.float64)
-        depth, variance = self.prior.marginals(self.seen, vector, scales)
+        scale = torch.tensor([log_scale], dtype=torch.float64)  # one for all: it costs once
+        depth, variance = self.prior.marginals(self.seen, vector, scale)
         return depth.numpy(), variance.sqrt().numpy()
