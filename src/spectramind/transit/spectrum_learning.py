@@ -11,6 +11,7 @@ from spectramind.instrument import wavelength_um
 from spectramind.transit.settings import SpectrumConfig
 from spectramind.transit.spectrum_prior import (
     AMPLITUDES,
+    LENGTH_UM,
     SCALES,
     SpectrumPrior,
     plain_correlation,
@@ -153,9 +154,14 @@ def _learn_shares(
 
 
 def with_doubt(prior: SpectrumPrior) -> SpectrumPrior:
-    """A prior for planets of another archive: its shapes may not be theirs."""
-    process = prior.process + _DOUBT**2 * plain_correlation()
-    return replace(prior, process=process, shares=_USUAL)
+    """A prior for planets of another archive: its shapes may not be theirs.
+
+    What they are off by is smooth over `LENGTH_UM`. FGS1 lies many such lengths from AIRS-CH0, and
+    errors of independent lengths add up as in a random walk.
+    """
+    doubt = plain_correlation()
+    doubt[0, 0] = (wavelength_um()[1:].min() - wavelength_um()[0]) / LENGTH_UM
+    return replace(prior, process=prior.process + _DOUBT**2 * doubt, shares=_USUAL)
 
 
 def learn_amplitudes(

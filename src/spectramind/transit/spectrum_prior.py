@@ -30,7 +30,7 @@ _RSUN_M, _GM_JUPITER = 6.957e8, 1.26687e17  # IAU 2015 nominal values [m], [m^3 
 _GAS_CONSTANT, _MEAN_MASS = 8314.46, 2.3  # [J K^-1 kg^-1 at 1 amu], [amu] of H2 and He
 _TOLD = 1e-10  # information on a shape, over that on the best known one, below which it is none
 _JITTER = 1e-9  # of the mean variance of the process
-_LENGTH_UM = 0.1  # of `plain_correlation`
+LENGTH_UM = 0.1  # of `plain_correlation`
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def log_signal(star: Star | None, depth: float) -> float:
 def plain_correlation() -> Float64[np.ndarray, "283 283"]:
     """Exponential in wavelength; FGS1 is correlated with nothing."""
     wavelength = wavelength_um()
-    correlation = np.exp(-np.abs(wavelength[:, None] - wavelength) / _LENGTH_UM)
+    correlation = np.exp(-np.abs(wavelength[:, None] - wavelength) / LENGTH_UM)
     correlation[0, 1:] = correlation[1:, 0] = 0.0
     return correlation
 
