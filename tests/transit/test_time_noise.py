@@ -36,7 +36,7 @@ def seen(series, *, inside=0.0):
 def total(series, belief=None, size=1e4):
     """Mean covariance of the process where the depth is known to `size`."""
     known = torch.tensor([[size**2]]).double()
-    found, evidence = process_covariance(seen(series), known, belief or NoiseBelief.first())
+    found, _, evidence = process_covariance(seen(series), known, belief or NoiseBelief.first())
     return found[0].numpy(), evidence[:, 0].numpy()
 
 
@@ -96,7 +96,7 @@ def test_a_transit_is_no_noise(rng):
     """A depth of a thousand sigma is explained by the depth, which is free."""
     known = torch.tensor([[1e8]]).double()
     deep = seen(rng.standard_normal(BINS), inside=300.0)
-    found, _ = process_covariance(deep, known, NoiseBelief.first())
+    found, *_ = process_covariance(deep, known, NoiseBelief.first())
     assert float(found.diagonal(dim1=-2, dim2=-1).mean()) < 1.0
 
 
@@ -151,7 +151,7 @@ def test_normal_equations_are_those_of_the_dense_covariance(rng):
     centre = torch.eye(30).double() - 1.0 / 30.0
     process = centre @ (root @ root.mT) @ centre
     nothing = torch.zeros(1, 1, 2, modes.shape[-1], 1).to(modes)
-    own = TimeNoise(modes, root_of(process), nothing)
+    own = TimeNoise.of(modes, process, torch.full((1, 1), 0.7).double(), nothing)
     linear = Linear(batch, layout, own)
     curves = linear.curves(depth, shared)
     found = linear.normal(depth, shared)
@@ -160,6 +160,9 @@ def test_normal_equations_are_those_of_the_dense_covariance(rng):
     for k in range(modes.shape[-1]):
         both = torch.einsum("w,v,st->wsvt", modes[0, 0, :, k], modes[0, 0, :, k], process[0, 0, k])
         covariance += both.reshape(240, 240)
+    roots = [_root(process[0, 0, k]) for k in range(2)]
+    cross = torch.einsum("w,v,st->wsvt", modes[0, 0, :, 0], modes[0, 0, :, 1], roots[0] @ roots[1])
+    covariance += 0.7 * (cross.reshape(240, 240) + cross.reshape(240, 240).T)
     solved = torch.linalg.solve(covariance, torch.cat([slopes, residual[:, None]], 1))
     expected = torch.cat([slopes, residual[:, None]], 1).T @ solved
     information = torch.diag(found.depth[0]) - found.blurred[0]
@@ -176,6 +179,29 @@ def test_normal_equations_are_those_of_the_dense_covariance(rng):
     smooth = (covariance - torch.eye(240).double()) @ torch.linalg.solve(covariance, residual)
     course = linear.process(curves)[0, 0] * batch.weight[0, 0].sqrt()
     assert (course.flatten() - smooth).abs().max() < 1e-6
+
+
+def _root(matrix):
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
+
+
+@pytest.mark.parametrize("wanted", [-0.8, 0.0, 0.9])
+def test_fgs1_and_grey_light_are_as_correlated_as_they_seem(rng, wanted):
+    """Over visits; a depth that both show is no common noise."""
+    found = []
+    for _ in range(6):
+        first, other = (ornstein_uhlenbeck(rng, 5.0, 0.3) for _ in range(2))
+        second = wanted * first + np.sqrt(1.0 - wanted**2) * other
+        pair = [seen(rng.standard_normal(BINS) + own, inside=300.0) for own in (first, second)]
+        both = Projected(*(torch.cat(part) for part in zip(*map(_parts, pair), strict=True)))
+        known = torch.tensor([[1e8]]).double()
+        found.append(float(process_covariance(both, known, NoiseBelief.first())[1]))
+    assert np.mean(found) == pytest.approx(wanted, abs=0.2)
+
+
+def _parts(own):
+    return own.design, own.residual, own.used, own.time_h
 
 
 def _dense_slopes(linear, curves):

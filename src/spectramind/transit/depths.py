@@ -25,7 +25,6 @@ from spectramind.transit.time_noise import (
     TimeNoise,
     colour_modes,
     process_covariance,
-    root_of,
 )
 from spectramind.transit.white import SharedPrior, Solution, bounded, solve, steady
 
@@ -336,7 +335,7 @@ def find_noise(
     design, residual = linear.projected(linear.curves(depth, shared), modes)
     shares = batch.weight / batch.weight.amax(-1, keepdim=True).clamp_min(1e-300)
     used = torch.einsum("bvwk,bvwt->bvkt", modes**2, shares).clamp(0.0, 1.0).sqrt()
-    processes, evidence = [], []
+    found = []
     for row in range(len(depth)):
         mean, covariance = known[row]
         parameters = torch.block_diag(covariance, torch.linalg.inv(prior.precision[row]))
@@ -349,13 +348,11 @@ def find_noise(
                 used[row, visit],
                 torch.cat([time[:1], time[1:].expand(modes.shape[-1] - 1, -1)]),
             )
-            process, own = process_covariance(seen, parameters, belief)
-            processes.append(process)
-            evidence.append(own)
-    process, heard = (
-        torch.stack(own).unflatten(0, (len(depth), -1)) for own in (processes, evidence)
+            found.append(process_covariance(seen, parameters, belief))
+    process, common, heard = (
+        torch.stack(part).unflatten(0, (len(depth), -1)) for part in zip(*found, strict=True)
     )
-    return TimeNoise(modes, root_of(process), heard)
+    return TimeNoise.of(modes, process, common, heard)
 
 
 def depth_priors(

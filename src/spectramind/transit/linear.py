@@ -94,8 +94,8 @@ class Linear:
         if self.noise is None:
             return normal
         design, residual = self.projected(curves, self.noise.modes)
-        root = self.noise.root.mT
-        seen = torch.cat([root @ design, root @ residual[..., None]], dim=-1).flatten(1, 3)
+        series = torch.cat([design, residual[..., None]], dim=-1)
+        seen = self.noise.told(series).flatten(1, 2)
         lost = seen.mT @ seen
         depths = self.batch.depths
         return Normal(
@@ -146,7 +146,7 @@ class Linear:
             return torch.zeros_like(residual)
         weight = self.batch.weight
         projected = torch.einsum("bvwk,bvwt->bvkt", self.noise.modes, weight.sqrt() * residual)
-        smooth = (self.noise.root @ (self.noise.root.mT @ projected[..., None]))[..., 0]
+        smooth = self.noise.smooth(projected)
         own = torch.einsum("bvwk,bvkt->bvwt", self.noise.modes, smooth)
         return torch.where(weight > 0.0, own / weight.clamp_min(1e-300).sqrt(), 0.0)
 

@@ -7,7 +7,8 @@ tried: Ornstein-Uhlenbeck and Matern-3/2 of several time scales, and single shap
 amplitude (exponential ramp, step, flare, bump, wave). The parameters of the planet, depths and
 orbit and drift included, are marginalised under their priors, so that no part of the process is
 taken for a transit or hidden by it. The covariance that the fit uses is the mean over all kernels
-and amplitudes by their evidence: no threshold, no best one.
+and amplitudes by their evidence: no threshold, no best one. The processes of FGS1 and of grey
+light are correlated as far as their light curves ask for it: a telescope that breathes moves both.
 
 Sources: Rasmussen and Williams 2006, chapters 2 and 5; Gibson et al. 2012 for transits.
 """
@@ -33,6 +34,8 @@ _BUMPS_H = (0.1, 0.2, 0.35)  # half widths
 _PERIODS_H = tuple(np.geomspace(0.2, 2.5, 24))
 _THINNED = 60  # bins of a visit on which kernels are compared
 _ROUNDS = 2  # kernels on top of one another
+_LIGHT = 2  # modes in which all light is added up: FGS1 and grey
+_COMMON = (-0.8, -0.4, 0.0, 0.4, 0.8, 0.95)  # correlations of the processes of these two, tried
 _KINDS = (  # kinds of kernels: how many of each there are, and the belief in all of them
     (2 * len(_SCALES_H), 0.12), (len(_RAMPS_H), 0.06), (1, 0.03), (len(_FLARES_H), 0.03),
     (len(_BUMPS_H), 0.03), (len(_PERIODS_H), 0.03),
@@ -90,11 +93,39 @@ def learn_belief(evidence: Float64[np.ndarray, "N R K H"]) -> NoiseBelief:
 
 @dataclass(frozen=True, eq=False)
 class TimeNoise:
-    """Noise in time of a batch; `root` is R with R R^T = C (1 + C)^-1 for a covariance C."""
+    """Noise in time of a batch, as R with R R^T = C (1 + C)^-1 for a covariance C."""
 
     modes: Float64[Tensor, "B V W K"]
-    root: Float64[Tensor, "B V K T M"]
+    light: Float64[Tensor, "B V L T N"]  # R of FGS1 and grey light, over the bins of both
+    colours: Float64[Tensor, "B V C T M"]  # R of each other colour
     evidence: Float64[Tensor, "B V R K H"]  # log evidence of each hypothesis of `NoiseBelief`
+
+    @classmethod
+    def of(
+        cls,
+        modes: Float64[Tensor, "B V W K"],
+        covariance: Float64[Tensor, "B V K T T"],
+        common: Float64[Tensor, "B V"],
+        evidence: Float64[Tensor, "B V R K H"],
+    ) -> "TimeNoise":
+        """From the covariance in each mode and the correlation of FGS1 with grey light."""
+        light, colours = covariance[:, :, :_LIGHT], covariance[:, :, _LIGHT:]
+        return cls(modes, joint_root(light, common), root_of(colours), evidence)
+
+    def told(self, series: Float64[Tensor, "B V K T P"]) -> Float64[Tensor, "B V M P"]:
+        """R^T of series in the modes, those of all modes in one column."""
+        light = self.light.flatten(2, 3).mT @ series[:, :, :_LIGHT].flatten(2, 3)
+        colours = (self.colours.mT @ series[:, :, _LIGHT:]).flatten(2, 3)
+        return torch.cat([light, colours], dim=2)
+
+    def smooth(self, series: Float64[Tensor, "B V K T"]) -> Float64[Tensor, "B V K T"]:
+        """R R^T of series in the modes: the most likely course of the process."""
+        first = self.light.shape[-1]
+        told = self.told(series[..., None])
+        light = self.light.flatten(2, 3) @ told[:, :, :first]
+        both = light.unflatten(2, self.light.shape[2:4])
+        own = told[:, :, first:].unflatten(2, (self.colours.shape[2], -1))
+        return torch.cat([both, self.colours @ own], dim=2)[..., 0]
 
 
 def colour_modes(
@@ -104,6 +135,8 @@ def colour_modes(
     amplitude = weight.amax(-1).sqrt()  # (B, V, W)
     terms = chebyshev(place[1:], min(COLOURS, len(place) - 1) - 1)
     basis, _ = torch.linalg.qr(amplitude[..., 1:, None] * terms)
+    dark = basis[..., :1].sum(-2, keepdim=True) < 0.0
+    basis = torch.where(dark, -basis, basis)  # more of grey is more light
     modes = torch.zeros(*amplitude.shape, basis.shape[-1] + 1).to(amplitude)
     modes[..., 0, 0] = (amplitude[..., 0] > 0.0).to(amplitude)
     modes[..., 1:, 1:] = basis
@@ -122,7 +155,7 @@ class Projected:
 
 def process_covariance(
     seen: Projected, parameters: Float64[Tensor, "P P"], belief: NoiseBelief
-) -> tuple[Float64[Tensor, "K T T"], Float64[Tensor, "R K H"]]:
+) -> tuple[Float64[Tensor, "K T T"], Float64[Tensor, ""], Float64[Tensor, "R K H"]]:
     """Mean covariance of the process in each mode, and the log evidence of each hypothesis.
 
     Args:
@@ -131,7 +164,8 @@ def process_covariance(
         belief: In the hypotheses, beforehand.
 
     Returns:
-        The covariance in units of the white noise, and the evidence in each round.
+        The covariance in units of the white noise, the correlation of the first two modes, and the
+        evidence in each round.
     """
     centre = _centring(seen.used)
     thin = _thinning(seen.used) @ centre  # (K, S, T)
@@ -159,7 +193,8 @@ def process_covariance(
         more = tried.covariance((evidence + log_prior).softmax(-1), single, second)
         total = total + more
         found.append(evidence)
-    return centre @ total @ centre.mT, torch.stack(found)
+    common = _common(slopes, parameters, residual, thin @ total @ thin.mT)
+    return centre @ total @ centre.mT, common, torch.stack(found)
 
 
 def _joined(
@@ -237,6 +272,53 @@ def root_of(covariance: Float64[Tensor, "*K T T"]) -> Float64[Tensor, "*K T M"]:
     columns = max(int(told.sum(-1).max()), 1)  # the largest come last
     root = vectors * torch.where(told, share, 0.0).sqrt()[..., None, :]
     return root[..., -columns:]
+
+
+def joint_root(
+    covariance: Float64[Tensor, "*K L T T"], common: Float64[Tensor, "*K"]
+) -> Float64[Tensor, "*K L T N"]:
+    """`root_of` two processes C, D together that are correlated by sqrt(C) sqrt(D) x `common`."""
+    values, vectors = torch.linalg.eigh(covariance)
+    told = values / (1.0 + values) > _NEGLIGIBLE
+    kept = max(int(told.sum(-1).max()), 1)  # the largest come last
+    values, vectors = torch.where(told, values, 0.0)[..., -kept:], vectors[..., -kept:]
+    size, count = values.sqrt(), covariance.shape[-3]
+    inner = torch.einsum("...ltn,...mtp->...lnmp", vectors, vectors)
+    share = common[..., None, None].expand(*common.shape, count, count).clone()
+    share.diagonal(dim1=-2, dim2=-1).fill_(1.0)
+    inner = inner * share[..., :, None, :, None]
+    inner = inner * size[..., None, None] * size[..., None, None, :, :]
+    joint, turn = torch.linalg.eigh(inner.flatten(-4, -3).flatten(-2))
+    taken = (joint / (1.0 + joint)).clamp_min(0.0)
+    told = taken > _NEGLIGIBLE
+    columns = max(int(told.sum(-1).max()), 1)
+    turn = turn * torch.where(told, taken, 0.0).sqrt()[..., None, :]
+    return vectors @ turn[..., -columns:].unflatten(-2, (count, kept))
+
+
+def _common(
+    slopes: Float64[Tensor, "K S P"],
+    parameters: Float64[Tensor, "P P"],
+    residual: Float64[Tensor, "K S"],
+    process: Float64[Tensor, "K S S"],
+) -> Float64[Tensor, ""]:
+    """Mean correlation of the processes of FGS1 and grey light, by the evidence for `_COMMON`."""
+    if len(process) < _LIGHT:
+        return torch.zeros(()).to(process)
+    values, vectors = torch.linalg.eigh(process[:_LIGHT])
+    half = (vectors * values.clamp_min(0.0).sqrt()[:, None]) @ vectors.mT
+    cross = half[0] @ half[1]
+    none = torch.zeros_like(cross)
+    apart = torch.block_diag(*process[:_LIGHT])
+    together = torch.cat([torch.cat([none, cross], 1), torch.cat([cross.mT, none], 1)])
+    both = slopes[:_LIGHT].flatten(0, 1)
+    noise = both @ parameters @ both.mT + torch.eye(len(both)).to(both) + apart
+    tried = torch.tensor(_COMMON).to(both)
+    lower = torch.linalg.cholesky(noise + tried[:, None, None] * together)
+    left = residual[:_LIGHT].flatten()[None, :, None].expand(len(tried), -1, -1)
+    white = torch.linalg.solve_triangular(lower, left, upper=False)[..., 0]
+    size = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return (-0.5 * white.square().sum(-1) - size).softmax(0) @ tried
 
 
 def _thinning(used: Float64[Tensor, "K T"]) -> Float64[Tensor, "K S T"]:
