@@ -19,7 +19,7 @@ def found(rng):
         depth=(0.01, 0.01), depth_sigma=(1e-5, 1e-5), mean=(0.01, 1e-5),
         hidden_share=0.0, fixed=np.zeros(9), offset_sigma=np.zeros((1, 2)), prior_sigma=0.0,
         amplitude_sigma=0.0, change_ppm=0.0, white=series, settled=series,
-        inside=np.zeros((1, 2, 180), dtype=bool),
+        inside=np.zeros((1, 2, 180), dtype=bool), sure_bins=50,
     )  # fmt: skip
 
 
@@ -53,6 +53,20 @@ def test_an_fgs1_that_was_not_measured_is_no_lost_transit(sound):
     assert said(dark, has_fgs1=False) == ()
     assert any("FGS1: no transit found" in reason for reason in said(dark))
     assert widening(dark, known=True, config=CONFIG)[0] == 1.0
+
+
+def test_a_weak_dip_beside_a_baseline_that_may_be_none_is_a_guess(sound):
+    """A strong one shows by itself where it ends; without baseline nothing was taken for one."""
+    short = replace(sound, inside=np.broadcast_to(np.arange(180) < 170, (1, 2, 180)))
+    weak = replace(short, mean=(1.6e-4, 3e-5), sure_bins=0)
+    (reason,) = said(weak)
+    assert "the depth is a guess" in reason
+    assert lost(said(weak))
+    assert level_error(weak, said(weak), CONFIG) == pytest.approx(CONFIG.depth_scatter, rel=0.01)
+    assert said(replace(weak, sure_bins=5)) == ()
+    assert said(replace(weak, mean=(1.6e-4, 5e-6))) == ()
+    whole = replace(weak, inside=np.ones((1, 2, 180), dtype=bool))
+    assert not lost(said(whole))
 
 
 def test_a_dip_that_noise_explains_is_no_transit(sound):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from spectramind.observation import TransitFit
@@ -18,6 +18,7 @@ from spectramind.transit.depths import (
     without_depths,
 )
 from spectramind.transit.ends import Shortened, without_bad_ends
+from spectramind.transit.flux import separation
 from spectramind.transit.linear import Normal
 from spectramind.transit.parameters import FIXED
 from spectramind.transit.priors import LabelledEvidence, Priors, UnlabelledEvidence
@@ -40,6 +41,7 @@ from spectramind.transit.verdict import (
 from spectramind.transit.white import SharedPrior, Solution
 
 _CPU = torch.device("cpu")
+_SMALLER = 2.0  # scatters of ln a
 _IN_TRANSIT = 1e-9  # hidden share above which a bin is in transit
 _LOOSE = 1e-2  # scatter of a visit's depth when its disagreement is measured [(Rp/Rs)^2]
 
@@ -171,7 +173,7 @@ def _fits(
 ) -> list[TransitFit]:
     """Fits of planets from their white light on."""
     fit, scale = _fitted(planets, start, priors, config)
-    findings = _findings(fit, start, priors, scale)
+    findings = _findings(fit, start, priors, scale, config)
     products = []
     for row, (planet, found) in enumerate(zip(planets, findings, strict=True)):
         product = make_product(planet, row, fit, start, found, config)
@@ -209,7 +211,7 @@ def _without_table(
     wide = _doubting(priors, config)
     start = begin_fit([planet], wide, config, device, believed=False)
     fit, scale = _fitted([planet], start, wide, config)
-    (found,) = _findings(fit, start, wide, scale)
+    (found,) = _findings(fit, start, wide, scale, config)
     product = make_product(planet, 0, fit, start, found, config)
     return replace(product, reasons=(table_sentence(start.guesses[0], product), *product.reasons))
 
@@ -235,7 +237,11 @@ def _fitted(
 
 
 def _findings(
-    fit: SpectrumFit, start: Start, priors: Priors, scale: Float64[Tensor, " B"]
+    fit: SpectrumFit,
+    start: Start,
+    priors: Priors,
+    scale: Float64[Tensor, " B"],
+    config: TransitConfig,
 ) -> list[Findings]:
     """What the verdict looks at, planet by planet."""
     weight = fit.linear.batch.weight
@@ -251,6 +257,7 @@ def _findings(
             found.append(torch.where(lit, mean * total.sqrt(), torch.nan))
         inside.append(-fit.curves.log_transit[:, :, columns].mean(2) > _IN_TRANSIT)
     scatter = torch.linalg.inv(start.prior.precision).diagonal(dim1=-2, dim2=-1).sqrt()
+    sure = _sure_bins(fit, scatter[:, 1].clamp_max(config.prior.semi_major_axis))
     fixed = ((fit.shared - start.prior.mean) / scatter)[:, :FIXED]
     level, sigma = _white_depths(start.white)
     mean, error = _mean_depth(fit)
@@ -280,9 +287,37 @@ def _findings(
             white=torch.stack(white, dim=2)[row].cpu().numpy(),
             settled=torch.stack(rest, dim=2)[row].cpu().numpy(),
             inside=torch.stack(inside, dim=2)[row].cpu().numpy(),
+            sure_bins=int(sure[row]),
         )
         for row in range(len(fit.depth))
     ]
+
+
+def _sure_bins(fit: SpectrumFit, scatter: Float64[Tensor, " B"]) -> Int64[Tensor, " B"]:
+    """Bins of AIRS-CH0 outside transit on a smaller orbit too, in the visit that has most.
+
+    Args:
+        fit: Of the batch.
+        scatter: Of ln a beforehand; the orbit is smaller by `_SMALLER` of them.
+    """
+    batch = fit.linear.batch
+    own = fit.linear.layout.split(fit.shared, batch.place)
+    period, axis, impact2 = own.orbit.unbind(-1)
+    parts = period.exp(), (axis - _SMALLER * scatter).exp(), impact2.clamp_min(0.0).sqrt()
+    time, middle, *orbit = torch.broadcast_tensors(
+        batch.time_h[:, :, 1].mean(-1), own.mid_time_h[..., 1, None],
+        *(part[:, None, None] for part in parts),
+    )  # fmt: skip
+    apart = separation(
+        time,
+        t0_h=middle,
+        period_d=orbit[0],
+        semi_major_axis_rs=orbit[1],
+        impact_parameter=orbit[2],
+    )
+    radius = fit.depth[:, 1:].mean(1).clamp_min(0.0).sqrt()
+    lit = batch.weight[:, :, 1:].sum(2) > 0.0
+    return ((apart > 1.0 + radius[:, None, None]) & lit).sum(-1).amax(1)
 
 
 def _white_depths(white: Solution) -> tuple[Float64[Tensor, "B 2"], Float64[Tensor, "B 2"]]:

@@ -18,6 +18,11 @@ _GUESSED = (
     "No visit shows enough of the star both in and out of transit, and no table tells the orbit, "
     "so the depth is a guess."
 )
+_UNSURE = (
+    "The orbit may be so small that the transit outlasts every visit, and the dip that was found "
+    "is weak, so the depth is a guess."
+)
+_STRONG = 4.0  # times `snr`: a depth of so many sigma shows by itself where its transit ends
 _LIT_SHARE = 0.5  # of the measured wavelengths that should hold flux
 _NAMES = (
     "ln period", "ln semi-major axis", "squared impact parameter", "u1 of FGS1", "u2 of FGS1",
@@ -42,6 +47,7 @@ class Findings:
     white: Float64[np.ndarray, "V 2 T"]  # white-light residual over its white noise; NaN: unused
     settled: Float64[np.ndarray, "V 2 T"]  # the same without what noise in time explains
     inside: Bool[np.ndarray, "V 2 T"]  # bins in transit
+    sure_bins: int  # of AIRS-CH0 out of transit even on a smaller orbit, in the best visit
 
 
 def judge(
@@ -61,6 +67,8 @@ def judge(
     reasons += _visit_reasons(found, visits, config)
     if not known and _guessed(found, visits, config):
         reasons.append(_GUESSED)
+    elif _unsure(found, visits, config):
+        reasons.append(_UNSURE)
     if found.change_ppm > settled_ppm:
         reasons.append(f"The last pass still changed the spectrum by {found.change_ppm:.0f} ppm.")
     if known:
@@ -136,18 +144,32 @@ def _misfit(residual: Float64[np.ndarray, "V T"], config: FailureConfig) -> floa
 
 def lost(reasons: Sequence[str]) -> bool:
     """Whether no transit was found at all, or nothing to measure its depth against."""
-    return any("no transit found" in own or own == _GUESSED for own in reasons)
+    return any("no transit found" in own or own in (_GUESSED, _UNSURE) for own in reasons)
+
+
+def _unsure(found: Findings, visits: Sequence[BinnedVisit], config: FailureConfig) -> bool:
+    """Whether a weak dip rests on bins that would be in transit on a smaller orbit.
+
+    With no bin out of transit nothing was taken for one, and sigma is wide enough.
+    """
+    depth, error = found.mean
+    weak = depth < _STRONG * config.snr * error
+    outside = max(_counts(found, number, visit)[1] for number, visit in enumerate(visits))
+    return weak and outside > 0 and found.sure_bins < config.bins
 
 
 def _guessed(found: Findings, visits: Sequence[BinnedVisit], config: FailureConfig) -> bool:
     """Whether AIRS-CH0 has too few bins in transit, or outside, in every visit."""
-    fewest = []
-    for number, visit in enumerate(visits):
-        bins = visit.airs_time_h.size
-        used = np.isfinite(found.white[number, 1, :bins])
-        inside = found.inside[number, 1, :bins] & used
-        fewest.append(min(int(inside.sum()), int((used & ~inside).sum())))
+    fewest = [min(_counts(found, number, visit)) for number, visit in enumerate(visits)]
     return max(fewest) < config.bins
+
+
+def _counts(found: Findings, number: int, visit: BinnedVisit) -> tuple[int, int]:
+    """Bins of AIRS-CH0 in transit and outside, in one visit."""
+    bins = visit.airs_time_h.size
+    used = np.isfinite(found.white[number, 1, :bins])
+    inside = found.inside[number, 1, :bins] & used
+    return int(inside.sum()), int((used & ~inside).sum())
 
 
 def _depth_reasons(
