@@ -76,12 +76,13 @@ def main() -> None:
     parser.add_argument("--family", choices=FAMILIES, help="this one alone, small")
     parser.add_argument("--stored", action="store_true", help="print the last full runs")
     arguments = parser.parse_args()
+    state = Machine.now().stored()
     if arguments.family is not None:
         result = {"families": {arguments.family: measure(arguments.family, 8, _SEEDS[:1])}}
     elif arguments.stored:
         result = _stored()
     else:
-        result = run(DEVELOPED if arguments.developed else JUDGED)
+        result = run(DEVELOPED if arguments.developed else JUDGED, state)
     print(table(result))
     print(json.dumps(result))
 
@@ -91,9 +92,9 @@ def _stored() -> dict[str, Any]:
     return empty | (json.loads(RESULT.read_text()) if RESULT.exists() else {})
 
 
-def run(names: Sequence[str]) -> dict[str, Any]:
-    """Measure families in full. Each is stored as soon as it is done."""
-    state, result = Machine.now().stored(), _stored()
+def run(names: Sequence[str], state: dict[str, Any]) -> dict[str, Any]:
+    """Measure families in full, on a machine in this state. Each is stored when it is done."""
+    result = _stored()
     for name in names:
         families = result["families"] | {name: measure(name, _TEST, _SEEDS) | state}
         result |= summary(families) | {"families": families}

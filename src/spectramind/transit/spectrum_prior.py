@@ -141,8 +141,8 @@ class Given:
 
     evidence: Float64[Tensor, "B N"]  # log, up to what all priors share
     columns: Float64[Tensor, "B N M"]  # mean factors of the components and of the mean shape
-    lower: Float64[Tensor, "B N K K"]  # Cholesky factor of the components' precision
-    damped: Float64[Tensor, "B N W"]  # variance of the process by coordinate, columns known
+    lower: Float64[Tensor, "#B N K K"]  # Cholesky factor of the components' precision
+    damped: Float64[Tensor, "#B N W"]  # variance of the process by coordinate, columns known
 
 
 @dataclass(frozen=True, eq=False)
