@@ -2,6 +2,7 @@
 
     python benchmarks/worlds.py                    the judged families; stores its result
     python benchmarks/worlds.py --developed        those that the fit was developed on; stores them
+    python benchmarks/worlds.py --missing          those of them alone that have no stored result
     python benchmarks/worlds.py --family NAME      one family, 8 planets, one seed; not stored
     python benchmarks/worlds.py --stored           the last full runs again
 
@@ -73,6 +74,7 @@ def main() -> None:
     """Run, or re-print, the benchmark."""
     parser = argparse.ArgumentParser(description="Error bars on worlds made by other code.")
     parser.add_argument("--developed", action="store_true", help="the families of development")
+    parser.add_argument("--missing", action="store_true", help="those without a stored result")
     parser.add_argument("--family", choices=FAMILIES, help="this one alone, small")
     parser.add_argument("--stored", action="store_true", help="print the last full runs")
     arguments = parser.parse_args()
@@ -82,7 +84,12 @@ def main() -> None:
     elif arguments.stored:
         result = _stored()
     else:
-        result = run(DEVELOPED if arguments.developed else JUDGED, state)
+        names = DEVELOPED if arguments.developed else JUDGED
+        done = _stored()["families"] if arguments.missing else {}
+        result = run([name for name in names if name not in done], state)
+        if not arguments.developed:
+            result |= {"joint_home": joint_home(), "control_loss": control_loss()}
+            write_json(RESULT, result)
     print(table(result))
     print(json.dumps(result))
 
@@ -98,9 +105,6 @@ def run(names: Sequence[str], state: dict[str, Any]) -> dict[str, Any]:
     for name in names:
         families = result["families"] | {name: measure(name, _TEST, _SEEDS) | state}
         result |= summary(families) | {"families": families}
-        write_json(RESULT, result)
-    if names == JUDGED:
-        result |= {"joint_home": joint_home(), "control_loss": control_loss()}
         write_json(RESULT, result)
     return result
 

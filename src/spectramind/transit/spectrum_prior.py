@@ -179,8 +179,8 @@ class PriorOnDevice:
         return level + amplitude * mean, covariance + process + scatter**2
 
     def _process(
-        self, amplitude: Float64[Tensor, "*N"], scale: Float64[Tensor, "*M"]
-    ) -> Float64[Tensor, "*N"]:
+        self, amplitude: Float64[Tensor, "*#N"], scale: Float64[Tensor, "*#N"]
+    ) -> Float64[Tensor, "..."]:
         """Factor on the covariance of the process."""
         return (amplitude * scale) ** 2 + self.prior.least**2
 
