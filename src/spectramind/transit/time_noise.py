@@ -266,10 +266,16 @@ def root_of(covariance: Float64[Tensor, "*K T T"]) -> Float64[Tensor, "*K T M"]:
 
     Quiet light curves have few columns, so they cost little.
     """
-    values, vectors = torch.linalg.eigh(covariance)
+    return _scaled(*torch.linalg.eigh(covariance))
+
+
+def _scaled(
+    values: Float64[Tensor, "*K T"], vectors: Float64[Tensor, "*K T T"]
+) -> Float64[Tensor, "*K T M"]:
+    """`root_of` a covariance with these eigenvalues, in increasing order, and eigenvectors."""
     share = (values / (1.0 + values)).clamp_min(0.0)
     told = share > _NEGLIGIBLE
-    columns = max(int(told.sum(-1).max()), 1)  # the largest come last
+    columns = max(int(told.reshape(-1, told.shape[-1]).any(0).sum()), 1)
     root = vectors * torch.where(told, share, 0.0).sqrt()[..., None, :]
     return root[..., -columns:]
 
@@ -288,12 +294,7 @@ def joint_root(
     share.diagonal(dim1=-2, dim2=-1).fill_(1.0)
     inner = inner * share[..., :, None, :, None]
     inner = inner * size[..., None, None] * size[..., None, None, :, :]
-    joint, turn = torch.linalg.eigh(inner.flatten(-4, -3).flatten(-2))
-    taken = (joint / (1.0 + joint)).clamp_min(0.0)
-    told = taken > _NEGLIGIBLE
-    columns = max(int(told.sum(-1).max()), 1)
-    turn = turn * torch.where(told, taken, 0.0).sqrt()[..., None, :]
-    return vectors @ turn[..., -columns:].unflatten(-2, (count, kept))
+    return vectors @ root_of(inner.flatten(-4, -3).flatten(-2)).unflatten(-2, (count, kept))
 
 
 def _common(
