@@ -16,6 +16,8 @@ from transit_world import (
 )
 
 from spectramind.errors import DataError
+from spectramind.transit import fit as transit_fit
+from spectramind.transit import verdict
 from spectramind.transit.fit import fit_planets
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.priors import first_priors
@@ -157,6 +159,18 @@ def test_a_star_in_no_table_gets_wide_priors(world, curves, as_set):
     unknown = fit_alone([curves], None, as_set)
     assert unknown.reasons == ()
     assert 0.4 < np.mean(_error(unknown, world)[1:] ** 2) < 1.5
+
+
+@pytest.mark.parametrize(("smaller", "guess"), [(2.0, False), (30.0, True)])
+def test_what_a_smaller_orbit_would_hide_is_no_sure_baseline(
+    world, curves, config, monkeypatch, smaller, guess
+):
+    """Of a dip that no strength saves. By 30 scatters of ln a the transit fills the visit."""
+    monkeypatch.setattr(verdict, "_STRONG", 1e9)
+    monkeypatch.setattr(transit_fit, "_SMALLER", smaller)
+    found = fit_alone([curves], world.table, config)
+    assert any("outlasts every visit" in reason for reason in found.reasons) is guess
+    assert (found.level_sigma > 0.01) is guess
 
 
 def test_spikes_and_bad_edges_change_the_depth_by_less_than_sigma(world, curves, fit, config):
