@@ -21,6 +21,8 @@ import xarray as xr
 from jaxtyping import Float64
 from scipy.optimize import lsq_linear
 
+from spectramind.instrument import wavelength_um
+
 LABELS_2024 = Path(__file__).parents[2] / "shared" / "data" / "2024" / "train_labels.csv"
 DEVELOPED = ("own law", "power-2 law", "red noise", "ramp", "spot crossings", "columns")
 JUDGED = ("nonlinear law", "grey law", "steps", "jitter", "unequal visits")
@@ -29,7 +31,7 @@ AIRS = 282  # scored columns
 _WINDOW_H = 7.5
 _CADENCE_H = {"FGS1": 24.0 / 3600.0, "AIRS-CH0": 120.0 / 3600.0}
 _SAMPLES = 3  # of the transit in each exposure of AIRS-CH0
-_FGS1_UM, _AIRS_UM = 0.7, np.linspace(1.9520, 3.8920, AIRS)
+_UM = wavelength_um()  # at which the labels are given
 _FGS1_NOISE = 4.9e-4  # of an exposure [relative]
 _AIRS_NOISE = (5.5e-4, 4.0e-3)  # of an exposure at the blue and the red end [relative]
 _ELECTRONS = 1e7
@@ -103,7 +105,7 @@ def draw_spectra(count: int, seed: int) -> Float64[np.ndarray, "P 283"]:
 
 def _made_up(rng: np.random.Generator) -> Float64[np.ndarray, " 283"]:
     """A level, a slope, and bands of random place, width and depth."""
-    wavelength = np.append(_FGS1_UM, _AIRS_UM)
+    wavelength = _UM
     level = np.exp(rng.uniform(np.log(8e-4), np.log(8e-3)))
     shape = 0.3 * rng.standard_normal() * np.log(wavelength / 2.5)
     for _ in range(rng.integers(2, 7)):
@@ -157,8 +159,8 @@ def _write_visit(
         noise = NOISE[family](rng, times, middle, planet)
         fgs1, airs = fgs1 + noise.fgs1, airs + noise.airs
     for name, flux, time, noise, wavelength in (
-        ("FGS1", fgs1[:, None], times[0], np.array([_FGS1_NOISE]), np.array([_FGS1_UM])),
-        ("AIRS-CH0", airs, times[1], np.geomspace(*_AIRS_NOISE, AIRS), _AIRS_UM),
+        ("FGS1", fgs1[:, None], times[0], np.array([_FGS1_NOISE]), _UM[:1]),
+        ("AIRS-CH0", airs, times[1], np.geomspace(*_AIRS_NOISE, AIRS), _UM[1:]),
     ):
         observed = _ELECTRONS * (flux + noise * rng.standard_normal(flux.shape))
         both = ("time", "wavelength")
@@ -226,7 +228,7 @@ def transit(
     planet: Draw, law: Law, depth: Float64[np.ndarray, " 283"], middle_h: float, times: Grid
 ) -> tuple[Float64[np.ndarray, " S"], Float64[np.ndarray, "T 282"]]:
     """Relative flux of both channels without noise, by batman."""
-    name, coefficients = law(planet.temperature_k, np.append(_FGS1_UM, _AIRS_UM))
+    name, coefficients = law(planet.temperature_k, _UM)
     parameters = batman.TransitParams()
     parameters.t0, parameters.per = middle_h / 24.0, planet.period_d
     parameters.a, parameters.ecc, parameters.w = planet.axis_rs, 0.0, 90.0

@@ -28,7 +28,7 @@ _LEAST_SCATTER = 0.1  # of ln amplitude
 _USUAL = np.array([0.05, 0.15, 0.5, 0.2, 0.07, 0.025, 0.005])  # shares of `SCALES` beforehand
 _SURE = np.eye(len(SCALES))[SCALES.index(1.0)]
 _SHRUNK = 0.01  # share of the process that is as strong at one wavelength as at another
-_DOUBT = 0.1  # of unit amplitude, by which shapes of another archive's planets are off anywhere
+_DOUBT = 0.07  # of unit amplitude, by which shapes of another archive's planets are off anywhere
 _ROUNDS = 30  # of expectation-maximisation
 _TURNS = 3  # amplitudes and scales in turn
 
