@@ -15,7 +15,7 @@ BAND = 140  # column with a depth of its own
 def world(tmp_path, monkeypatch):
     depth = np.full(283, 0.01)
     depth[BAND] = 0.04
-    monkeypatch.setattr(families, "draw_spectra", lambda count, seed: np.tile(depth, (count, 1)))
+    monkeypatch.setattr(families, "draw_spectra", lambda count, _: np.tile(depth, (count, 1)))
     (planet,), truth = write_world("own law", tmp_path / "world", labelled=0, test=1, seed=1)
     return open_foreign(tmp_path / "world").light_curves(planet, 0), truth
 
