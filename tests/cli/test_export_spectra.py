@@ -32,7 +32,7 @@ def write_run(config, planets, dark=()):
         fit, _ = make_fit(planet, bias=0.0)
         fit.measured_sigma[list(dark)] = np.nan
         write_fit(fit_path(folder, "test", planet), fit, {})
-        rows.append(IndexRow(planet, fit.reasons, priors, ""))
+        rows.append(IndexRow(planet, fit.reasons, (), priors, ""))
     write_index(folder, "test", rows)
     return folder
 

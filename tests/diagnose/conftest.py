@@ -72,6 +72,7 @@ def transit_fit(planet, depth, rng, points=225):
         parameters=np.array([3.75]),
         parameter_covariance=np.array([[1e-6]]),
         limb_darkening=np.full((283, 2), 0.2),
+        limb_pull=np.zeros(4),
         reduced_chi2=1.03,
         reasons=(),
         visits=(visit,),

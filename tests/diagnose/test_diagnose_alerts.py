@@ -10,6 +10,7 @@ from spectramind.diagnose.alerts import (
     alert_bias,
     alert_blown,
     alert_coverage,
+    alert_limb,
     alert_provenance,
     alert_score,
     alert_sigma,
@@ -114,6 +115,25 @@ def test_without_truth_the_out_of_fold_planets_are_judged(make_evidence):
     assert (known.held_out, known.planets) == (False, 60)
     assert states(make_evidence(known=False))["sigma"] == "pass"
     assert states(make_evidence(known=False, claimed=0.5))["sigma"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("planets", "shift", "state"),
+    [(40, 0.2, "pass"), (40, 2.1, "warn"), (40, -2.1, "warn"), (5, 1.2, "pass"), (5, 2.1, "warn")],
+)
+def test_limb_darkening_of_a_whole_archive_is_watched(rng, planets, shift, state):
+    pulls = rng.normal(0.0, 0.3, (planets, 4))
+    pulls[:, 2] += shift - pulls[:, 2].mean()
+    alert = alert_limb(pulls)
+    assert alert.state == state
+    assert ("the law of their limb darkening" in alert.message) == (state == "warn")
+    if state == "warn":
+        assert alert.message.startswith(f"u1 of AIRS-CH0 lies {shift:+.1f} scatters of its prior")
+
+
+def test_limb_darkening_of_no_trusted_planet_says_nothing():
+    alert = alert_limb(np.empty((0, 4)))
+    assert (alert.state, alert.message) == ("pass", "no trusted planet tells of it")
 
 
 @pytest.mark.parametrize(("p_value", "state"), [(0.06, "pass"), (0.04, "warn"), (0.0009, "fail")])

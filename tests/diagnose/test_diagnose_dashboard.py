@@ -246,7 +246,7 @@ def test_without_any_truth_it_shows_what_it_can_and_scores_nothing(
     assert f"<dd>{len(evidence.planet_ids)}</dd><dt>planets predicted</dt>" in text
     assert {"301", "302", "361", "362"} <= set(stored["figures"])
     assert not [number for number in stored["figures"] if number[0] in "245"]
-    assert {alert.name for alert in report.alerts} == {"Provenance", "Run time"}
+    assert {alert.name for alert in report.alerts} == {"Limb darkening", "Provenance", "Run time"}
     page = Page(text)
     assert {a["href"][1:] for tag, a in page.tags if tag == "a"} <= page.ids
     facts = stage._facts(load([]), evidence, report)

@@ -74,7 +74,7 @@ def test_a_run_observes_its_fits_again_where_asked_to(archive, priors, tmp_path)
     folder = stage_folder(asked, "fit")
     for planet, fit in fits.items():
         write_fit(fit_path(folder, "train", planet), fit, {})
-    rows = [IndexRow(planet, (), priors / "with", origin="") for planet in sorted(fits)]
+    rows = [IndexRow(planet, (), (), priors / "with", origin="") for planet in sorted(fits)]
     write_index(folder, "train", rows)
     donors = donors_of(asked, fits, stars)
     assert donors is not None

@@ -53,6 +53,7 @@ def transit_fit(rng, visits=2, reasons=()):
         parameters=np.array([4.0]),
         parameter_covariance=np.array([[1e-6]]),
         limb_darkening=np.full((283, 2), 0.2),
+        limb_pull=np.zeros(4),
         reduced_chi2=1.03,
         reasons=reasons,
         visits=tuple(visit_fit(number, depth, rng) for number in range(visits)),

@@ -33,7 +33,7 @@ def write_fits(folder, errors, *, flagged=()):
                 reasons=reasons,
             )  # fmt: skip
             write_fit(fit_path(folder, split, planet), fit, {"origin": "here"})
-            rows.append(IndexRow(planet, reasons, Path("priors"), "here"))
+            rows.append(IndexRow(planet, reasons, (), Path("priors"), "here"))
             labels[planet] = truth
         write_index(folder, split, rows)
     return {planet: labels[planet] for planet in PLANETS}

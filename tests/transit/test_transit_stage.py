@@ -11,6 +11,7 @@ pytest.importorskip("batman")
 
 from transit_world import World, default_config, draw_world, make_curves
 
+from spectramind.diagnose.alerts import alert_limb
 from spectramind.errors import DataError, WriteError
 from spectramind.observation import Star
 from spectramind.provenance import describe
@@ -36,6 +37,7 @@ from spectramind.transit.teaching import learn_archive, learn_folds
 from spectramind.transit.work import LearnedPriors, Work
 
 LABELLED = tuple(range(1001, 1016))
+LIMB_AIRS = 5  # u1 of AIRS-CH0 among orbit and limb darkening
 
 
 @dataclass
@@ -232,10 +234,31 @@ def test_the_index_says_what_the_fits_say(planets, config, learned, tmp_path):
     assert list(index) == [1001, 1002]
     for planet, row in index.items():
         path = fit_path(tmp_path, "train", planet)
-        reasons, facts = read_header(path)
+        reasons, _, facts = read_header(path)
         assert row.reasons == reasons == read_fit(path).reasons
         assert row.origin == facts["origin"]
         assert row.priors == own.own[planet]
+
+
+def test_priors_of_other_stars_show_in_the_mean_pull_of_limb_darkening(planets, config, tmp_path):
+    """Twelve planets with priors that are right, and with u1 of AIRS-CH0 three scatters off."""
+    numbers = planets.numbers(*LABELLED[:12])
+    for shift, state in ((0.0, "pass"), (0.3, "warn")):
+        first = first_priors(config)
+        mean, covariance = first.known.mean.copy(), first.known.covariance.copy()
+        mean[LIMB_AIRS] += shift
+        covariance[3:, 3:] = np.diag(np.full(6, 0.1**2))
+        known = replace(first.known, mean=mean, covariance=covariance)
+        out = tmp_path / state
+        write_priors(prior_path(out, None), replace(first, known=known), {})
+        learned = LearnedPriors(prior_path(out, None))
+        fit_split(work_of(planets, config, out), "test", numbers, learned, workers=1)
+        pulls = np.array([row.limb_pull for row in read_index(out, "test").values()])
+        alert = alert_limb(pulls)
+        assert alert.state == state, pulls.mean(0)
+    assert alert.message.startswith("u1 of AIRS-CH0 lies -")
+    fit = read_fits(out, "test")[LABELLED[0]]
+    np.testing.assert_array_equal(fit.limb_pull, pulls[0])
 
 
 @pytest.mark.usefixtures("one_fit_for_all")
@@ -345,7 +368,7 @@ def test_one_bad_planet_does_not_stop_the_others_and_a_second_run_reuses(
         assert np.mean(error[1:] ** 2) < 1.6
     path = fit_path(tmp_path, "train", 1001)
     before = path.read_bytes()
-    assert read_header(path)[1]["config_hash"] == "one"
+    assert read_header(path).facts["config_hash"] == "one"
     again = run(bad, config, tmp_path, plain, 1001, 1002, 1003, 1004)
     assert again == FitReport(0, 2, 0, report.failures)
     assert path.read_bytes() == before

@@ -52,6 +52,7 @@ def fit():
         parameters=np.array([4.0, 3.7]),
         parameter_covariance=np.array([[1.0, 0.1], [0.1, 2.0]]),
         limb_darkening=rng.uniform(0.0, 0.4, (283, 2)),
+        limb_pull=np.array([0.1, -0.2, 0.3, 1.7]),
         reduced_chi2=1.25,
         reasons=("FGS1: no transit found.",),
         visits=visits,
@@ -75,7 +76,7 @@ def test_reading_returns_what_was_written(fit, tmp_path):
     path = fit_path(tmp_path, "train", fit.planet_id)
     write_fit(path, fit, {"config_hash": "abc"})
     _same(read_fit(path), fit)
-    assert read_header(path) == (fit.reasons, {"config_hash": "abc"})
+    assert read_header(path) == (fit.reasons, tuple(fit.limb_pull), {"config_hash": "abc"})
 
 
 def test_a_symmetric_matrix_takes_the_room_of_its_lower_triangle(fit, tmp_path):
@@ -134,7 +135,7 @@ def test_a_damaged_file_is_named(tmp_path):
     save_tensors(path, {"depth": np.ones(2)}, {"reasons": [], "planet_id": 7})
     with pytest.raises(ArtefactError, match=r"it holds no 'visits'\. Run `spectramind fit` again"):
         read_fit(path)
-    with pytest.raises(ArtefactError, match=r"it holds no 'facts'\. Run `spectramind fit` again"):
+    with pytest.raises(ArtefactError, match=r"it holds no 'limb_pull'\. Run `spectramind fit` again"):
         read_header(path)
 
 

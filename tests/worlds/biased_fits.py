@@ -58,6 +58,7 @@ def make_fit(
         parameters=np.array([10.0, 0.3, 0.4, 0.2, 3.7, 0.0]) + rng.normal(0.0, 0.01, 6),
         parameter_covariance=np.diag(rng.uniform(0.5e-4, 1e-4, 6)),
         limb_darkening=np.column_stack([np.linspace(0.4, 0.1, 283), np.full(283, 0.2)]),
+        limb_pull=np.zeros(4),
         reduced_chi2=float(rng.uniform(0.9, 1.1)),
         reasons=(),
         visits=tuple(make_visit(rng, visit, depth, bins) for visit in range(visits)),

@@ -46,6 +46,7 @@ def informed_fit() -> TransitFit:
         parameters=np.empty(0),
         parameter_covariance=np.empty((0, 0)),
         limb_darkening=np.full((W, 2), 0.2),
+        limb_pull=np.zeros(4),
         reduced_chi2=1.0,
         reasons=(),
         visits=(),

@@ -14,6 +14,7 @@ from spectramind.diagnose.alerts import (
     alert_bias,
     alert_blown,
     alert_coverage,
+    alert_limb,
     alert_provenance,
     alert_score,
     alert_sigma,
@@ -165,7 +166,13 @@ def _judge(evidence: Evidence, config: DiagnosticsConfig) -> _Verdict | None:
 def _alerts(findings: _Findings) -> tuple[Alert, ...]:
     evidence, verdict = findings.evidence, findings.verdict
     own = () if verdict is None else _verdict_alerts(verdict)
-    alerts = (*own, alert_provenance(evidence.provenance), alert_time(evidence.stage_seconds))
+    trusted = [fit.limb_pull for fit in evidence.fits if not fit.reasons]
+    alerts = (
+        *own,
+        alert_limb(np.reshape(trusted, (-1, 4))),
+        alert_provenance(evidence.provenance),
+        alert_time(evidence.stage_seconds),
+    )
     return tuple(sorted(alerts, key=lambda alert: _SEVERITY.index(alert.state)))
 
 

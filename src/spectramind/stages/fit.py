@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from spectramind.archive.layout import Split
+from spectramind.diagnose.alerts import Alert, alert_limb
 from spectramind.errors import ConfigError
 from spectramind.observation import named
 from spectramind.provenance import Provenance
@@ -17,6 +20,7 @@ from spectramind.transit.own_scale import scale_by_labels, words
 from spectramind.transit.priors import Priors, prior_path, read_priors, remove_other_priors
 from spectramind.transit.spectra import spectra_of_fits
 from spectramind.transit.stage import fit_split
+from spectramind.transit.store import read_index
 from spectramind.transit.teaching import learn_archive, learn_folds
 from spectramind.transit.work import LearnedPriors, Work
 
@@ -49,6 +53,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     failures = (*source.problems, *[text for report in reports for text in report.failures])
     done = sum(report.done + report.cached for report in reports)
     require_some(done, sum(map(len, source.visits.values())), "fitted", failures)
+    limb = _limb(folder, config)
     scale = scale_by_labels(folder, config.data.splits, source.labels, config.transit.spectrum)
     flagged = sum(report.flagged for report in reports)
     outputs = [folder]
@@ -61,6 +66,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         summary=(
             f"fitted {counted(done, 'planet')} -> {folder}; {flagged} flagged; "
             f"{_prior_words(priors, source.alone if lent is None else 0)}{words(scale)}"
+            f"{'' if limb.state == 'pass' else f'; {limb.message}'}"
         ),
         outputs=tuple(outputs),
         facts={
@@ -103,6 +109,15 @@ def _require_unknown(config: "Config", source: Source, priors: Priors) -> None:
             "would know its own label. Leave `prior` out, so that each planet is judged by "
             "priors of others, or take priors of other planets."
         )
+
+
+def _limb(folder: Path, config: "Config") -> Alert:
+    """Whether limb darkening of planets whose labels taught nothing is what priors expect."""
+    if "test" not in config.data.splits:
+        return alert_limb(np.empty((0, 4)))
+    rows = read_index(folder, "test").values()
+    pulls = [row.limb_pull for row in rows if not row.reasons]
+    return alert_limb(np.reshape(pulls, (-1, 4)))
 
 
 def _labels_behind(priors: Priors) -> int:

@@ -86,7 +86,7 @@ def _rescale(folder: Path, split: Split, scale_of: Callable[[int], Scale]) -> No
         path = fit_path(folder, split, planet)
         fit, wanted = read_fit(path), np.array(scale_of(planet))
         if not np.allclose(fit.scale, wanted, rtol=_AGREES, atol=0.0):
-            write_fit(path, fit.scaled(wanted), read_header(path)[1])
+            write_fit(path, fit.scaled(wanted), read_header(path).facts)
 
 
 def words(scale: Scale) -> str:

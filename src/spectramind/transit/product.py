@@ -9,6 +9,7 @@ from spectramind.transit.binning import BinnedVisit
 from spectramind.transit.depths import SpectrumFit
 from spectramind.transit.drift import chebyshev
 from spectramind.transit.linear import transit_columns
+from spectramind.transit.parameters import ORBIT
 from spectramind.transit.settings import TransitConfig
 from spectramind.transit.start import BinnedPlanet, Start
 from spectramind.transit.verdict import Findings, judge, level_error, widening
@@ -54,6 +55,7 @@ def make_product(
         parameters=values,
         parameter_covariance=covariance,
         limb_darkening=(fit.linear.batch.limb[row] + own.limb[0]).cpu().numpy(),
+        limb_pull=found.fixed[ORBIT : ORBIT + len(_LIMB_NAMES)],
         reduced_chi2=reduced_chi2,
         reasons=reasons,
         visits=tuple(

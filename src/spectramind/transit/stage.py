@@ -135,7 +135,8 @@ def _fit_batch(work: Work, task: _Task) -> list[PlanetOutcome]:
     with one_thread():
         fits, unsolved = _fitted(work, ready, _priors(task.priors, learned))
     for fit in fits:
-        row = IndexRow(fit.planet_id, fit.reasons, task.priors, origins[fit.planet_id])
+        pull = tuple(fit.limb_pull.tolist())
+        row = IndexRow(fit.planet_id, fit.reasons, pull, task.priors, origins[fit.planet_id])
         facts = facts_of(work.provenance) | {"origin": row.origin}
         write_fit(fit_path(work.out, task.split, fit.planet_id), fit, facts)
         outcomes.append(PlanetOutcome(fit.planet_id, row=row))
@@ -186,8 +187,9 @@ def _fit_origin(work: Work, split: str, planet_id: int, learned: str) -> str:
 def _kept(work: Work, task: _Task, planet_id: int, origin: str) -> IndexRow | None:
     """The fit that is there already, if it is of this origin."""
     try:
-        reasons, facts = read_header(fit_path(work.out, task.split, planet_id))
+        header = read_header(fit_path(work.out, task.split, planet_id))
     except ArtefactError:  # a missing or damaged file is made anew
         return None
-    known = facts.get("origin") == origin
-    return IndexRow(planet_id, reasons, task.priors, origin) if known else None
+    if header.facts.get("origin") != origin:
+        return None
+    return IndexRow(planet_id, header.reasons, header.limb_pull, task.priors, origin)

@@ -8,6 +8,7 @@ bright star.
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -23,8 +24,8 @@ _FITS = Kind("index of transit fits", "spectramind fit")
 _SUFFIX = ".safetensors"
 _INDEX_FILE = "index.parquet"  # of each split, written last
 _INDEX = {
-    "planet_id": pl.Int64, "reasons": pl.List(pl.String), "priors": pl.String,
-    "origin": pl.String,
+    "planet_id": pl.Int64, "reasons": pl.List(pl.String), "limb_pull": pl.List(pl.Float64),
+    "priors": pl.String, "origin": pl.String,
 }  # fmt: skip
 _FIT_ARRAYS = (
     "depth", "sigma", "own_sigma", "vector", "widening", "scale", "measured_sigma", "parameters",
@@ -37,12 +38,21 @@ _VISIT_ARRAYS = (
 )  # fmt: skip
 
 
+class Header(NamedTuple):
+    """What is told of a fit beside its arrays."""
+
+    reasons: tuple[str, ...]
+    limb_pull: tuple[float, ...]
+    facts: dict[str, str]
+
+
 @dataclass(frozen=True)
 class IndexRow:
     """What is known of a fit without opening it."""
 
     planet_id: int
     reasons: tuple[str, ...]  # not to trust it; empty for a trusted fit
+    limb_pull: tuple[float, ...]  # of the fit
     priors: Path  # file that it was made with
     origin: str  # hash of all that it depends on
 
@@ -70,6 +80,7 @@ def write_fit(path: Path, fit: TransitFit, facts: Mapping[str, str]) -> None:
         "reduced_chi2": fit.reduced_chi2,
         "level_sigma": fit.level_sigma,
         "reasons": fit.reasons,
+        "limb_pull": fit.limb_pull.tolist(),
         "visits": [visit.visit for visit in fit.visits],
         "facts": dict(facts),
     }
@@ -111,6 +122,7 @@ def read_fit(path: Path) -> TransitFit:
             parameter_names=tuple(described["parameter_names"]),
             reduced_chi2=described["reduced_chi2"],
             reasons=tuple(described["reasons"]),
+            limb_pull=np.array(described["limb_pull"]),
             level_sigma=described["level_sigma"],
             visits=visits,
             **{name: tensors[name] for name in _FIT_ARRAYS},
@@ -130,8 +142,8 @@ def _whole(lower: Float64[np.ndarray, " N"], size: int) -> Float64[np.ndarray, "
     return matrix + np.tril(matrix, -1).T
 
 
-def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Reasons not to trust a fit, and the facts stored with it.
+def read_header(path: Path) -> Header:
+    """What is told of a fit without its arrays.
 
     Raises:
         ArtefactError: If the file is missing, damaged, no transit fit or that of another planet.
@@ -139,7 +151,9 @@ def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     described, _ = load_tensors(path, _FIT)
     try:
         _refuse_another(path, described["planet_id"])
-        return tuple(described["reasons"]), described["facts"]
+        return Header(
+            tuple(described["reasons"]), tuple(described["limb_pull"]), described["facts"]
+        )
     except KeyError as error:
         raise _FIT.damaged(path, f"it holds no {error}") from error
 
@@ -158,7 +172,13 @@ def write_index(folder: Path, split: str, rows: Sequence[IndexRow]) -> None:
         WriteError: If the file cannot be written.
     """
     stored = [
-        (row.planet_id, list(row.reasons), _name_from(folder, row.priors), row.origin)
+        (
+            row.planet_id,
+            list(row.reasons),
+            list(row.limb_pull),
+            _name_from(folder, row.priors),
+            row.origin,
+        )
         for row in rows
     ]
     table = pl.DataFrame(stored, schema=_INDEX, orient="row")
@@ -179,8 +199,8 @@ def read_index(folder: Path, split: str) -> dict[int, IndexRow]:
     """
     rows = load_table(folder / split / _INDEX_FILE, _FITS).rows()
     return {
-        planet: IndexRow(planet, tuple(reasons), folder / priors, origin)
-        for planet, reasons, priors, origin in rows
+        planet: IndexRow(planet, tuple(reasons), tuple(pull), folder / priors, origin)
+        for planet, reasons, pull, priors, origin in rows
     }
 
 
