@@ -155,7 +155,7 @@ class TransitFit:
     limb_pull: Float64[
         np.ndarray, " 4"
     ]  # u1, u2 of FGS1, of AIRS-CH0: from prior, over its scatter
-    reduced_chi2: float
+    reduced_chi2: float  # of the white light beyond noise in time
     reasons: tuple[str, ...]
     visits: tuple[VisitFit, ...]
 

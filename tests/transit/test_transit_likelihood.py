@@ -133,6 +133,10 @@ def test_noise_in_time_takes_some_trust_in_the_level():
     assert quiet.level_sigma < 1.2e-5
     assert loud.level_sigma > 5e-5
     assert abs(level_error(loud, world.depth)) < 3.0
+    believed = fit_alone([noisy], world.table, CONFIG, priors(None, NoiseBelief.white()))
+    assert loud.reasons == ()  # sigma says what the noise hides
+    assert any("AIRS-CH0: reduced chi^2 of the white" in own for own in believed.reasons)
+    assert loud.reduced_chi2 < 1.5 < 10.0 < believed.reduced_chi2
 
 
 def test_a_planet_without_a_transit_keeps_its_reasons_and_its_wide_sigma():

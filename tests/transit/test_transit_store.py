@@ -135,7 +135,9 @@ def test_a_damaged_file_is_named(tmp_path):
     save_tensors(path, {"depth": np.ones(2)}, {"reasons": [], "planet_id": 7})
     with pytest.raises(ArtefactError, match=r"it holds no 'visits'\. Run `spectramind fit` again"):
         read_fit(path)
-    with pytest.raises(ArtefactError, match=r"it holds no 'limb_pull'\. Run `spectramind fit` again"):
+    with pytest.raises(
+        ArtefactError, match=r"it holds no 'limb_pull'\. Run `spectramind fit` again"
+    ):
         read_header(path)
 
 

@@ -18,7 +18,7 @@ def found(rng):
     return Findings(
         depth=(0.01, 0.01), depth_sigma=(1e-5, 1e-5), mean=(0.01, 1e-5),
         hidden_share=0.0, fixed=np.zeros(9), offset_sigma=np.zeros((1, 2)), prior_sigma=0.0,
-        amplitude_sigma=0.0, change_ppm=0.0, white=series, settled=series,
+        amplitude_sigma=0.0, change_ppm=0.0, white=series,
         inside=np.zeros((1, 2, 180), dtype=bool), sure_bins=50,
     )  # fmt: skip
 
@@ -48,7 +48,7 @@ def sound(found):
 def test_an_fgs1_that_was_not_measured_is_no_lost_transit(sound):
     white = sound.white.copy()
     white[:, 0] = np.nan
-    dark = replace(sound, depth=(0.01, 0.01), depth_sigma=(1e15, 1e-5), white=white, settled=white)
+    dark = replace(sound, depth=(0.01, 0.01), depth_sigma=(1e15, 1e-5), white=white)
     assert said(sound) == ()
     assert said(dark, has_fgs1=False) == ()
     assert any("FGS1: no transit found" in reason for reason in said(dark))
@@ -89,16 +89,16 @@ def test_nothing_widens_a_clean_fit(found):
 
 
 def test_each_channel_is_widened_by_its_own_residuals(found):
-    twice = found.settled.copy()
+    twice = found.white.copy()
     twice[:, 0] *= 2.0
-    fgs1, airs = widening(replace(found, settled=twice), known=True, config=CONFIG)
+    fgs1, airs = widening(replace(found, white=twice), known=True, config=CONFIG)
     assert fgs1 == pytest.approx(2.0, rel=0.25)
     assert airs < 1.25
 
 
 def test_correlated_residuals_widen_more_than_their_size(found, rng):
     slow = np.repeat(rng.standard_normal((1, 2, 6)), 30, axis=2)
-    fgs1, airs = widening(replace(found, settled=slow), known=True, config=CONFIG)
+    fgs1, airs = widening(replace(found, white=slow), known=True, config=CONFIG)
     assert min(fgs1, airs) > 2.0
 
 
@@ -123,10 +123,11 @@ def test_a_star_of_no_table_is_no_evidence(found):
 
 
 def test_a_level_that_noise_in_time_hides_is_less_sure(found):
-    """Up to the level's own error once more, without a step; all of it beside a lost transit."""
+    """In proportion to the share, without a step; all of it beside a lost transit."""
     errors = [
         level_error(replace(found, hidden_share=share), (), CONFIG) for share in (0.0, 0.5, 1.0)
     ]
-    assert errors == pytest.approx([0.0, np.sqrt(0.5) * 1e-5, 1e-5])
+    most = np.sqrt(CONFIG.hidden_noise) * 1e-5
+    assert errors == pytest.approx([0.0, np.sqrt(0.5) * most, most])
     lost = level_error(found, ("FGS1: no transit found, depth 0 +- 1 ppm.",), CONFIG)
     assert lost == pytest.approx(CONFIG.depth_scatter)

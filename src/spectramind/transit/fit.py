@@ -245,16 +245,14 @@ def _findings(
 ) -> list[Findings]:
     """What the verdict looks at, planet by planet."""
     weight = fit.linear.batch.weight
-    residual = fit.linear.residual(fit.curves)
-    settled = residual - fit.linear.process(fit.curves)
-    white, rest, inside = [], [], []
+    residual = fit.linear.residual(fit.curves) - fit.linear.process(fit.curves)
+    white, inside = [], []
     for columns in (slice(0, 1), slice(1, None)):
         own = weight[:, :, columns]
         total = own.sum(2)
         lit = total > 0.5 * total.amax(-1, keepdim=True)
-        for series, found in ((residual, white), (settled, rest)):
-            mean = (own * series[:, :, columns]).sum(2) / total.clamp_min(1e-300)
-            found.append(torch.where(lit, mean * total.sqrt(), torch.nan))
+        mean = (own * residual[:, :, columns]).sum(2) / total.clamp_min(1e-300)
+        white.append(torch.where(lit, mean * total.sqrt(), torch.nan))
         inside.append(-fit.curves.log_transit[:, :, columns].mean(2) > _IN_TRANSIT)
     scatter = torch.linalg.inv(start.prior.precision).diagonal(dim1=-2, dim2=-1).sqrt()
     sure = _sure_bins(fit, scatter[:, 1].clamp_max(config.prior.semi_major_axis))
@@ -285,7 +283,6 @@ def _findings(
             amplitude_sigma=float(strength[row]),
             change_ppm=1e6 * float(fit.change[row]),
             white=torch.stack(white, dim=2)[row].cpu().numpy(),
-            settled=torch.stack(rest, dim=2)[row].cpu().numpy(),
             inside=torch.stack(inside, dim=2)[row].cpu().numpy(),
             sure_bins=int(sure[row]),
         )

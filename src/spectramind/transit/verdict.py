@@ -44,8 +44,7 @@ class Findings:
     prior_sigma: float  # light from what the prior over spectra expects; 0 without prior
     amplitude_sigma: float  # ln amplitude minus its expectation, over scatter; 0 without prior
     change_ppm: float  # of the spectrum in the last pass
-    white: Float64[np.ndarray, "V 2 T"]  # white-light residual over its white noise; NaN: unused
-    settled: Float64[np.ndarray, "V 2 T"]  # the same without what noise in time explains
+    white: Float64[np.ndarray, "V 2 T"]  # residual beyond noise in time, over white noise, or NaN
     inside: Bool[np.ndarray, "V 2 T"]  # bins in transit
     sure_bins: int  # of AIRS-CH0 out of transit even on a smaller orbit, in the best visit
 
@@ -117,7 +116,7 @@ def widening(found: Findings, *, known: bool, config: FailureConfig) -> tuple[fl
     if known:
         distances += np.abs(found.fixed).tolist()
     tension = max(max(distances) / config.tolerated_sigma, 1.0)
-    fgs1, airs = (_misfit(found.settled[:, channel], config) for channel in range(2))
+    fgs1, airs = (_misfit(found.white[:, channel], config) for channel in range(2))
     return tension * fgs1, tension * airs
 
 
