@@ -156,7 +156,7 @@ def prepare(config: Config, planets: int) -> list[int]:
             if bins[0] < LEAST_AIRS_BINS or bins[1] != FGS1_BINS:
                 raise SystemExit(f"{source}: {bins} bins, fewer than at full cadence.")
         copy = replace(fit, planet_id=planet)
-        write_fit(fit_path(fits, "test", planet), copy, read_header(source)[1])
+        write_fit(fit_path(fits, "test", planet), copy, read_header(source).facts)
     run(config, "train")
     run(config, "calibrate-temp")
     return numbers

@@ -6,7 +6,7 @@
     python benchmarks/worlds.py --family NAME      one family, 8 planets, one seed; not stored
     python benchmarks/worlds.py --stored           the last full runs again
 
-benchmarks/families.py writes the worlds and says which of them were looked at once. Each is
+benchmarks/families.py writes the worlds and says which of them were kept back. Each is
 predicted by the command `spectramind predict data=lightcurves weights=pretrained`, twice: with
 `prior=pretrained` and no label (`pretrained`), and with 60 labelled planets of its own, from which
 the fit learns its priors and scale (`own`). Rows: `fit`, and `v50`, the network that ships on top

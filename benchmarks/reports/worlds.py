@@ -26,7 +26,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def judged(result: dict[str, Any]) -> str:
-    """The families that were looked at once."""
+    """The families on which nothing was chosen."""
     return table(result | {"families": _some(result, result["judged"])})
 
 

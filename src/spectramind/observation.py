@@ -152,9 +152,7 @@ class TransitFit:
     parameters: Float64[np.ndarray, " K"]
     parameter_covariance: Float64[np.ndarray, "K K"]
     limb_darkening: Float64[np.ndarray, "283 2"]  # quadratic u1, u2
-    limb_pull: Float64[
-        np.ndarray, " 4"
-    ]  # u1, u2 of FGS1, of AIRS-CH0: from prior, over its scatter
+    limb_pull: Float64[np.ndarray, " 4"]  # u1, u2 per channel, from the prior [its scatters]
     reduced_chi2: float  # of the white light beyond noise in time
     reasons: tuple[str, ...]
     visits: tuple[VisitFit, ...]

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+pytest.importorskip("batman")
+
 import families
 from families import write_world
 from spectramind.archive.foreign import open_foreign

@@ -233,6 +233,17 @@ def test_without_truth_it_says_so(make_evidence, settings, tmp_path):
     assert "truth [ppm]" not in stored["figures"]["301"]["columns"]
 
 
+def test_limb_darkening_of_flagged_planets_counts_too(make_evidence, settings, tmp_path):
+    evidence = make_evidence(known=False, oof=None, naive=None)
+    pull = np.array([0.0, 0.0, 0.0, 7.0])
+    far = [replace(fit, limb_pull=pull, reasons=("u2 is far.",)) for fit in evidence.fits]
+    assert len(far) > 1
+    report = write_dashboard(replace(evidence, fits=far), settings(planets=2), tmp_path)
+    (alert,) = (alert for alert in report.alerts if alert.name == "Limb darkening")
+    assert alert.state == "warn"
+    assert alert.message.startswith("u2 of AIRS-CH0 lies +7.0 prior scatters")
+
+
 def test_without_any_truth_it_shows_what_it_can_and_scores_nothing(
     make_evidence, settings, tmp_path
 ):

@@ -70,8 +70,8 @@ def test_an_end_in_which_light_is_lost_is_left_out(curves, clean):
     fit = fit_alone([spoiled(curves, LAST)], WORLD.table, CONFIG)
     assert len(fit.reasons) == 1
     assert re.match(
-        r"Visit 0: the last \d+ min were left out, for without bad ends the white light has a "
-        r"reduced chi\^2 of 0\.\d in place of \d+\.\d\.",
+        r"Visit 0: the last \d+ min were left out, for without bad ends the white light, its "
+        r"noise taken for white, has a reduced chi\^2 of 0\.\d in place of \d+\.\d\.",
         fit.reasons[0],
     )
     assert abs(level_error(fit, WORLD.depth)) < 2.0

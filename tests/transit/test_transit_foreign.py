@@ -1,5 +1,6 @@
 """`data=lightcurves` from a folder of netCDF files to the exported spectra."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from foreign_files import write_file, write_labels, write_stars
 from transit_world import default_config, draw_world, make_curves
 
 from spectramind.config import load
+from spectramind.diagnose.limb import LimbShift
 from spectramind.errors import ArtefactError, DataError
+from spectramind.stages import fit as stage
 from spectramind.stages.runner import run_stage
 from spectramind.transit.priors import (
     first_priors,
@@ -62,6 +65,26 @@ def root(tmp_path_factory) -> Path:
 def fitted(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
     return fit_stage(root, out), out / "fit"
+
+
+def test_limb_darkening_far_from_its_priors_is_said_in_the_last_line(
+    root, fitted, tmp_path, monkeypatch
+):
+    """Of fits that were kept, as of new ones; test planets alone are asked."""
+    shutil.copytree(fitted[1].parent, tmp_path / "run")
+    asked = []
+
+    def far(pulls):
+        asked.extend(pulls)
+        return LimbShift("u1 of FGS1", 2.5, len(pulls))
+
+    monkeypatch.setattr(stage, "limb_shift", far)
+    result = fit_stage(root, tmp_path / "run")
+    assert "; u1 of FGS1 lies +2.5 prior scatters from the expected value in" in result.summary
+    assert "prior scatters" not in fitted[0].summary
+    fits = read_fits(fitted[1], "test")
+    assert asked == [tuple(fit.limb_pull) for fit in fits.values()]
+    assert np.ptp(asked) > 0.0
 
 
 def test_every_planet_is_fitted_with_or_without_label_star_and_all_wavelengths(fitted):

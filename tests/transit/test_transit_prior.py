@@ -9,6 +9,7 @@ from transit_world import default_config
 from spectramind.errors import DataError
 from spectramind.observation import Star
 from spectramind.transit.spectrum_learning import (
+    _DOUBT,
     _best_amplitudes,
     _log_likelihood,
     learn_amplitudes,
@@ -364,8 +365,8 @@ def test_planets_of_another_archive_may_differ_at_any_wavelength():
     prior = _prior()
     doubted = with_doubt(prior)
     more = np.diag(doubted.process - prior.process)
-    assert more[1:] == pytest.approx(0.07**2)
-    assert more[0] == pytest.approx(12.5 * 0.07**2, rel=0.02)
+    assert more[1:] == pytest.approx(_DOUBT**2)
+    assert more[0] == pytest.approx(12.5 * _DOUBT**2, rel=0.02)
     np.linalg.cholesky(doubted.process)
     assert doubted.shares.sum() == pytest.approx(1.0)
     assert (doubted.shares > 0.0).all()

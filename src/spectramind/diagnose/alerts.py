@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
 from scipy import stats
 
 from spectramind.diagnose.evidence import Judged
+from spectramind.diagnose.limb import LimbShift
 from spectramind.diagnose.reliability import (
     bias_p_value,
     coverage_p_value,
@@ -24,8 +24,6 @@ WARN_P = 0.05
 FAIL_P = 0.001
 RUN_LIMIT_S = 9 * 3600.0  # a challenge notebook may run this long
 CHANNELS = (("FGS1", slice(0, 1)), ("AIRS-CH0", slice(1, None)))
-_PULLED = 3.5  # mean shift of limb darkening that chance does not explain [its scatter]
-_LIMB = ("u1 of FGS1", "u2 of FGS1", "u1 of AIRS-CH0", "u2 of AIRS-CH0")
 _BLOWN_Z = 5.0  # a planet whose channel-averaged rms z exceeds this has failed
 
 
@@ -129,32 +127,9 @@ def alert_score(v50: Score, fit: Score | None) -> Alert:
     return Alert("Score", state, f"{message}, {gain:+.4f} against the transit fit alone", "201")
 
 
-def alert_limb(pulls: Float64[np.ndarray, "N 4"]) -> Alert:
-    """Whether limb darkening lies where the priors expect it, in the mean of an archive.
-
-    It warns where a mean lies further than one scatter of the prior from it and chance does not
-    explain that. A mean over N planets scatters by 1 / sqrt(N) at most.
-
-    Args:
-        pulls: u1 and u2 of FGS1 and of AIRS-CH0 of trusted planets, minus the prior's mean, over
-            its scatter.
-    """
-    planets = len(pulls)
-    if not planets:
-        return Alert("Limb darkening", "pass", "no trusted planet tells of it", "1")
-    means = pulls.mean(0)
-    worst = int(np.argmax(np.abs(means)))
-    off = abs(float(means[worst])) > max(1.0, _PULLED / np.sqrt(planets))
-    message = (
-        f"{_LIMB[worst]} lies {means[worst]:+.1f} scatters of its prior from the expected in the "
-        f"mean of {planets} planets"
-    )
-    if off:
-        message += (
-            "; their stars, or the law of their limb darkening, are not those that taught the "
-            "priors, so all depths may be off together"
-        )
-    return Alert("Limb darkening", "warn" if off else "pass", message, "1")
+def alert_limb(shift: LimbShift) -> Alert:
+    """Whether limb darkening lies where the priors expect it; warns, never fails."""
+    return Alert("Limb darkening", "warn" if shift.far else "pass", shift.sentence, "1")
 
 
 def alert_white(power: ResidualPower) -> Alert:

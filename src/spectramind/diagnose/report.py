@@ -23,6 +23,7 @@ from spectramind.diagnose.alerts import (
 )
 from spectramind.diagnose.evidence import Evidence, Judged, arrays, judged
 from spectramind.diagnose.figures import Figure, Table
+from spectramind.diagnose.limb import limb_shift
 from spectramind.diagnose.metrics import Naive
 from spectramind.diagnose.page import Section
 from spectramind.diagnose.residuals import ResidualPower, residual_power
@@ -166,10 +167,10 @@ def _judge(evidence: Evidence, config: DiagnosticsConfig) -> _Verdict | None:
 def _alerts(findings: _Findings) -> tuple[Alert, ...]:
     evidence, verdict = findings.evidence, findings.verdict
     own = () if verdict is None else _verdict_alerts(verdict)
-    trusted = [fit.limb_pull for fit in evidence.fits if not fit.reasons]
+    shift = limb_shift([fit.limb_pull.tolist() for fit in evidence.fits])
     alerts = (
         *own,
-        alert_limb(np.reshape(trusted, (-1, 4))),
+        alert_limb(shift),
         alert_provenance(evidence.provenance),
         alert_time(evidence.stage_seconds),
     )

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from spectramind.archive.layout import Split
-from spectramind.diagnose.alerts import Alert, alert_limb
+from spectramind.diagnose.limb import limb_shift
 from spectramind.errors import ConfigError
 from spectramind.observation import named
 from spectramind.provenance import Provenance
@@ -53,7 +51,6 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
     failures = (*source.problems, *[text for report in reports for text in report.failures])
     done = sum(report.done + report.cached for report in reports)
     require_some(done, sum(map(len, source.visits.values())), "fitted", failures)
-    limb = _limb(folder, config)
     scale = scale_by_labels(folder, config.data.splits, source.labels, config.transit.spectrum)
     flagged = sum(report.flagged for report in reports)
     outputs = [folder]
@@ -66,7 +63,7 @@ def fit(config: "Config", folder: Path, provenance: Provenance) -> Result:
         summary=(
             f"fitted {counted(done, 'planet')} -> {folder}; {flagged} flagged; "
             f"{_prior_words(priors, source.alone if lent is None else 0)}{words(scale)}"
-            f"{'' if limb.state == 'pass' else f'; {limb.message}'}"
+            f"{_limb_words(folder, config)}"
         ),
         outputs=tuple(outputs),
         facts={
@@ -111,13 +108,11 @@ def _require_unknown(config: "Config", source: Source, priors: Priors) -> None:
         )
 
 
-def _limb(folder: Path, config: "Config") -> Alert:
-    """Whether limb darkening of planets whose labels taught nothing is what priors expect."""
-    if "test" not in config.data.splits:
-        return alert_limb(np.empty((0, 4)))
-    rows = read_index(folder, "test").values()
-    pulls = [row.limb_pull for row in rows if not row.reasons]
-    return alert_limb(np.reshape(pulls, (-1, 4)))
+def _limb_words(folder: Path, config: "Config") -> str:
+    """What is said where limb darkening of test planets is not what the priors expect."""
+    rows = read_index(folder, "test") if "test" in config.data.splits else {}
+    shift = limb_shift([row.limb_pull for row in rows.values()])
+    return f"; {shift.sentence}" if shift.far else ""
 
 
 def _labels_behind(priors: Priors) -> int:

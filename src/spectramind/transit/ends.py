@@ -31,7 +31,8 @@ class Shortened:
         """One sentence per visit that is shorter now."""
         return tuple(
             f"Visit {visit.visit}: {_words(gone)} were left out, for without bad ends the white "
-            f"light has a reduced chi^2 of {self.chi2:.1f} in place of {self.whole:.1f}."
+            f"light, its noise taken for white, has a reduced chi^2 of {self.chi2:.1f} in place "
+            f"of {self.whole:.1f}."
             for visit, gone in zip(self.planet.visits, self.gone_h, strict=True)
             if gone.any()
         )

@@ -83,8 +83,8 @@ class SpectrumConfig(Settings):
 class FailureConfig(Settings):
     """When a fit is not trusted, and what then happens to sigma."""
 
-    chi2: float = Field(gt=1.0)  # reduced chi^2 of the white light above which a fit is flagged
-    red_noise: float = Field(gt=1.0)  # factor on white-light noise by correlation in time
+    chi2: float = Field(gt=1.0)  # largest reduced chi^2 of the white light
+    red_noise: float = Field(gt=1.0)  # largest factor on white-light noise by correlation
     red_noise_s: float = Field(gt=0.0)  # time scale of that factor [s]
     snr: float = Field(gt=0.0)  # white-light depth [sigma] below which there is no transit
     bins: int = Field(ge=1)  # fewest bins in and out of transit

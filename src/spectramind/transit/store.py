@@ -197,10 +197,13 @@ def read_index(folder: Path, split: str) -> dict[int, IndexRow]:
     Raises:
         ArtefactError: If it is missing or damaged.
     """
-    rows = load_table(folder / split / _INDEX_FILE, _FITS).rows()
+    path = folder / split / _INDEX_FILE
+    table = load_table(path, _FITS)
+    if table.columns != list(_INDEX):
+        raise _FITS.damaged(path, f"its columns are {', '.join(table.columns)}")
     return {
         planet: IndexRow(planet, tuple(reasons), tuple(pull), folder / priors, origin)
-        for planet, reasons, pull, priors, origin in rows
+        for planet, reasons, pull, priors, origin in table.rows()
     }
 
 

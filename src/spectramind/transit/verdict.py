@@ -44,7 +44,9 @@ class Findings:
     prior_sigma: float  # light from what the prior over spectra expects; 0 without prior
     amplitude_sigma: float  # ln amplitude minus its expectation, over scatter; 0 without prior
     change_ppm: float  # of the spectrum in the last pass
-    white: Float64[np.ndarray, "V 2 T"]  # residual beyond noise in time, over white noise, or NaN
+    white: Float64[
+        np.ndarray, "V 2 T"
+    ]  # light beyond noise in time, over white noise; NaN: unused
     inside: Bool[np.ndarray, "V 2 T"]  # bins in transit
     sure_bins: int  # of AIRS-CH0 out of transit even on a smaller orbit, in the best visit
 
@@ -234,12 +236,14 @@ def _series_reasons(
     reasons = []
     chi2 = float(np.mean(residual[used] ** 2))
     if chi2 > config.chi2:
-        reasons.append(f"{where}: reduced chi^2 of the white light is {chi2:.1f}.")
+        reasons.append(
+            f"{where}: reduced chi^2 of the white light beyond noise in time is {chi2:.1f}."
+        )
     bins = max(round(config.red_noise_s / (3600.0 * width_h)), 2)
     red = float(red_noise_ratio(residual[:, None], bins)[0])
     if red > config.red_noise:
         reasons.append(
-            f"{where}: residuals are correlated, {red:.1f} times the noise at "
-            f"{config.red_noise_s / 60.0:.0f} min."
+            f"{where}: residuals beyond noise in time are correlated, {red:.1f} times the noise "
+            f"at {config.red_noise_s / 60.0:.0f} min."
         )
     return reasons
