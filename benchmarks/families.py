@@ -6,9 +6,9 @@ limb darkening, drift, noise and stars are drawn here. Spectra are the labels of
 are at hand, else smooth curves with random bands. Each family adds one thing to planets with
 white noise; all but `own law` have a slow drift and the limb darkening of another law.
 
-Half of the families were used while the fit was developed (DEVELOPED), on half nothing was chosen
-(JUDGED). The halves were dealt before the work began. The second half was looked at twice: at
-first the labels lay at wavelengths up to 0.14 um from their own.
+Half of the families were used while the fit was developed (DEVELOPED), on half no setting was
+chosen (JUDGED). The halves were dealt before the work began. The second half was looked at
+twice: at first the labels lay at wavelengths up to 0.14 um from their own.
 """
 
 import csv

@@ -26,7 +26,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def judged(result: dict[str, Any]) -> str:
-    """The families on which nothing was chosen."""
+    """The families on which no setting was chosen."""
     return table(result | {"families": _some(result, result["judged"])})
 
 
