@@ -106,12 +106,11 @@ def draw_spectra(count: int, seed: int) -> Float64[np.ndarray, "P 283"]:
 
 def _made_up(rng: np.random.Generator) -> Float64[np.ndarray, " 283"]:
     """A level, a slope, and bands of random place, width and depth."""
-    wavelength = _WAVELENGTH_UM
     level = np.exp(rng.uniform(np.log(8e-4), np.log(8e-3)))
-    shape = 0.3 * rng.standard_normal() * np.log(wavelength / 2.5)
+    shape = 0.3 * rng.standard_normal() * np.log(_WAVELENGTH_UM / 2.5)
     for _ in range(rng.integers(2, 7)):
         centre, width = rng.uniform(1.9, 4.0), rng.uniform(0.03, 0.4)
-        shape += rng.gamma(1.5) * np.exp(-0.5 * ((wavelength - centre) / width) ** 2)
+        shape += rng.gamma(1.5) * np.exp(-0.5 * ((_WAVELENGTH_UM - centre) / width) ** 2)
     return level + np.exp(rng.normal(np.log(3e-5), 0.8)) * (shape - shape[1:].mean())
 
 

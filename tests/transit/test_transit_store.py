@@ -1,10 +1,11 @@
 from dataclasses import fields, replace
 
 import numpy as np
+import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from spectramind.artefacts import save_tensors
+from spectramind.artefacts import save_table, save_tensors
 from spectramind.errors import ArtefactError
 from spectramind.observation import TransitFit, VisitFit
 from spectramind.transit.store import (
@@ -12,6 +13,7 @@ from spectramind.transit.store import (
     read_fit,
     read_fits,
     read_header,
+    read_index,
     remove_others,
     write_fit,
 )
@@ -166,3 +168,11 @@ def test_samples_have_the_mean_and_covariance_of_the_posterior(fit):
     assert np.abs((np.cov(draws.T) - covariance) / scale).max() < 0.06
     np.testing.assert_array_equal(draws, own.samples(20_000))
     assert not np.array_equal(own.samples(1), replace(own, planet_id=8).samples(1))
+
+
+def test_an_index_of_other_columns_is_damaged(tmp_path):
+    save_table(
+        tmp_path / "test" / "index.parquet", pl.DataFrame({"planet_id": [7], "origin": [""]})
+    )
+    with pytest.raises(ArtefactError, match="its columns are planet_id, origin"):
+        read_index(tmp_path, "test")

@@ -44,9 +44,7 @@ class Findings:
     prior_sigma: float  # light from what the prior over spectra expects; 0 without prior
     amplitude_sigma: float  # ln amplitude minus its expectation, over scatter; 0 without prior
     change_ppm: float  # of the spectrum in the last pass
-    white: Float64[
-        np.ndarray, "V 2 T"
-    ]  # light beyond noise in time, over white noise; NaN: unused
+    white: Float64[np.ndarray, "V 2 T"]  # left by noise in time, over white noise; NaN: unused
     inside: Bool[np.ndarray, "V 2 T"]  # bins in transit
     sure_bins: int  # of AIRS-CH0 out of transit even on a smaller orbit, in the best visit
 
