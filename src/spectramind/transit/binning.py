@@ -69,9 +69,9 @@ def bin_visit(curves: LightCurves, config: TransitConfig) -> BinnedVisit:
     has_fgs1 = curves.fgs1_time_h.size > 0
     if has_fgs1:
         fgs1_time, fgs1, fgs1_rows = _usable("FGS1", curves, config.edge_exposures)
-    airs, lit = _mended(airs)
+    airs, level, lit = _mended(airs)
     _refuse_gaps(curves, bool(lit.any()))
-    level, white = np.median(airs, axis=0), airs[:, lit].sum(axis=1)
+    white = airs[:, lit].sum(axis=1)
     _refuse_strays(curves, airs_time)
     edges = _edges(airs_time, fgs1_time, config.bin_s)
     airs_index, fgs1_index = (np.searchsorted(edges, t) - 1 for t in (airs_time, fgs1_time))
@@ -145,14 +145,22 @@ def _usable(
 
 def _mended(
     airs: Float64[np.ndarray, "N 282"],
-) -> tuple[Float64[np.ndarray, "N 282"], Bool[np.ndarray, " 282"]]:
-    """Give single missing values the course of the whole spectrum; mark wavelengths with flux."""
+) -> tuple[Float64[np.ndarray, "N 282"], Float64[np.ndarray, " 282"], Bool[np.ndarray, " 282"]]:
+    """Give single missing values the course of the whole spectrum.
+
+    Returns:
+        The flux, its median at each wavelength, and whether the wavelength has any; else it is 1.
+    """
     missing = ~np.isfinite(airs)
     zero = np.where(missing, 0.0, airs)
-    lit = (missing.mean(axis=0) < _MISSING) & (np.median(zero, axis=0) > 0.0)
-    level = np.where(lit, np.median(zero, axis=0), 0.0)
-    course = (zero * lit).sum(axis=1) / np.where(missing, 0.0, level).sum(axis=1)
-    return np.where(lit, np.where(missing, level * course[:, None], airs), 1.0), lit
+    level = np.median(zero, axis=0)
+    lit = (missing.mean(axis=0) < _MISSING) & (level > 0.0)
+    if missing.any():
+        usual = np.where(lit, level, 0.0)
+        course = (zero * lit).sum(axis=1) / np.where(missing, 0.0, usual).sum(axis=1)
+        zero = np.where(missing, usual * course[:, None], airs)
+        level = np.median(zero, axis=0)
+    return np.where(lit, zero, 1.0), np.where(lit, level, 1.0), lit
 
 
 def _refuse_dark(channel: str, curves: LightCurves, has_flux: bool) -> None:

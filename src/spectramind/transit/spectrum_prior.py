@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from spectramind.instrument import wavelength_um
@@ -26,6 +26,7 @@ from spectramind.observation import Star
 AMPLITUDES = torch.linspace(-8.0, 8.0, 33, dtype=torch.float64)  # [scatters of ln amplitude]
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of the process, tried on every planet
 _POSSIBLE = (-25.0, -4.0)  # ln amplitude
+_UNHEARD = 1e-14  # share of the posterior below which an amplitude changes no digit
 _RSUN_M, _GM_JUPITER = 6.957e8, 1.26687e17  # IAU 2015 nominal values [m], [m^3 s^-2]
 _GAS_CONSTANT, _MEAN_MASS = 8314.46, 2.3  # [J K^-1 kg^-1 at 1 amu], [amu] of H2 and He
 _TOLD = 1e-10  # information on a shape, over that on the best known one, below which it is none
@@ -143,6 +144,13 @@ class Given:
     columns: Float64[Tensor, "B N M"]  # mean factors of the components and of the mean shape
     lower: Float64[Tensor, "#B N K K"]  # Cholesky factor of the components' precision
     damped: Float64[Tensor, "#B N W"]  # variance of the process by coordinate, columns known
+
+    def at(self, which: Bool[Tensor, " N"]) -> "Given":
+        """Of some of the amplitudes."""
+        return Given(
+            self.evidence[:, which], self.columns[:, which], self.lower[:, which],
+            self.damped[:, which],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,6 +341,8 @@ class PriorOnDevice:
         scale = (share @ self.scales**2).sqrt()
         own = self._given(seen, vector, log_amplitude, scale[:, None])
         weight = torch.softmax(own.evidence + believed, dim=-1)
+        told = (weight > _UNHEARD).any(0)
+        weight, log_amplitude, own = weight[:, told], log_amplitude[:, told], own.at(told)
         left = self._by_coordinate(seen, vector)[:, None] - own.columns @ seen.cross.mT
         shapes = own.columns @ self.columns + (own.damped * left) @ seen.basis.mT
         mean = (weight[:, None] @ shapes)[:, 0]

@@ -100,13 +100,11 @@ class Spots:
         known = (self.direction * seen).sum(-1)
         pull = (self.direction * vector).sum(-1) - (seen * mean).sum(-1)
         share = self._share(known, variance, pull)
-        follows = torch.einsum("bw,bv->bwv", self.direction, seen) * variance[:, None, None]
-        cross = covariance - follows @ covariance
-        own = torch.einsum("bw,bv->bwv", self.direction, self.direction)
+        lost, own = variance[:, None, None] * seen[:, None], self.direction[:, :, None]
+        cross = covariance - own @ (lost @ covariance)
+        left = variance[:, None] * self.direction - (cross @ lost.mT)[..., 0]
         return Apparent(
-            mean + share[:, None] * self.direction,
-            cross - cross @ follows.mT + variance[:, None, None] * own,
-            cross,
+            mean + share[:, None] * self.direction, cross + left[:, :, None] @ own.mT, cross
         )
 
     def _share(

@@ -167,34 +167,25 @@ def process_covariance(
         The covariance in units of the white noise, the correlation of the first two modes, and the
         evidence in each round.
     """
-    centre = _centring(seen.used)
-    thin = _thinning(seen.used) @ centre  # (K, S, T)
-    tried = _Tried.of(seen.time_h)
-    slopes = _thinning(seen.used) @ seen.design
+    thinning = _thinning(seen.used)
+    thin = thinning @ _centring(seen.used)  # (K, S, T)
+    slopes, residual = thinning @ seen.design, (thinning @ seen.residual[..., None])[..., 0]
     noise = slopes @ parameters @ slopes.mT + torch.eye(thin.shape[1]).to(slopes)
-    residual = (_thinning(seen.used) @ seen.residual[..., None])[..., 0]
-    rows = thin[:, None]
-    kernels = torch.cat(
-        [
-            own @ kernel @ own.mT
-            for own, kernel in zip((rows[:1], rows[1:]), tried.kernels, strict=False)
-        ]
-    )
-    shapes = thin @ tried.shapes[tried.channel]
-    total, found = torch.zeros_like(centre), []
+    tried = _Tried.of(seen.time_h)
+    thinned = tried.thinned(thin)
+    sizes, found = _Sizes.nothing(thinned), []
     for number in range(len(belief.belief)):
-        lower = torch.linalg.cholesky(noise + thin @ total @ thin.mT)
-        process = _process_evidence(lower, residual, kernels)
-        one, second = _shape_evidence(lower, residual, shapes)
+        lower = torch.linalg.cholesky(noise + thinned.covariance(sizes))
+        process = _process_evidence(lower, residual, thinned.kernels)
+        one, second = _shape_evidence(lower, residual, thinned.shapes)
         single = one.split(tried.counts, 1)
-        own = belief.belief[number, : len(centre)]
-        log_prior = torch.tensor(own).to(noise).log()
+        own = belief.belief[number, : len(thin)]
         evidence = _joined(process, single)
-        more = tried.covariance((evidence + log_prior).softmax(-1), single, second)
-        total = total + more
+        share = (evidence + torch.tensor(own).to(noise).log()).softmax(-1)
+        sizes = sizes.and_more(_Sizes.of(share, single, second))
         found.append(evidence)
-    common = _common(slopes, parameters, residual, thin @ total @ thin.mT)
-    return centre @ total @ centre.mT, common, torch.stack(found)
+    common = _common(slopes, parameters, residual, thinned.covariance(sizes))
+    return _centred(tried.covariance(sizes), seen.used), common, torch.stack(found)
 
 
 def _joined(
@@ -208,57 +199,97 @@ def _joined(
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """Kernels and shapes of all hypotheses, each of unit size."""
+    """Kernels and shapes of all hypotheses, each of unit size, for groups of modes."""
 
-    kernels: Float64[Tensor, "C N T T"]  # of each channel
+    kernels: Float64[Tensor, "C N T T"]
     shapes: Float64[Tensor, "C T R"]
-    counts: list[int]  # shapes in each group
-    channel: list[int]  # of each mode
+    counts: list[int]  # shapes of one kind and scale
+    modes: list[int]  # in each group
 
     @classmethod
     def of(cls, time_h: Float64[Tensor, "K T"]) -> "_Tried":
         """For the times of each mode; those of AIRS-CH0 have the same."""
         pair = time_h[:2]
-        groups = _shapes(pair)
+        shapes = _shapes(pair)
         return cls(
             torch.stack(_stationary(pair), dim=1),
-            torch.cat(groups, dim=2),
-            [own.shape[2] for own in groups],
-            [0, *[1] * (len(time_h) - 1)],
+            torch.cat(shapes, dim=2),
+            [own.shape[2] for own in shapes],
+            [1, len(time_h) - 1][: len(pair)],
         )
 
-    def covariance(
-        self,
+    def thinned(self, thin: Float64[Tensor, "K S T"]) -> "_Tried":
+        """As each mode sees them in fewer bins."""
+        parts = list(zip(thin.split(self.modes), self.kernels, self.shapes, strict=True))
+        kernels = [
+            (own.flatten(0, 1) @ kernels).unflatten(1, own.shape[:2]) @ own.mT
+            for own, kernels, _ in parts
+        ]
+        return _Tried(
+            torch.cat([own.transpose(0, 1) for own in kernels]),
+            torch.cat([own @ shapes for own, _, shapes in parts]),
+            self.counts,
+            [1] * len(thin),
+        )
+
+    def covariance(self, sizes: "_Sizes") -> Float64[Tensor, "K T T"]:
+        """Of each mode."""
+        parts = zip(
+            sizes.variance.split(self.modes), sizes.square.split(self.modes), self.kernels,
+            self.shapes, strict=True,
+        )  # fmt: skip
+        return torch.cat(
+            [
+                (variance @ kernels.flatten(1)).unflatten(1, kernels.shape[1:])
+                + (shapes * square[:, None]) @ shapes.T
+                for variance, square, kernels, shapes in parts
+            ]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Sizes:
+    """Mean variance of each kernel and mean square of each shape, over the hypotheses."""
+
+    variance: Float64[Tensor, "K N"]
+    square: Float64[Tensor, "K R"]
+
+    @classmethod
+    def nothing(cls, tried: _Tried) -> "_Sizes":
+        """Of noise that is white; `tried` has one mode in each group."""
+        return cls(
+            torch.zeros_like(tried.kernels[:, :, 0, 0]), torch.zeros_like(tried.shapes[:, 0])
+        )
+
+    @classmethod
+    def of(
+        cls,
         share: Float64[Tensor, "K H"],
         single: Sequence[Float64[Tensor, "K _ Q"]],
         second: Float64[Tensor, "K R Q"],
-    ) -> Float64[Tensor, "K T T"]:
-        """Mean over the hypotheses, each with its share.
+    ) -> "_Sizes":
+        """From the belief in each hypothesis.
 
         Args:
             share: Of each hypothesis.
-            single: Log evidence of each shape and size, by group.
+            single: Log evidence of each shape and size, by kind.
             second: Mean square of each shape's size once the light curves are seen.
         """
-        kinds = self.kernels.shape[1]
         process, rest = share[:, 1:].split(
-            [kinds * len(_VARIANCES), len(self.counts) * len(_SQUARES)], dim=1
+            [share.shape[1] - 1 - len(single) * len(_SQUARES), len(single) * len(_SQUARES)], dim=1
         )
-        variance = process.unflatten(1, (kinds, -1)) @ torch.tensor(_VARIANCES).to(share)
-        belief = rest.unflatten(1, (len(self.counts), -1))
+        belief = rest.unflatten(1, (len(single), -1))
+        parts = zip(single, second.split([own.shape[1] for own in single], 1), strict=True)
         within = [
-            (own.softmax(1) * belief[:, None, group] * size).sum(-1)
-            for group, (own, size) in enumerate(
-                zip(single, second.split(self.counts, 1), strict=True)
-            )
+            (own.softmax(1) * belief[:, None, kind] * size).sum(-1)
+            for kind, (own, size) in enumerate(parts)
         ]
-        shapes = self.shapes[self.channel]
-        scaled = shapes * torch.cat(within, dim=1)[:, None]
-        process = [
-            (own @ kernels.flatten(1)).unflatten(1, kernels.shape[1:])
-            for own, kernels in zip((variance[:1], variance[1:]), self.kernels, strict=False)
-        ]
-        return torch.cat(process) + scaled @ shapes.mT
+        variance = torch.tensor(_VARIANCES).to(share)
+        return cls(process.unflatten(1, (-1, len(variance))) @ variance, torch.cat(within, dim=1))
+
+    def and_more(self, other: "_Sizes") -> "_Sizes":
+        """Of processes on top of one another."""
+        return _Sizes(self.variance + other.variance, self.square + other.square)
 
 
 def root_of(covariance: Float64[Tensor, "*K T T"]) -> Float64[Tensor, "*K T M"]:
@@ -329,6 +360,18 @@ def _thinning(used: Float64[Tensor, "K T"]) -> Float64[Tensor, "K S T"]:
     group = torch.arange(bins) * groups // bins
     rows = (group == torch.arange(groups)[:, None]).to(used) * (used > 0.0).to(used)[:, None]
     return rows / rows.sum(-1, keepdim=True).clamp_min(1.0).sqrt()
+
+
+def _centred(
+    covariance: Float64[Tensor, "K T T"], used: Float64[Tensor, "K T"]
+) -> Float64[Tensor, "K T T"]:
+    """`_centring` on either side."""
+    scale = used.square().sum(-1)[:, None].clamp_min(1e-300)
+    seen = used[:, :, None] * covariance * used[:, None]
+    row = (seen @ used[..., None])[..., 0] / scale
+    mean = (row * used).sum(-1, keepdim=True) / scale
+    row = row - 0.5 * mean * used
+    return seen - used[:, :, None] * row[:, None] - row[:, :, None] * used[:, None]
 
 
 def _centring(used: Float64[Tensor, "K T"]) -> Float64[Tensor, "K T T"]:
