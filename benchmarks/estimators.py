@@ -17,10 +17,16 @@ from spectramind.instrument import wavelength_um
 from spectramind.observation import TransitFit
 from spectramind.transit.columns import make_white_columns
 from spectramind.transit.depths import marginalise
-from spectramind.transit.fit import fit_planets, learn_from
+from spectramind.transit.fit import fit_planets, learn_from, learn_without_labels
 from spectramind.transit.limb_darkening import quadratic_coefficients
 from spectramind.transit.parameters import ORBIT, Layout
-from spectramind.transit.priors import LabelledEvidence, Priors, first_priors, learn_priors
+from spectramind.transit.priors import (
+    LabelledEvidence,
+    Priors,
+    UnlabelledEvidence,
+    first_priors,
+    learn_priors,
+)
 from spectramind.transit.settings import FailureConfig, TransitConfig
 from spectramind.transit.shared_prior import Population, guess_orbit
 from spectramind.transit.spectrum_learning import learn_spectrum_prior
@@ -30,6 +36,7 @@ from spectramind.transit.time_noise import NoiseBelief
 from spectramind.transit.verdict import lost
 from spectramind.transit.white import fit_white, stack_priors
 
+NO_LABEL = "no label, prior that ships"
 _NARROW = 1e-4  # of a scatter, where a parameter is held at its expectation
 _NO_LENGTH_UM = 1e-6  # of a process that is independent from wavelength to wavelength
 
@@ -41,6 +48,7 @@ class Schooling:
     full: Priors
     only_process: SpectrumPrior  # no principal components
     no_process: SpectrumPrior  # components and independent scatter
+    lent: Priors  # those that ship, and what the set's light curves add without a label
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +69,16 @@ def teach(worlds: Sequence[World], config: TransitConfig) -> list[LabelledEviden
     return learn_from(_planets(worlds), labels, first_priors(config), config)
 
 
-def school(evidence: Sequence[LabelledEvidence], config: TransitConfig) -> Schooling:
-    """Priors of all rows from the same evidence.
+def hear(
+    worlds: Sequence[World], start: Priors, config: TransitConfig
+) -> list[UnlabelledEvidence]:
+    """What planets with equally many visits teach without their labels."""
+    torch.set_num_threads(1)
+    return learn_without_labels(_planets(worlds), start, config)
+
+
+def school(evidence: Sequence[LabelledEvidence], lent: Priors, config: TransitConfig) -> Schooling:
+    """Priors of all rows from the same evidence, but for those that are `lent`.
 
     The rows without components or without the process learn the rest anew.
     """
@@ -73,7 +89,7 @@ def school(evidence: Sequence[LabelledEvidence], config: TransitConfig) -> Schoo
         learn_spectrum_prior(labels, scale, config.spectrum.model_copy(update=change))
         for change in ({"components": (0,)}, {"lengths_um": (_NO_LENGTH_UM,)})
     )
-    return Schooling(learn_priors(evidence, config), process, components)
+    return Schooling(learn_priors(evidence, config), process, components, lent)
 
 
 def answers(
@@ -123,6 +139,7 @@ def _variants(schooling: Schooling, config: TransitConfig) -> dict[str, Priors]:
     pairs = {"known": (full.known, first.known), "unknown": (full.unknown, first.unknown)}
     return {
         "full fit": full,
+        NO_LABEL: schooling.lent,
         "least squares": replace(full, spectrum=None),
         "GP only": replace(full, spectrum=schooling.only_process),
         "no GP": replace(full, spectrum=schooling.no_process),

@@ -44,6 +44,7 @@ class Row:
     sigma: Float64[np.ndarray, "P 283"]
     trusted: Bool[np.ndarray, " P"]
     joint: Float64[np.ndarray, "P 3"] | None = None  # parts of the Mahalanobis distance
+    scaled: bool = True  # by labels of the set, which not every estimator may see
 
 
 def grade(
@@ -94,6 +95,8 @@ def grade(
 
 def scales(panel: Panel, row: Row, config: SpectrumConfig) -> Float64[np.ndarray, "P 283"]:
     """Factor on sigma, one per channel, that `fit` learns from trusted planets of other folds."""
+    if not row.scaled:
+        return np.ones_like(row.sigma)
     square = ((row.depth - panel.label) / row.sigma) ** 2
     errors = np.stack([square[:, own].mean(1) for own in _CHANNELS.values()], axis=1)
     factor = np.empty_like(square)

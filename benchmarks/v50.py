@@ -46,7 +46,7 @@ from spectramind.transit.own_scale import learn_scale
 
 TRAINING_CODE = code_hash("spectramind.training.members", "spectramind.training.augmentation")
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "v50.json"
-FULL, SMALL = (800, 400, None), (80, 40, 100)
+FULL, SMALL = (800, 200, 300), (80, 40, 100)
 HEADLINE = "tuned"  # the row that `v50` and `gain` are taken from
 DRAWS, SEED = 10_000, 2026  # of the bootstrap
 _FOLDS = 5  # in which planets that are judged scale one another

@@ -5,7 +5,7 @@ from typing import Any
 from reports.markdown import grid, measured
 
 HEAD = (
-    "", "2025", "2024", "without", "z² FGS1", "AIRS", "rms FGS1 [ppm]", "AIRS", "flagged",
+    "", "2025", "2024", "without", "z² FGS1", "AIRS", "joint", "rms FGS1 [ppm]", "AIRS", "flagged",
     "> 8 sigma",
 )  # fmt: skip
 LABELS = {"full fit": "**full fit**", "limit": "limit of a Gaussian prior"}
@@ -41,6 +41,7 @@ def _row(name: str, one: dict[str, Any], worth: float | None) -> tuple[str, ...]
         f"{one['score_2025']:.4f}", f"{one['score_2024']:.4f}",
         "" if worth is None else f"{-worth:+.4f}",
         f"{one['z2_fgs1']:.2f}", f"{one['z2_airs']:.2f}",
+        f"{one['joint']:.2f}" if "joint" in one else "",
         f"{one['rms_fgs1_ppm']:.0f}", f"{one['rms_airs_ppm']:.0f}",
         f"{one['flagged']}", f"{one['far_unflagged']}",
     )  # fmt: skip

@@ -3,7 +3,6 @@
 import importlib
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +12,10 @@ from spectramind import config as configuration
 from spectramind.diagnose.metrics import gains, naive_statistics, score_2025
 from spectramind.simulate import star
 from spectramind.simulate.systems import draw_systems
+from spectramind.stages.folders import SHIPPED
+from spectramind.transit.priors import prior_path, read_priors
 from spectramind.transit.shared_prior import first_population
-from spectramind.transit.spectrum_learning import learn_spectrum_prior
+from spectramind.transit.spectrum_learning import learn_spectrum_prior, with_doubt
 from spectramind.transit.spectrum_prior import log_signal
 
 SPECTRUM = configuration.load(
@@ -26,7 +27,6 @@ NAMES = ("sets", "bounds", "estimators", "grading", "fit_chain", "fit", "accurac
 @pytest.fixture(scope="module")
 def modules():
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
         patch.setattr(star, "_RADIAL_NODES", 40)  # of 160: truth and light curves share them
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
     for name in NAMES:
@@ -98,6 +98,22 @@ def test_scale_never_sees_own_fold_nor_test_planets_nor_distrusted_ones(modules,
     trusted[1] = False
     spared = modules.grading.scales(panel, replace(row, depth=depth, trusted=trusted), SPECTRUM)
     assert spoilt[0, 1] > 10.0 * spared[0, 1]
+
+
+def test_a_row_that_no_label_may_scale_keeps_its_sigma(modules, panel):
+    row = replace(_noisy(modules, panel, 2.5), scaled=False)
+    assert (modules.grading.scales(panel, row, SPECTRUM) == 1.0).all()
+
+
+def test_without_labels_the_priors_that_ship_hear_the_light_curves(modules, world):
+    few = configuration.load(["transit.prior.fewest=2"]).transit
+    blind = {own: replace(world, planet_id=own, label=np.full(283, np.nan)) for own in (1, 2)}
+    plan = modules.accuracy.Plan(blind, dict.fromkeys(blind, 0), [], list(blind), 2025)
+    found = modules.accuracy.borrowed(plan, few, 1)
+    shipped = read_priors(prior_path(SHIPPED / "fit", None))
+    np.testing.assert_array_equal(found.spectrum.components, shipped.spectrum.components)
+    assert np.isfinite(found.spectrum.shares).all()
+    assert (found.spectrum.shares != with_doubt(shipped.spectrum).shares).any()
 
 
 def test_grade_is_the_hosts_score_of_the_scaled_sigma(modules, panel, config):

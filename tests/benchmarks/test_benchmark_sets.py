@@ -3,7 +3,6 @@
 import importlib
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ STAR_2024 = {4: 0, 7: 1, 9: 0, 2: 1, 30: 0, 11: 1, 5: 0}
 @pytest.fixture(scope="module")
 def sets():
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")  # workers inherit it
         patch.setattr(star, "_RADIAL_NODES", 40)  # of 160: both sides of a test share them
         yield importlib.import_module("sets")
     del sys.modules["sets"]
