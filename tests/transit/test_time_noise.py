@@ -33,10 +33,10 @@ def seen(series, *, inside=0.0):
     return Projected(design, torch.tensor(series[None]), torch.ones(1, BINS).double(), times)
 
 
-def total(series, belief=None, size=1e4):
+def total(series, belief=None, size=1e4, *, shapes_first=True):
     """Mean covariance of the process where the depth is known to `size`."""
-    known = torch.tensor([[size**2]]).double()
-    found, _, evidence = process_covariance(seen(series), known, belief or NoiseBelief.first())
+    known, belief = torch.tensor([[size**2]]).double(), belief or NoiseBelief.first()
+    found, _, evidence = process_covariance(seen(series), known, belief, shapes_first=shapes_first)
     return found[0].numpy(), evidence[:, 0].numpy()
 
 
@@ -73,6 +73,34 @@ def test_a_step_widens_what_a_step_hides_and_nothing_else(rng, size):
     assert fast @ found @ fast < 3.0
 
 
+def hidden(found):
+    """By how many components the information is less."""
+    return float(root_of(torch.tensor(found)).square().sum())
+
+
+def left_of(found, series):
+    """What is left of a series where the process with this covariance is subtracted."""
+    root = root_of(torch.tensor(found)).numpy()
+    series = series - series.mean()
+    return series - root @ (root.T @ series)
+
+
+@pytest.mark.parametrize("periods_h", [(0.31,), (0.9,), (0.33, 1.7)])
+def test_waves_of_any_frequency_and_phase_are_found_and_hide_little_else(rng, periods_h):
+    wave = sum(20.0 * np.sin(2.0 * np.pi * TIME_H / period + 0.8) for period in periods_h)
+    found, _ = total(rng.standard_normal(BINS) + wave)
+    assert np.abs(left_of(found, wave)).max() < 3.0
+    assert hidden(found) < 6.0 * len(periods_h)
+
+
+def test_several_jumps_hide_no_more_than_jumps_do(rng):
+    jumps = 30.0 * (TIME_H > 1.1) - 50.0 * (TIME_H > 4.9)
+    series = rng.standard_normal(BINS) + jumps
+    found, kernel = (total(series, shapes_first=own)[0] for own in (True, False))
+    assert np.abs(left_of(found, jumps)).max() < 5.0
+    assert hidden(found) < 0.1 * hidden(kernel)
+
+
 def test_a_ramp_is_told_from_a_transit(rng):
     ramp = 40.0 * np.exp(-TIME_H / 0.5)
     found, _ = total(rng.standard_normal(BINS) + ramp)
@@ -96,7 +124,7 @@ def test_a_transit_is_no_noise(rng):
     """A depth of a thousand sigma is explained by the depth, which is free."""
     known = torch.tensor([[1e8]]).double()
     deep = seen(rng.standard_normal(BINS), inside=300.0)
-    found, *_ = process_covariance(deep, known, NoiseBelief.first())
+    found, *_ = process_covariance(deep, known, NoiseBelief.first(), shapes_first=True)
     assert float(found.diagonal(dim1=-2, dim2=-1).mean()) < 1.0
 
 
@@ -196,7 +224,8 @@ def test_fgs1_and_grey_light_are_as_correlated_as_they_seem(rng, wanted):
         pair = [seen(rng.standard_normal(BINS) + own, inside=300.0) for own in (first, second)]
         both = Projected(*(torch.cat(part) for part in zip(*map(_parts, pair), strict=True)))
         known = torch.tensor([[1e8]]).double()
-        found.append(float(process_covariance(both, known, NoiseBelief.first())[1]))
+        _, common, _ = process_covariance(both, known, NoiseBelief.first(), shapes_first=True)
+        found.append(float(common))
     assert np.mean(found) == pytest.approx(wanted, abs=0.2)
 
 

@@ -120,7 +120,8 @@ def fit_known(
     solution = solve(linear, depth, shared, prior, free_depth=False, steps=config.passes)
     linear = _cleaned(linear, batch, depth, solution.shared, config)
     known = [(own, torch.zeros(len(own), len(own)).to(own)) for own in depth]
-    noise = find_noise(linear, known, prior, (depth, solution.shared), NoiseBelief.first())
+    guess = depth, solution.shared
+    noise = find_noise(linear, known, prior, guess, NoiseBelief.first(), shapes_first=False)
     linear = Linear(linear.batch, layout, noise)
     solution = solve(linear, depth, solution.shared, prior, free_depth=False, steps=config.passes)
     return solution, noise
@@ -155,7 +156,9 @@ def fit_spectrum(
             linear = _cleaned(linear, batch, depth, shared, config)
         if number in _HEARD:
             known = depth_priors(spectra, posterior, depth)
-            noise = find_noise(linear, known, prior, (depth, shared), beliefs.noise)
+            noise = find_noise(
+                linear, known, prior, (depth, shared), beliefs.noise, shapes_first=number > 0
+            )
             linear = Linear(linear.batch, layout, noise)
         likelihood = marginalise(linear.normal(depth, shared), prior, depth, shared)
         seen = likelihood.information, likelihood.vector
@@ -320,6 +323,8 @@ def find_noise(
     prior: SharedPrior,
     guess: tuple[Float64[Tensor, "B W"], Float64[Tensor, "B N"]],
     belief: NoiseBelief,
+    *,
+    shapes_first: bool,
 ) -> TimeNoise:
     """Noise in time of a batch, depths and shared parameters marginalised.
 
@@ -329,6 +334,7 @@ def find_noise(
         prior: Of the shared parameters.
         guess: Depths and shared parameters.
         belief: In noise that is correlated in time.
+        shapes_first: As for `process_covariance`.
     """
     batch, (depth, shared) = linear.batch, guess
     modes = colour_modes(batch.weight, batch.place)
@@ -348,7 +354,7 @@ def find_noise(
                 used[row, visit],
                 torch.cat([time[:1], time[1:].expand(modes.shape[-1] - 1, -1)]),
             )
-            found.append(process_covariance(seen, parameters, belief))
+            found.append(process_covariance(seen, parameters, belief, shapes_first=shapes_first))
     process, common, heard = (
         torch.stack(part).unflatten(0, (len(depth), -1)) for part in zip(*found, strict=True)
     )

@@ -22,24 +22,21 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from spectramind.transit.drift import chebyshev
+from spectramind.transit.hypotheses import (
+    KINDS,
+    SQUARES,
+    VARIANCES,
+    Hypotheses,
+    Sizes,
+)
 
 COLOURS = 6  # modes of AIRS-CH0
 MODES = COLOURS + 1  # and FGS1
-_SCALES_H = (0.12, 0.4, 1.3)  # of the stationary kernels [h]
-_VARIANCES = np.geomspace(0.1, 40.0, 14) ** 2  # of a process [white noise of a bin]
-_SQUARES = np.geomspace(0.3, 3000.0, 17) ** 2  # of the size of a single shape
-_RAMPS_H = (0.1, 0.2, 0.4, 0.8, 1.6)
-_FLARES_H = (0.1, 0.3)
-_BUMPS_H = (0.1, 0.2, 0.35)  # half widths
-_PERIODS_H = tuple(np.geomspace(0.2, 2.5, 24))
-_THINNED = 60  # bins of a visit on which kernels are compared
+_THINNED = 60  # bins of a visit on which hypotheses are compared
 _ROUNDS = 2  # kernels on top of one another
+_SHAPES = 3  # shapes on top of one another, before a kernel, in the other search
 _LIGHT = 2  # modes in which all light is added up: FGS1 and grey
 _COMMON = (-0.8, -0.4, 0.0, 0.4, 0.8, 0.95)  # correlations of the processes of these two, tried
-_KINDS = (  # kinds of kernels: how many of each there are, and the belief in all of them
-    (2 * len(_SCALES_H), 0.12), (len(_RAMPS_H), 0.06), (1, 0.03), (len(_FLARES_H), 0.03),
-    (len(_BUMPS_H), 0.03), (len(_PERIODS_H), 0.03),
-)  # fmt: skip
 _NEGLIGIBLE = 1e-3  # share of the information that a component of the process takes
 _NULL = 0.7  # belief that there is nothing (more)
 _TYPICAL = 5.0  # visits' worth of this belief in what an archive teaches
@@ -59,10 +56,10 @@ class NoiseBelief:
     @classmethod
     def first(cls) -> "NoiseBelief":
         """Before an archive has been seen."""
-        sizes = [len(_VARIANCES), *[len(_SQUARES)] * (len(_KINDS) - 1)]
+        sizes = [len(VARIANCES), *[len(SQUARES)] * (len(KINDS) - 1)]
         parts = [
             np.full(count * size, all_of / (count * size))
-            for size, (count, all_of) in zip(sizes, _KINDS, strict=True)
+            for size, (count, all_of) in zip(sizes, KINDS, strict=True)
         ]
         belief = np.concatenate([[_NULL], *parts])
         return cls(np.broadcast_to(belief, (_ROUNDS, MODES, belief.size)).copy(), visits=0)
@@ -154,7 +151,11 @@ class Projected:
 
 
 def process_covariance(
-    seen: Projected, parameters: Float64[Tensor, "P P"], belief: NoiseBelief
+    seen: Projected,
+    parameters: Float64[Tensor, "P P"],
+    belief: NoiseBelief,
+    *,
+    shapes_first: bool,
 ) -> tuple[Float64[Tensor, "K T T"], Float64[Tensor, ""], Float64[Tensor, "R K H"]]:
     """Mean covariance of the process in each mode, and the log evidence of each hypothesis.
 
@@ -162,6 +163,10 @@ def process_covariance(
         seen: Light curves of one visit.
         parameters: Prior covariance of depths and shared parameters.
         belief: In the hypotheses, beforehand.
+        shapes_first: Whether shapes on top of one another are tried as well, and a kernel only
+            after them. A kernel follows whatever it is shown; a few jumps or waves are better
+            explained, and hide less of a transit, each by itself. The evidence of either search
+            weighs it. Near a transit that was not found yet, they would pass for it.
 
     Returns:
         The covariance in units of the white noise, the correlation of the first two modes, and the
@@ -171,125 +176,51 @@ def process_covariance(
     thin = thinning @ _centring(seen.used)  # (K, S, T)
     slopes, residual = thinning @ seen.design, (thinning @ seen.residual[..., None])[..., 0]
     noise = slopes @ parameters @ slopes.mT + torch.eye(thin.shape[1]).to(slopes)
-    tried = _Tried.of(seen.time_h)
+    tried = Hypotheses.of(seen.time_h)
     thinned = tried.thinned(thin)
-    sizes, found = _Sizes.nothing(thinned), []
-    for number in range(len(belief.belief)):
-        lower = torch.linalg.cholesky(noise + thinned.covariance(sizes))
-        process = _process_evidence(lower, residual, thinned.kernels)
-        one, second = _shape_evidence(lower, residual, thinned.shapes)
-        single = one.split(tried.counts, 1)
-        own = belief.belief[number, : len(thin)]
-        evidence = _joined(process, single)
-        share = (evidence + torch.tensor(own).to(noise).log()).softmax(-1)
-        sizes = sizes.and_more(_Sizes.of(share, single, second))
-        found.append(evidence)
+    believed = torch.tensor(belief.belief[:, : len(thin)]).to(noise)
+    sizes, found, likely = _search(thinned, noise, residual, believed)
+    if shapes_first:
+        alone = [_of_shapes_alone(believed[0], thinned)] * _SHAPES
+        other, _, other_likely = _search(thinned, noise, residual, [*alone, believed[-1]])
+        sizes = sizes.mixed(other, torch.sigmoid(other_likely - likely))
     common = _common(slopes, parameters, residual, thinned.covariance(sizes))
     return _centred(tried.covariance(sizes), seen.used), common, torch.stack(found)
 
 
-def _joined(
-    process: Float64[Tensor, "K N A"], single: Sequence[Float64[Tensor, "K _ Q"]]
-) -> Float64[Tensor, "K H"]:
-    """Log evidence of all hypotheses in the order of `NoiseBelief`, places averaged."""
-    nothing = torch.zeros_like(process[:, 0, :1])
-    groups = [own.logsumexp(1) - np.log(own.shape[1]) for own in single]
-    return torch.cat([nothing, process.flatten(1), *groups], dim=1)
+def _search(
+    tried: Hypotheses,
+    noise: Float64[Tensor, "K S S"],
+    residual: Float64[Tensor, "K S"],
+    beliefs: Sequence[Float64[Tensor, "K H"]] | Float64[Tensor, "R K H"],
+) -> tuple[Sizes, list[Float64[Tensor, "K H"]], Float64[Tensor, " K"]]:
+    """Round by round, what is left of a visit is explained by one hypothesis more.
+
+    Returns:
+        The sizes, the log evidence of each hypothesis in each round, and that of the search.
+    """
+    sizes, found, likely = Sizes.nothing(tried), [], torch.zeros_like(residual[:, 0])
+    for belief in beliefs:
+        lower = torch.linalg.cholesky(noise + tried.covariance(sizes))
+        white = torch.linalg.solve_triangular(lower, residual[..., None], upper=False)[..., 0]
+        shapes = tried.shape_evidence(lower, white)
+        nothing = torch.zeros_like(white[:, :1])
+        kernels = belief[:, tried.kernel_places]  # unbelieved ones need no evidence
+        if kernels.any():
+            kernels = tried.kernel_evidence(lower, white)
+        evidence = torch.cat([nothing, kernels, shapes.by_kind], dim=1)
+        joint = evidence + belief.log()
+        sizes = sizes.and_more(joint.softmax(-1), shapes)
+        likely = likely + joint.logsumexp(-1)
+        found.append(evidence)
+    return sizes, found, likely
 
 
-@dataclass(frozen=True, eq=False)
-class _Tried:
-    """Kernels and shapes of all hypotheses, each of unit size, for groups of modes."""
-
-    kernels: Float64[Tensor, "C N T T"]
-    shapes: Float64[Tensor, "C T R"]
-    counts: list[int]  # shapes of one kind and scale
-    modes: list[int]  # in each group
-
-    @classmethod
-    def of(cls, time_h: Float64[Tensor, "K T"]) -> "_Tried":
-        """For the times of each mode; those of AIRS-CH0 have the same."""
-        pair = time_h[:2]
-        shapes = _shapes(pair)
-        return cls(
-            torch.stack(_stationary(pair), dim=1),
-            torch.cat(shapes, dim=2),
-            [own.shape[2] for own in shapes],
-            [1, len(time_h) - 1][: len(pair)],
-        )
-
-    def thinned(self, thin: Float64[Tensor, "K S T"]) -> "_Tried":
-        """As each mode sees them in fewer bins."""
-        parts = list(zip(thin.split(self.modes), self.kernels, self.shapes, strict=True))
-        kernels = [
-            (own.flatten(0, 1) @ kernels).unflatten(1, own.shape[:2]) @ own.mT
-            for own, kernels, _ in parts
-        ]
-        return _Tried(
-            torch.cat([own.transpose(0, 1) for own in kernels]),
-            torch.cat([own @ shapes for own, _, shapes in parts]),
-            self.counts,
-            [1] * len(thin),
-        )
-
-    def covariance(self, sizes: "_Sizes") -> Float64[Tensor, "K T T"]:
-        """Of each mode."""
-        parts = zip(
-            sizes.variance.split(self.modes), sizes.square.split(self.modes), self.kernels,
-            self.shapes, strict=True,
-        )  # fmt: skip
-        return torch.cat(
-            [
-                (variance @ kernels.flatten(1)).unflatten(1, kernels.shape[1:])
-                + (shapes * square[:, None]) @ shapes.T
-                for variance, square, kernels, shapes in parts
-            ]
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Sizes:
-    """Mean variance of each kernel and mean square of each shape, over the hypotheses."""
-
-    variance: Float64[Tensor, "K N"]
-    square: Float64[Tensor, "K R"]
-
-    @classmethod
-    def nothing(cls, tried: _Tried) -> "_Sizes":
-        """Of noise that is white; `tried` has one mode in each group."""
-        return cls(
-            torch.zeros_like(tried.kernels[:, :, 0, 0]), torch.zeros_like(tried.shapes[:, 0])
-        )
-
-    @classmethod
-    def of(
-        cls,
-        share: Float64[Tensor, "K H"],
-        single: Sequence[Float64[Tensor, "K _ Q"]],
-        second: Float64[Tensor, "K R Q"],
-    ) -> "_Sizes":
-        """From the belief in each hypothesis.
-
-        Args:
-            share: Of each hypothesis.
-            single: Log evidence of each shape and size, by kind.
-            second: Mean square of each shape's size once the light curves are seen.
-        """
-        process, rest = share[:, 1:].split(
-            [share.shape[1] - 1 - len(single) * len(_SQUARES), len(single) * len(_SQUARES)], dim=1
-        )
-        belief = rest.unflatten(1, (len(single), -1))
-        parts = zip(single, second.split([own.shape[1] for own in single], 1), strict=True)
-        within = [
-            (own.softmax(1) * belief[:, None, kind] * size).sum(-1)
-            for kind, (own, size) in enumerate(parts)
-        ]
-        variance = torch.tensor(_VARIANCES).to(share)
-        return cls(process.unflatten(1, (-1, len(variance))) @ variance, torch.cat(within, dim=1))
-
-    def and_more(self, other: "_Sizes") -> "_Sizes":
-        """Of processes on top of one another."""
-        return _Sizes(self.variance + other.variance, self.square + other.square)
+def _of_shapes_alone(belief: Float64[Tensor, "K H"], tried: Hypotheses) -> Float64[Tensor, "K H"]:
+    """The same belief without kernels."""
+    left = belief.clone()
+    left[:, tried.kernel_places] = 0.0
+    return left / left.sum(-1, keepdim=True)
 
 
 def root_of(covariance: Float64[Tensor, "*K T T"]) -> Float64[Tensor, "*K T M"]:
@@ -379,65 +310,3 @@ def _centring(used: Float64[Tensor, "K T"]) -> Float64[Tensor, "K T T"]:
     scale = used.square().sum(-1)[:, None, None].clamp_min(1e-300)
     unit = torch.eye(used.shape[1]).to(used)
     return (unit - used[:, :, None] * used[:, None, :] / scale) * used[:, None, :]
-
-
-def _stationary(time_h: Float64[Tensor, "K T"]) -> list[Float64[Tensor, "K T T"]]:
-    lag = (time_h[:, :, None] - time_h[:, None, :]).abs()
-    kernels = []
-    for scale in _SCALES_H:
-        smooth = np.sqrt(3.0) * lag / scale
-        kernels += [torch.exp(-lag / scale), (1.0 + smooth) * torch.exp(-smooth)]
-    return kernels
-
-
-def _shapes(time_h: Float64[Tensor, "K T"]) -> list[Float64[Tensor, "K T _"]]:
-    """Single shapes of unit size at all places, in groups of one kind and scale."""
-    time = time_h[:, :, None]
-    first, last = time_h.min(), time_h.max()
-    places = torch.linspace(float(first), float(last), _THINNED + 2)[1:-1].to(time_h)
-    since = time - places
-    after = (since > 0.0).to(time)
-    between = 0.5 * (time_h[:, None, 1:] + time_h[:, None, :-1])  # a step ends with its bin
-    halves = torch.tensor([0.0, 0.25, 0.5, 0.75]).to(time_h) * np.pi
-    return [
-        *[torch.exp(-(time - first) / scale) for scale in _RAMPS_H],
-        (time > between).to(time),
-        *[after * torch.exp(-since.clamp_min(0.0) / scale) for scale in _FLARES_H],
-        *[torch.exp(-0.5 * (since / scale) ** 2) for scale in _BUMPS_H],
-        *[torch.cos(2.0 * np.pi * time / period + halves) for period in _PERIODS_H],
-    ]
-
-
-def _process_evidence(
-    lower: Float64[Tensor, "K S S"],
-    residual: Float64[Tensor, "K S"],
-    kernels: Float64[Tensor, "K N S S"],
-) -> Float64[Tensor, "K N A"]:
-    """Log evidence of each kernel and amplitude, against none."""
-    white = torch.linalg.solve_triangular(lower, residual[..., None], upper=False)
-    inner = torch.linalg.solve_triangular(lower[:, None], kernels, upper=False)
-    inner = torch.linalg.solve_triangular(lower[:, None], inner.mT, upper=False)
-    values, vectors = torch.linalg.eigh(0.5 * (inner + inner.mT))
-    turned = (vectors.mT @ white[:, None])[..., 0].square()  # (K, N, S)
-    variance = torch.tensor(_VARIANCES).to(lower)
-    grown = variance[:, None] * values.clamp_min(0.0)[:, :, None]  # (K, N, A, S)
-    return 0.5 * (turned[:, :, None] * grown / (1.0 + grown) - torch.log1p(grown)).sum(-1)
-
-
-def _shape_evidence(
-    lower: Float64[Tensor, "K S S"],
-    residual: Float64[Tensor, "K S"],
-    shapes: Float64[Tensor, "K S R"],
-) -> tuple[Float64[Tensor, "K R Q"], Float64[Tensor, "K R Q"]]:
-    """Log evidence of each shape and size, against none, and the size's mean square afterwards.
-
-    Sizes that the light curves exclude would else outweigh all others by their square.
-    """
-    white = torch.linalg.solve_triangular(lower, residual[..., None], upper=False)
-    seen = torch.linalg.solve_triangular(lower, shapes, upper=False)
-    size, pull = seen.square().sum(1), (seen * white).sum(1)  # (K, R)
-    squares = torch.tensor(_SQUARES).to(lower)
-    grown = squares * size[..., None]
-    variance = squares / (1.0 + grown)
-    second = (variance * pull[..., None]).square() + variance
-    return 0.5 * (pull.square()[..., None] * variance - torch.log1p(grown)), second
