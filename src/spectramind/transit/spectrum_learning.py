@@ -29,6 +29,7 @@ _USUAL = np.array([0.05, 0.15, 0.5, 0.2, 0.07, 0.025, 0.005])  # shares of `SCAL
 _SURE = np.eye(len(SCALES))[SCALES.index(1.0)]
 _SHRUNK = 0.01  # share of the process that is as strong at one wavelength as at another
 _DOUBT = 0.07  # of unit amplitude, by which shapes of another archive's planets are off anywhere
+_ROUGHER = 3.0  # factor on the process that every planet of another archive has
 _ROUNDS = 30  # of expectation-maximisation
 _TURNS = 3  # amplitudes and scales in turn
 
@@ -154,14 +155,15 @@ def _learn_shares(
 
 
 def with_doubt(prior: SpectrumPrior) -> SpectrumPrior:
-    """A prior for planets of another archive: its shapes may not be theirs.
+    """A prior for planets of another archive: its shapes may not be theirs, nor so smooth.
 
     What they are off by is smooth over `LENGTH_UM`. FGS1 lies many such lengths from AIRS-CH0, and
     errors of independent lengths add up as in a random walk.
     """
     doubt = plain_correlation()
     doubt[0, 0] = (wavelength_um()[1:].min() - wavelength_um()[0]) / LENGTH_UM
-    return replace(prior, process=prior.process + _DOUBT**2 * doubt, shares=_USUAL)
+    process = prior.process + _DOUBT**2 * doubt
+    return replace(prior, process=process, shares=_USUAL, least=_ROUGHER * prior.least)
 
 
 def learn_amplitudes(
