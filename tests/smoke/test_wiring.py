@@ -185,7 +185,7 @@ def test_half_widths_are_those_of_the_planets_set_aside(run, labels, calibration
 def test_predictions_carry_the_temperature_once(run, network, calibration):
     planets, found = read_spectra(run / "predict/spectra.parquet")
     wanted = network("test", planets.tolist()).scaled(calibration.temperature)
-    assert abs(calibration.temperature - 1.0) > 0.02
+    assert abs(calibration.temperature - 1.0) > 0.01  # `same` would see less
     assert same(found, wanted)
     again, submitted = read_submission(run / "predict/submission.csv")
     assert again.tolist() == planets.tolist()

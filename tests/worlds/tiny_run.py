@@ -21,6 +21,7 @@ TINY = (
     "training.epochs=2",
     "training.reobserved=0",
     "transit.passes=6",
+    "transit.scan.starts=1",
     "training.calibration_fraction=0.34",
     "diagnostics.metric.naive=2025",
     "uq.levels=[0.5]",
@@ -30,7 +31,7 @@ TINY = (
 # Without frames; planets enough for priors over spectra in each fold, some of them flagged.
 LIGHT_CURVES = (
     "data.level=lightcurves",
-    "simulate.train_planets=26",
+    "simulate.train_planets=20",
     "simulate.two_visit_fraction=0.4",
     "transit.spectrum.fewest_labels=10",
     "transit.spectrum.folds=3",
