@@ -320,10 +320,20 @@ def _stepped(drawn: Sequence[tuple[float, float]]) -> Callable[[np.ndarray], np.
     return lambda time: np.sum([size * (time > when) for when, size in drawn], axis=0)
 
 
-def _waving(drawn: Sequence[tuple[float, float, float]]) -> Callable[[np.ndarray], np.ndarray]:
-    """Waves as a function of time, from their sizes, periods [h] and phases."""
+def _waving(
+    rng: np.random.Generator, most: int, size: tuple[float, float], period_h: tuple[float, float]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """One to so many waves of any phase as a function of time, within these bounds."""
+    drawn = [
+        (
+            np.exp(rng.uniform(*np.log(size))),
+            np.exp(rng.uniform(*np.log(period_h))),
+            rng.uniform(0.0, 2.0 * np.pi),
+        )
+        for _ in range(rng.integers(1, most + 1))
+    ]
     return lambda time: np.sum(
-        [size * np.sin(2.0 * np.pi * time / per + phase) for size, per, phase in drawn], axis=0
+        [high * np.sin(2.0 * np.pi * time / per + phase) for high, per, phase in drawn], axis=0
     )
 
 
@@ -338,15 +348,8 @@ def steps(rng: np.random.Generator, times: Grid, middle_h: float, planet: Draw) 
 
 def jitter(rng: np.random.Generator, times: Grid, middle_h: float, planet: Draw) -> Noise:  # noqa: ARG001
     """One or two lines of a swinging telescope."""
-    drawn = [
-        (
-            np.exp(rng.uniform(np.log(5e-5), np.log(5e-4))),
-            np.exp(rng.uniform(np.log(0.25), np.log(1.5))),
-            rng.uniform(0.0, 2.0 * np.pi),
-        )
-        for _ in range(rng.integers(1, 3))
-    ]
-    return _coloured(_waving(drawn), _colour(rng, 0.5), times)
+    series = _waving(rng, 2, (5e-5, 5e-4), (0.25, 1.5))
+    return _coloured(series, _colour(rng, 0.5), times)
 
 
 def jumps(rng: np.random.Generator, times: Grid, middle_h: float, planet: Draw) -> Noise:  # noqa: ARG001
@@ -363,15 +366,8 @@ def jumps(rng: np.random.Generator, times: Grid, middle_h: float, planet: Draw) 
 
 def lines(rng: np.random.Generator, times: Grid, middle_h: float, planet: Draw) -> Noise:  # noqa: ARG001
     """One to three waves of the flux, of any frequency."""
-    drawn = [
-        (
-            np.exp(rng.uniform(np.log(4e-5), np.log(8e-4))),
-            np.exp(rng.uniform(np.log(0.2), np.log(2.0))),
-            rng.uniform(0.0, 2.0 * np.pi),
-        )
-        for _ in range(rng.integers(1, 4))
-    ]
-    return _coloured(_waving(drawn), _colour(rng, 0.3), times)
+    series = _waving(rng, 3, (4e-5, 8e-4), (0.2, 2.0))
+    return _coloured(series, _colour(rng, 0.3), times)
 
 
 def spot_crossings(rng: np.random.Generator, times: Grid, middle_h: float, planet: Draw) -> Noise:

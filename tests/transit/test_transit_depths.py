@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from transit_columns import own_light_curves, small_batch, truth, wide_prior, with_flux
-from transit_world import default_config
+from transit_world import default_config, draw_world, fit_alone, make_curves
 
+from spectramind.transit import depths
 from spectramind.transit.depths import (
     Beliefs,
     Likelihood,
@@ -329,3 +330,17 @@ def test_shared_parameters_without_depths_are_those_of_the_joint_gaussian(rng):
     expected = normal.shared[0] - gain @ normal.cross[0]
     np.testing.assert_allclose(information, expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(pull, normal.shared_pull[0] - gain @ towards, rtol=1e-9)
+
+
+def test_shapes_are_searched_first_only_once_the_transit_is_found(monkeypatch):
+    """Near a transit that was not found yet they would pass for it."""
+    asked, hear = [], depths.find_noise
+
+    def heard(*words, shapes_first):
+        asked.append(shapes_first)
+        return hear(*words, shapes_first=shapes_first)
+
+    monkeypatch.setattr(depths, "find_noise", heard)
+    world, quick = draw_world(1), default_config(bin_s=900.0, scan__starts=1, passes=6)
+    fit_alone([make_curves(world, factor=90)], world.table, quick)
+    assert asked == [False, True]

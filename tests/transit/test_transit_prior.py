@@ -364,6 +364,7 @@ def test_planets_of_another_archive_may_differ_at_any_wavelength():
     """FGS1 the most: AIRS-CH0 begins twelve lengths of the doubt away from it."""
     prior = _prior()
     doubted = with_doubt(prior)
+    assert doubted.least > 2.0 * prior.least
     more = np.diag(doubted.process - prior.process)
     assert more[1:] == pytest.approx(_DOUBT**2)
     assert more[0] == pytest.approx(12.5 * _DOUBT**2, rel=0.02)
